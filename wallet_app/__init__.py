@@ -1,0 +1,24 @@
+"""The application factory: which parts the service is made of, and nothing of what they do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flask import Flask
+
+from wallet_app import api, cli, config, db, extensions, web
+from wallet_app.config import Settings
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Return the service, ready to serve; raise `config.ConfigurationError` on a setting that is missing or wrong."""
+    app = Flask(__name__, static_folder=_ROOT / "static", template_folder=_ROOT / "templates")
+    config.init_app(app, settings or Settings.from_env())
+    db.init_app(app)
+    web.init_app(app)
+    extensions.init_app(app)
+    api.init_app(app)
+    cli.init_app(app)
+    return app

@@ -1,0 +1,162 @@
+"""Settings: read once from the environment, checked at start, never changed afterwards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from flask import Flask, current_app
+from limits import parse_many
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+T = TypeVar("T")
+
+ENVIRONMENTS = ("development", "staging", "production")
+
+
+class ConfigurationError(Exception):
+    """A setting is missing or wrong; the message is one sentence that says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of a process. Times are seconds, sizes bytes."""
+
+    environment: str = "development"
+    database_url: str | None = None
+    migration_url: str | None = None
+    data_dir: Path = Path(".data")
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    threads: int = 32
+    pool_size: int = 10
+    pool_seconds_max: float = 2
+    request_seconds_max: float = 10
+    rate_limit: str = "120 per minute"
+    rate_limit_storage: str = "memory://"
+    cors_origins: tuple[str, ...] = ()
+    trusted_proxies: int = 0
+    body_bytes_max: int = 64 * 1024
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Return the settings that the environment asks for, or raise ConfigurationError."""
+        read = _Reader(os.environ if env is None else env)
+        environment = read("WALLET_ENV", cls.environment, _environment)
+        database_url = read("DATABASE_URL", None, _database_url)
+        migration_url = read("DATABASE_MIGRATION_URL", database_url, _database_url)
+        settings = cls(
+            environment=environment,
+            database_url=database_url,
+            migration_url=migration_url,
+            data_dir=read("WALLET_DATA_DIR", cls.data_dir, Path),
+            host=read("HOST", cls.host, str),
+            port=read("PORT", cls.port, _integer(1, 65_535)),
+            workers=read("WALLET_WORKERS", cls.workers, _integer(1, 64)),
+            threads=read("WALLET_THREADS", cls.threads, _integer(1, 512)),
+            pool_size=read("WALLET_POOL_SIZE", cls.pool_size, _integer(1, 200)),
+            rate_limit=read("WALLET_RATE_LIMIT", cls.rate_limit, _rate_limit, empty=""),
+            rate_limit_storage=read("WALLET_RATE_LIMIT_STORAGE", cls.rate_limit_storage, str),
+            cors_origins=read("WALLET_CORS_ORIGINS", cls.cors_origins, _origins),
+            trusted_proxies=read("WALLET_TRUSTED_PROXIES", cls.trusted_proxies, _integer(0, 10)),
+        )
+        return settings.with_tls() if environment == "production" else settings
+
+    def with_tls(self) -> Settings:
+        """Require TLS to the database wherever its URL does not say otherwise (`sslmode=...`)."""
+        return replace(
+            self, database_url=_require_tls(self.database_url), migration_url=_require_tls(self.migration_url)
+        )
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Give the application its settings; `current_settings()` returns them."""
+    if settings.database_url is None:
+        raise ConfigurationError(
+            "There is no database: set DATABASE_URL to a PostgreSQL 15 to 18, or start the embedded one with `make run`."
+        )
+    app.extensions["wallet_settings"] = settings
+    app.config["MAX_CONTENT_LENGTH"] = settings.body_bytes_max
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+
+
+def current_settings() -> Settings:
+    """Return the settings of the application that is current."""
+    settings: Settings = current_app.extensions["wallet_settings"]
+    return settings
+
+
+class _Reader:
+    """Reads one variable at a time and turns every fault into a sentence that names the variable."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+
+    def __call__(self, name: str, default: T, parse: Callable[[str], T], *, empty: T | None = None) -> T:
+        value = self._env.get(name)
+        if value is None:
+            return default
+        if not value.strip():
+            return default if empty is None else empty
+        try:
+            return parse(value.strip())
+        except ValueError as exc:
+            raise ConfigurationError(f"{name} {exc}.") from None
+
+
+def _environment(value: str) -> str:
+    if value not in ENVIRONMENTS:
+        raise ValueError(f"must be one of {', '.join(ENVIRONMENTS)}, not {value!r}")
+    return value
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not (value.isascii() and value.isdigit() and low <= int(value[:9]) <= high and len(value) <= 9):
+            raise ValueError(f"must be a whole number from {low} to {high}, not {value[:40]!r}")
+        return int(value)
+
+    return parse
+
+
+def _database_url(value: str) -> str:
+    # The value may hold a password, so no message repeats it.
+    try:
+        url = make_url(value)
+    except (ArgumentError, ValueError):
+        raise ValueError("is not a database URL: it must look like postgresql://user:password@host:5432/name") from None
+    if url.drivername not in {"postgres", "postgresql", "postgresql+psycopg"}:
+        raise ValueError(f"must be a postgresql:// URL, not {url.drivername}://")
+    if not url.database:
+        raise ValueError("names no database: it must end in /name")
+    return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def _require_tls(url: str | None) -> str | None:
+    if url is None:
+        return None
+    parsed: URL = make_url(url)
+    if "sslmode" not in parsed.query:
+        parsed = parsed.update_query_dict({"sslmode": "require"})
+    return parsed.render_as_string(hide_password=False)
+
+
+def _rate_limit(value: str) -> str:
+    try:
+        parse_many(value)
+    except ValueError:
+        raise ValueError(f"must look like '120 per minute', or be empty for none, not {value[:40]!r}") from None
+    return value
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    origins = tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
+    for origin in origins:
+        if not origin.startswith(("http://", "https://")) or "*" in origin:
+            raise ValueError(f"must be a comma-separated list of origins like https://shop.example, not {origin[:60]!r}")
+    return origins

@@ -1,0 +1,172 @@
+"""The database: naming, connections, and the one place that commits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from flask import Flask, current_app
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import DeclarativeBase
+
+from wallet_app.config import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+APPLICATION_ROLE = "wallet_app"
+"""The role that the service acts as wherever it exists: it may append to the ledger, never change it."""
+
+
+class Base(DeclarativeBase):
+    """Parent of all tables; every constraint has a name that says what it guards."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+
+
+db = SQLAlchemy(metadata=Base.metadata, disable_autonaming=True)
+
+
+class CommitNotReplicatedError(Exception):
+    """COMMIT came back as success, but the wait for a synchronous standby was cancelled: it may be lost in a failover."""
+
+
+def init_app(app: Flask) -> None:
+    """Make the application's engine. No connection is opened before the first use."""
+    settings: Settings = app.extensions["wallet_settings"]
+    app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings)
+    db.init_app(app)
+    with app.app_context():
+        prepare_connections(db.engine)
+    app.extensions["wallet_health_engine"] = create_engine(
+        settings.database_url or "",
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=1,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 2},
+    )
+
+
+def ping() -> bool:
+    """Tell whether the database answers, on a connection of its own, so that a busy pool is not taken for a dead one."""
+    engine: Engine = current_app.extensions["wallet_health_engine"]
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except (DBAPIError, PoolTimeoutError):
+        return False
+    return True
+
+
+def engine_options(settings: Settings) -> dict[str, Any]:
+    """Return the pool's and the driver's options: a fixed size, and no wait longer than the request may last.
+
+    There is no ping at checkout: the first statement's failure on a dead connection is met by a safe repetition.
+    """
+    return {
+        "pool_size": settings.pool_size,
+        "max_overflow": 0,
+        "pool_timeout": settings.pool_seconds_max,
+        "pool_recycle": 1800,
+        "pool_use_lifo": True,
+        "connect_args": {
+            "connect_timeout": 3,
+            "application_name": "dino-wallet",
+            "keepalives_idle": 10,
+            "keepalives_interval": 3,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
+        },
+    }
+
+
+def prepare_connections(engine: Engine) -> None:
+    """Let every new connection of the engine act as the application role, with bounded waits."""
+
+    @event.listens_for(engine, "connect")
+    def connected(dbapi_connection: Any, record: Any) -> None:
+        _listen_for_lost_standby(dbapi_connection, record.info)
+        with dbapi_connection.cursor() as cursor:
+            cursor.execute(_PREPARE)
+        dbapi_connection.commit()
+
+
+# A role's own settings (ALTER ROLE ... SET) win, because they also hold behind a pooler; these fill in where there are none.
+_PREPARE = f"""
+SELECT set_config('lock_timeout', '2s', false) WHERE current_setting('lock_timeout') = '0'
+UNION ALL
+SELECT set_config('statement_timeout', '4s', false) WHERE current_setting('statement_timeout') = '0'
+UNION ALL
+SELECT set_config('idle_in_transaction_session_timeout', '5s', false)
+ WHERE current_setting('idle_in_transaction_session_timeout') = '0'
+UNION ALL
+SELECT set_config('role', rolname, false)
+  FROM pg_roles WHERE rolname = '{APPLICATION_ROLE}' AND pg_has_role(current_user, oid, 'MEMBER')
+"""  # noqa: S608 - a constant
+
+
+def _listen_for_lost_standby(dbapi_connection: Any, info: dict[Any, Any]) -> None:
+    def notice(diagnostic: Any) -> None:
+        if diagnostic.sqlstate == "01000" and "synchronous replication" in (diagnostic.message_primary or ""):
+            info["not_replicated"] = True
+
+    dbapi_connection.add_notice_handler(notice)
+
+
+@contextmanager
+def unit_of_work() -> Iterator[Connection]:
+    """One database transaction, READ COMMITTED: what the body does is committed at its end, or not at all.
+
+    Raises CommitNotReplicatedError if the COMMIT was not confirmed by the standby that it had to wait for.
+    """
+    with db.engine.connect() as connection:
+        yield connection
+        connection.info.pop("not_replicated", None)
+        connection.commit()
+        if connection.info.pop("not_replicated", False):
+            raise CommitNotReplicatedError
+
+
+@contextmanager
+def snapshot() -> Iterator[Connection]:
+    """One read-only database transaction in which all statements see the same state."""
+    with db.engine.connect() as connection:
+        yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def reads(function: Callable[Concatenate[Connection, P], R]) -> Callable[P, R]:
+    """Give a read its connection, without a transaction around it, and a second try if the connection was dead.
+
+    A statement sees one state of the database; a read of several statements that must agree takes a `snapshot()`.
+    """
+
+    @wraps(function)
+    def with_connection(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return _read(function, *args, **kwargs)
+        except DBAPIError as exc:
+            if not exc.connection_invalidated:
+                raise
+            return _read(function, *args, **kwargs)
+
+    return with_connection
+
+
+def _read(function: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+    with db.engine.connect() as connection:
+        return function(connection.execution_options(isolation_level="AUTOCOMMIT"), *args, **kwargs)

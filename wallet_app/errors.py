@@ -1,0 +1,144 @@
+"""What the service can answer instead of doing what was asked; knows nothing of HTTP.
+
+Four families tell a face all that it needs: something is not there, the books refuse, the request is wrong in
+itself, or the service cannot tell at the moment. Each error has a stable `code`, a short `title` (the original
+service's `error` string where it had one), one plain sentence with the numbers in it, and the same numbers as data.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class WalletServiceError(Exception):
+    """Base of all that the service refuses; `details` are public and named in snake_case."""
+
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(self, detail: str, **details: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.details = details
+
+
+class NotFoundError(WalletServiceError):
+    """What the request names does not exist, or is not the caller's."""
+
+
+class RefusedError(WalletServiceError):
+    """The books refuse: the same request may succeed later. A refusal burns no reference."""
+
+
+class InvalidError(WalletServiceError):
+    """The request is wrong in itself and stays so."""
+
+
+class UnavailableError(WalletServiceError):
+    """Cannot be done or told right now; repeat with the same reference after `retry_after` seconds."""
+
+    retry_after: ClassVar[int] = 1
+
+
+class WalletNotFoundError(NotFoundError):
+    code = "wallet_not_found"
+    title = "Wallet not found"
+
+    def __init__(self, wallet_id: int) -> None:
+        super().__init__(f"There is no wallet {wallet_id}.", wallet_id=wallet_id)
+
+
+class TransactionNotFoundError(NotFoundError):
+    code = "transaction_not_found"
+    title = "Transaction not found"
+
+    def __init__(self, transaction_id: str) -> None:
+        super().__init__(f"There is no transaction {transaction_id}.", transaction_id=transaction_id)
+
+
+class InsufficientBalanceError(RefusedError):
+    code = "insufficient_balance"
+    title = "Insufficient balance"
+
+    def __init__(self, *, wallet_id: int, asset_code: str, balance: int, required: int, version: int) -> None:
+        super().__init__(
+            f"Wallet {wallet_id} has {balance} {asset_code}, {required} needed.",
+            wallet_id=wallet_id,
+            balance=balance,
+            required=required,
+            version=version,
+        )
+
+
+class BalanceAboveBoundError(RefusedError):
+    code = "balance_above_bound"
+    title = "Balance would be too large"
+
+    def __init__(
+        self, *, wallet_id: int, asset_code: str, balance: int, amount: int, bound: int, version: int
+    ) -> None:
+        super().__init__(
+            f"Wallet {wallet_id} has {balance} {asset_code}; {amount} more would exceed the largest balance of {bound}.",
+            wallet_id=wallet_id,
+            balance=balance,
+            amount=amount,
+            bound=bound,
+            version=version,
+        )
+
+
+class SystemWalletError(RefusedError):
+    code = "system_wallet"
+    title = "System wallet"
+
+    def __init__(self, wallet_id: int) -> None:
+        super().__init__(
+            f"Wallet {wallet_id} belongs to the system: it moves only as the other side of a user's wallet.",
+            wallet_id=wallet_id,
+        )
+
+
+class ReferenceMismatchError(InvalidError):
+    code = "reference_mismatch"
+    title = "Reference was used for something else"
+
+    def __init__(self, *, wallet_id: int, reference: str, fields: list[str]) -> None:
+        super().__init__(
+            f"Reference {reference!r} of wallet {wallet_id} already stands for another command: "
+            f"{', '.join(fields)} differ{'s' if len(fields) == 1 else ''}.",
+            wallet_id=wallet_id,
+            fields=fields,
+        )
+
+
+class SystemEntriesError(RefusedError):
+    code = "system_wallet_entries"
+    title = "System wallet"
+
+    def __init__(self, wallet_id: int) -> None:
+        super().__init__(
+            f"Wallet {wallet_id} belongs to the system; its movements are read with the user wallets they stand against.",
+            wallet_id=wallet_id,
+        )
+
+
+class BadCursorError(WalletServiceError):
+    """The cursor was not made by this service, or for another list."""
+
+    code = "bad_cursor"
+    title = "Bad cursor"
+
+
+class WalletBusyError(UnavailableError):
+    code = "wallet_busy"
+    title = "Wallet is busy"
+
+
+class DatabaseUnavailableError(UnavailableError):
+    code = "database_unavailable"
+    title = "Database unavailable"
+
+
+class OutcomeUnknownError(UnavailableError):
+    code = "outcome_unknown"
+    title = "Outcome unknown"

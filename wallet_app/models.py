@@ -1,0 +1,266 @@
+"""Tables, columns and constraints; no behaviour. Each rule of the books that a constraint can state stands here too."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    Numeric,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import UserDefinedType
+
+from wallet_app.db import Base
+from wallet_app.money import AMOUNT_MAX
+
+ENTRY_TYPES = (
+    "TOPUP",
+    "BONUS",
+    "SPEND",
+    "SEED",
+    "ADJUSTMENT",
+    "TRANSFER",
+    "EXCHANGE",
+    "HOLD",
+    "RELEASE",
+    "EXPIRY",
+    "REVERSAL",
+)
+SYSTEM_USERS = (
+    "Treasury",
+    "Promotions",
+    "Revenue",
+    "Adjustments",
+    "Breakage",
+    "Holds",
+    "Clearing",
+    "Exchange",
+)
+"""The owners of the contra wallets, one wallet per asset each."""
+
+Instant = DateTime(timezone=True)
+
+
+class Xid8(UserDefinedType[str]):
+    """PostgreSQL's 64-bit transaction id, read as text."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "xid8"
+
+
+class AssetType(Base):
+    """A kind of credit. `scale` is the number of decimal places for display; amounts are in the smallest unit."""
+
+    __tablename__ = "asset_types"
+    __table_args__ = (
+        UniqueConstraint("code"),
+        CheckConstraint("code ~ '^[A-Z][A-Z0-9_]{1,31}$'", name="code_form"),
+        CheckConstraint("scale BETWEEN 0 AND 12", name="scale_range"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    code: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(Text)
+    scale: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+
+
+class User(Base):
+    """An owner of wallets: a person (USER), or one of the system's own sides of the books (SYSTEM)."""
+
+    __tablename__ = "users"
+    __table_args__ = (
+        UniqueConstraint("external_id"),
+        CheckConstraint("user_type IN ('USER', 'SYSTEM')", name="user_type_known"),
+        Index("uq_users_system_name", "name", unique=True, postgresql_where=text("user_type = 'SYSTEM'")),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    user_type: Mapped[str] = mapped_column(Text)
+    external_id: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=func.now())
+
+
+class Wallet(Base):
+    """One asset of one owner. Its balance lies in wallet_balances (USER) or system_balances (SYSTEM)."""
+
+    __tablename__ = "wallets"
+    __table_args__ = (
+        UniqueConstraint("user_id", "asset_type_id"),
+        CheckConstraint("status IN ('ACTIVE', 'FROZEN', 'CLOSED')", name="status_known"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey(User.id))
+    asset_type_id: Mapped[int] = mapped_column(ForeignKey(AssetType.id))
+    status: Mapped[str] = mapped_column(Text, server_default=text("'ACTIVE'"))
+    created_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=func.now())
+
+
+class WalletBalance(Base):
+    """The cached projection of a user wallet's entries, and the row that a posting locks.
+
+    `version` is the seq of the last entry, `chain` its hash, `updated_at` its created_at.
+    """
+
+    __tablename__ = "wallet_balances"
+    __table_args__ = (
+        CheckConstraint(f"balance BETWEEN 0 AND {AMOUNT_MAX}", name="balance_range"),
+        CheckConstraint("held >= 0", name="held_not_negative"),
+        CheckConstraint("version >= 0", name="version_not_negative"),
+        CheckConstraint("octet_length(chain) = 32", name="chain_length"),
+        # Room in the page for the next version of the row: an update then touches no index.
+        {"postgresql_with": {"fillfactor": 50}},
+    )
+
+    wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
+    balance: Mapped[int] = mapped_column(BigInteger)
+    held: Mapped[int] = mapped_column(BigInteger)
+    version: Mapped[int] = mapped_column(BigInteger)
+    chain: Mapped[bytes] = mapped_column(LargeBinary)
+    updated_at: Mapped[dt.datetime] = mapped_column(Instant)
+
+
+class Transaction(Base):
+    """One accepted command, for ever. The primary key is the idempotency rule: one reference per anchor wallet."""
+
+    __tablename__ = "transactions"
+    __table_args__ = (
+        CheckConstraint("char_length(reference_id) BETWEEN 1 AND 200", name="reference_id_length"),
+        CheckConstraint("seq IS NULL OR entry_keys IS NULL", name="one_way_to_entries"),
+        CheckConstraint("octet_length(digest) = 32", name="digest_length"),
+        CheckConstraint("octet_length(details_hash) = 32", name="details_hash_length"),
+        Index("ix_transactions_transaction_id", "transaction_id"),
+    )
+
+    wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
+    reference_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    transaction_id: Mapped[uuid.UUID] = mapped_column(Uuid)
+    kind: Mapped[str] = mapped_column(Text)
+    client: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(Text)
+    request_id: Mapped[str | None] = mapped_column(Text)
+    seq: Mapped[int | None] = mapped_column(BigInteger)
+    """The one entry of the anchor, in most transactions."""
+    entry_keys: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
+    """Otherwise wallet id and seq of each entry, one after the other."""
+    request: Mapped[Any | None] = mapped_column(JSONB)
+    result: Mapped[Any | None] = mapped_column(JSONB)
+    reverses: Mapped[uuid.UUID | None] = mapped_column(Uuid)
+    details_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    occurred_at: Mapped[dt.datetime] = mapped_column(Instant)
+    created_at: Mapped[dt.datetime] = mapped_column(Instant)
+    xid: Mapped[str] = mapped_column(Xid8, server_default=text("pg_current_xact_id()"))
+
+
+class TransactionDetail(Base):
+    """Note and metadata of a transaction: the one erasable table, because personal data ends up in notes."""
+
+    __tablename__ = "transaction_details"
+    __table_args__ = (
+        CheckConstraint("octet_length(salt) = 16", name="salt_length"),
+        CheckConstraint("char_length(note) <= 500", name="note_length"),
+    )
+
+    wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
+    transaction_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    salt: Mapped[bytes] = mapped_column(LargeBinary)
+    note: Mapped[str | None] = mapped_column(Text)
+    metadata_: Mapped[Any | None] = mapped_column("metadata", JSON)
+    """`json`, not `jsonb`: it keeps the text to the byte, and the text is what details_hash covers."""
+
+
+class LedgerEntry(Base):
+    """The append-only source of truth: one movement of a user wallet against a contra wallet, both legs in one row."""
+
+    __tablename__ = "ledger_entries"
+    __table_args__ = (
+        CheckConstraint("seq >= 1", name="seq_positive"),
+        CheckConstraint("amount <> 0", name="amount_not_zero"),
+        CheckConstraint(f"amount BETWEEN -{AMOUNT_MAX} AND {AMOUNT_MAX}", name="amount_range"),
+        CheckConstraint(f"balance_after BETWEEN 0 AND {AMOUNT_MAX}", name="balance_after_range"),
+        CheckConstraint("contra_wallet_id <> wallet_id", name="contra_is_another"),
+        CheckConstraint(
+            f"entry_type IN ({', '.join(repr(name) for name in ENTRY_TYPES)})", name="entry_type_known"
+        ),
+        CheckConstraint("octet_length(hash) = 32", name="hash_length"),
+    )
+
+    wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    transaction_id: Mapped[uuid.UUID] = mapped_column(Uuid)
+    entry_type: Mapped[str] = mapped_column(Text)
+    amount: Mapped[int] = mapped_column(BigInteger)
+    balance_after: Mapped[int] = mapped_column(BigInteger)
+    contra_wallet_id: Mapped[int] = mapped_column(BigInteger)
+    """No foreign key: it would take a share lock on Treasury's row with every insert."""
+    created_at: Mapped[dt.datetime] = mapped_column(Instant)
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class SystemBalance(Base):
+    """A slot of a SYSTEM wallet's balance, which is the sum of its slots and may be below zero.
+
+    Numeric, because the contra side of many full wallets exceeds 64 bits.
+    """
+
+    __tablename__ = "system_balances"
+    __table_args__ = (
+        CheckConstraint("slot BETWEEN 0 AND 15", name="slot_range"),
+        {"postgresql_with": {"fillfactor": 20}},
+    )
+
+    wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
+    slot: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    balance: Mapped[int] = mapped_column(Numeric(38, 0))
+
+
+class VerifyMark(Base):
+    """How far a wallet's entries were verified: the next verification starts after `seq`, from `hash`."""
+
+    __tablename__ = "verify_marks"
+
+    wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class VerifyContraSum(Base):
+    """The sum, per contra wallet, of all entries up to the verify marks; moves in the same unit of work as they do."""
+
+    __tablename__ = "verify_contra_sums"
+
+    wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
+    total: Mapped[int] = mapped_column(Numeric(38, 0))
+
+
+class VerifyRun(Base):
+    """A verification that ended: when, how much it looked at, what it found."""
+
+    __tablename__ = "verify_runs"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    started_at: Mapped[dt.datetime] = mapped_column(Instant)
+    ended_at: Mapped[dt.datetime] = mapped_column(Instant)
+    is_full: Mapped[bool]
+    entries_checked: Mapped[int] = mapped_column(BigInteger)
+    faults: Mapped[int] = mapped_column(BigInteger)

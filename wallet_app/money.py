@@ -1,0 +1,53 @@
+"""Amounts: their bounds, how they are parsed and how they are shown; pure, no state."""
+
+from __future__ import annotations
+
+import re
+
+AMOUNT_MAX = 9_007_199_254_740_991
+"""The largest amount and the largest user balance: a JavaScript client must read it exactly (2^53 - 1)."""
+
+
+def _at_most(bound: int) -> str:
+    """Return a regular expression for the decimal integers 1..bound, without leading zeros.
+
+    The OpenAPI document and the parser share it, so that the document says exactly what is accepted.
+    """
+    digits = str(bound)
+    shorter = f"[1-9][0-9]{{0,{len(digits) - 2}}}"
+    smaller_at = [
+        f"{digits[:index]}[{'1' if index == 0 else '0'}-{int(digit) - 1}][0-9]{{{len(digits) - index - 1}}}"
+        for index, digit in enumerate(digits)
+        if int(digit) > (1 if index == 0 else 0)
+    ]
+    return "|".join([shorter, *smaller_at, digits])
+
+
+AMOUNT_PATTERN = f"^0{{0,8}}(?:{_at_most(AMOUNT_MAX)})$"
+"""Strings of ASCII digits are amounts too: the original service coerced them."""
+
+_AMOUNT = re.compile(AMOUNT_PATTERN.removeprefix("^").removesuffix("$"))
+
+
+def parse_amount(value: object) -> int:
+    """Return an amount of 1..AMOUNT_MAX in the asset's smallest unit, or raise ValueError.
+
+    `True`, floats, signs, blanks, underscores and other scripts' digits are refused: `int()` takes them all.
+    """
+    if type(value) is int and 1 <= value <= AMOUNT_MAX:
+        return value
+    if type(value) is str and _AMOUNT.fullmatch(value):
+        return int(value)
+    raise ValueError(f"must be a whole number from 1 to {AMOUNT_MAX}")
+
+
+def json_integer(value: int) -> int | str:
+    """Return the integer itself where every JSON client reads it exactly, else its decimal string."""
+    return value if -AMOUNT_MAX <= value <= AMOUNT_MAX else str(value)
+
+
+def format_amount(amount: int, scale: int) -> str:
+    """Return the amount with the asset's decimal places and thousands separators: 123456, 2 -> "1,234.56"."""
+    sign = "-" if amount < 0 else ""
+    whole, fraction = divmod(abs(amount), 10**scale)
+    return f"{sign}{whole:,}" + (f".{fraction:0{scale}d}" if scale else "")

@@ -1,0 +1,186 @@
+"""What both faces share: request ids, headers, the log line, errors turned into answers, and /health."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import re
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import structlog
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, TooManyRequests
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from wallet_app import db
+from wallet_app.config import Settings
+from wallet_app.errors import (
+    BadCursorError,
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+    WalletServiceError,
+)
+
+log = structlog.get_logger("wallet")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_STATUS: tuple[tuple[type[WalletServiceError], int], ...] = (
+    (NotFoundError, 404),
+    (BadCursorError, 400),
+    (RefusedError, 409),
+    (InvalidError, 422),
+    (UnavailableError, 503),
+)
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=()",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+
+def init_app(app: Flask) -> None:
+    """Register everything that happens around a request, whichever face serves it."""
+    settings: Settings = app.extensions["wallet_settings"]
+    _configure_logging()
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    app.before_request(_begin)
+    app.after_request(_finish)
+    app.register_error_handler(WalletServiceError, _service_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected)
+    app.add_url_rule("/health", view_func=health)
+
+
+def request_id() -> str:
+    """Return the id of this request: the caller's X-Request-Id where it is well-formed, else one of ours."""
+    return str(g.request_id)
+
+
+def json_response(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the body as JSON; keys are already as the outside knows them."""
+    return Response(orjson.dumps(body), status, dict(headers or {}), content_type="application/json")
+
+
+def problem(
+    status: int, *, code: str, title: str, detail: str, headers: Mapping[str, str] | None = None, **members: Any
+) -> Response:
+    """Return an RFC 9457 problem, with the original service's `ok` and `error` beside its members."""
+    body = {
+        "type": f"urn:dino-wallet:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "requestId": request_id(),
+        "ok": False,
+        "error": title,
+        **members,
+    }
+    return Response(orjson.dumps(body), status, dict(headers or {}), content_type="application/problem+json")
+
+
+def camel_case(name: str) -> str:
+    """Return a snake_case name as the JSON outside has it."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def health() -> Response:
+    """Tell whether the service can reach its database right now."""
+    connected = db.ping()
+    body = {
+        "ok": connected,
+        "db_status": "connected" if connected else "disconnected",
+        "time": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    }
+    return json_response(body, 200 if connected else 503, {} if connected else {"Retry-After": "1"})
+
+
+def _begin() -> None:
+    g.started = time.perf_counter()
+    given = request.headers.get("X-Request-Id", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _finish(response: Response) -> Response:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    if request.is_secure:
+        response.headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
+    response.headers["X-Request-Id"] = request_id()
+    log.info(
+        "request",
+        request_id=request_id(),
+        actor=g.get("actor", "anonymous"),
+        method=request.method,
+        route=request.url_rule.rule if request.url_rule else None,
+        status=response.status_code,
+        ms=round((time.perf_counter() - g.started) * 1000, 1),
+    )
+    return response
+
+
+def _service_error(error: WalletServiceError) -> Response:
+    status = next(status for family, status in _STATUS if isinstance(error, family))
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, UnavailableError) else {}
+    members = {camel_case(name): value for name, value in error.details.items()}
+    return problem(
+        status, code=error.code, title=error.title, detail=error.detail, headers=headers, **members
+    )
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    title, code = error.name, error.name.lower().replace(" ", "_").replace("'", "")
+    headers = {
+        name: value for name, value in error.get_headers() if name.lower() in {"allow", "retry-after", "location"}
+    }
+    if isinstance(error, TooManyRequests):
+        detail = f"The limit of {error.description} is used up; repeat after the time in Retry-After."
+    elif isinstance(error, RequestEntityTooLarge):
+        detail = "The body is larger than this resource accepts."
+    else:
+        detail = error.description or title
+    return problem(status, code=code, title=title, detail=detail, headers=headers)
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("unexpected", request_id=request_id(), exc_info=error)
+    return problem(
+        500,
+        code="internal_error",
+        title="Internal error",
+        detail=f"Something went wrong on our side. Repeat with the same reference; if it persists, give us {request_id()}.",
+    )
+
+
+def _configure_logging() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(serializer=_dumps),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _dumps(event: Any, **_: Any) -> str:
+    return orjson.dumps(event, default=repr).decode()
