@@ -129,7 +129,9 @@ def _database_url(value: str) -> str:
     try:
         url = make_url(value)
     except (ArgumentError, ValueError):
-        raise ValueError("is not a database URL: it must look like postgresql://user:password@host:5432/name") from None
+        raise ValueError(
+            "is not a database URL: it must look like postgresql://user:password@host:5432/name"
+        ) from None
     if url.drivername not in {"postgres", "postgresql", "postgresql+psycopg"}:
         raise ValueError(f"must be a postgresql:// URL, not {url.drivername}://")
     if not url.database:
@@ -150,7 +152,9 @@ def _rate_limit(value: str) -> str:
     try:
         parse_many(value)
     except ValueError:
-        raise ValueError(f"must look like '120 per minute', or be empty for none, not {value[:40]!r}") from None
+        raise ValueError(
+            f"must look like '120 per minute', or be empty for none, not {value[:40]!r}"
+        ) from None
     return value
 
 
@@ -158,5 +162,7 @@ def _origins(value: str) -> tuple[str, ...]:
     origins = tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
     for origin in origins:
         if not origin.startswith(("http://", "https://")) or "*" in origin:
-            raise ValueError(f"must be a comma-separated list of origins like https://shop.example, not {origin[:60]!r}")
+            raise ValueError(
+                f"must be a comma-separated list of origins like https://shop.example, not {origin[:60]!r}"
+            )
     return origins

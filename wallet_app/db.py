@@ -84,6 +84,8 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         "pool_timeout": settings.pool_seconds_max,
         "pool_recycle": 1800,
         "pool_use_lifo": True,
+        # Notes and references are other people's; an exception's text ends up in logs.
+        "hide_parameters": True,
         "connect_args": {
             "connect_timeout": 3,
             "application_name": "dino-wallet",

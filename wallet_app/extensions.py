@@ -15,14 +15,14 @@ from wallet_app.db import db
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
-migrate = Migrate()
+migrate = Migrate()  # type: ignore[no-untyped-call]
 limiter = Limiter(key_func=get_remote_address)
 
 
 def init_app(app: Flask) -> None:
     """Bind the extensions to the application."""
     settings: Settings = app.extensions["wallet_settings"]
-    migrate.init_app(app, db, directory=str(MIGRATIONS))
+    migrate.init_app(app, db, directory=str(MIGRATIONS))  # type: ignore[no-untyped-call]
     _limit_requests(app, settings)
     if settings.cors_origins:
         CORS(

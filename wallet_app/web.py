@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import structlog
 from flask import Flask, Response, g, request
+from structlog.tracebacks import ExceptionDictTransformer
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, TooManyRequests
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -70,13 +71,21 @@ def request_id() -> str:
     return str(g.request_id)
 
 
-def json_response(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(
+    body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """Return the body as JSON; keys are already as the outside knows them."""
     return Response(orjson.dumps(body), status, dict(headers or {}), content_type="application/json")
 
 
 def problem(
-    status: int, *, code: str, title: str, detail: str, headers: Mapping[str, str] | None = None, **members: Any
+    status: int,
+    *,
+    code: str,
+    title: str,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    **members: Any,
 ) -> Response:
     """Return an RFC 9457 problem, with the original service's `ok` and `error` beside its members."""
     body = {
@@ -147,7 +156,9 @@ def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     title, code = error.name, error.name.lower().replace(" ", "_").replace("'", "")
     headers = {
-        name: value for name, value in error.get_headers() if name.lower() in {"allow", "retry-after", "location"}
+        name: value
+        for name, value in error.get_headers()
+        if name.lower() in {"allow", "retry-after", "location"}
     }
     if isinstance(error, TooManyRequests):
         detail = f"The limit of {error.description} is used up; repeat after the time in Retry-After."
@@ -164,7 +175,8 @@ def _unexpected(error: Exception) -> Response:
         500,
         code="internal_error",
         title="Internal error",
-        detail=f"Something went wrong on our side. Repeat with the same reference; if it persists, give us {request_id()}.",
+        detail="Something went wrong on our side. Repeat with the same reference; "
+        f"if it persists, report request {request_id()}.",
     )
 
 
@@ -173,7 +185,8 @@ def _configure_logging() -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            # Without local variables: they hold what must not be in a log.
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             structlog.processors.JSONRenderer(serializer=_dumps),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

@@ -1,1 +1,44 @@
-"""The service package."""
+"""THE service module: everything that the service can do, by name. Faces import this package and nothing below it."""
+
+from __future__ import annotations
+
+from wallet_app.service.books import Entry, PostedTransaction, Receipt, WalletState
+from wallet_app.service.commands import SYSTEM_REFERENCE, Bonus, Command, Movement, Origin, Seed, Spend, TopUp
+from wallet_app.service.execution import BATCH_MAX, execute, execute_batch
+from wallet_app.service.queries import (
+    PAGE_MAX,
+    EntryView,
+    TransactionView,
+    WalletView,
+    get_transaction,
+    get_wallet,
+    list_entries,
+)
+from wallet_app.service.seeding import seed, seed_users
+
+__all__ = [
+    "BATCH_MAX",
+    "Bonus",
+    "Command",
+    "Entry",
+    "EntryView",
+    "Movement",
+    "Origin",
+    "PAGE_MAX",
+    "PostedTransaction",
+    "Receipt",
+    "SYSTEM_REFERENCE",
+    "Seed",
+    "Spend",
+    "TopUp",
+    "TransactionView",
+    "WalletState",
+    "WalletView",
+    "execute",
+    "execute_batch",
+    "get_transaction",
+    "get_wallet",
+    "list_entries",
+    "seed",
+    "seed_users",
+]

@@ -1,0 +1,90 @@
+"""Every test runs on a real PostgreSQL: DATABASE_URL's, or an embedded one of this run alone.
+
+Databases are named wallet_test_<random>, made and dropped here; the database that DATABASE_URL names is never touched.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import flask_migrate
+import psycopg
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy.engine import URL, make_url
+
+from wallet_app import create_app, devdb, service
+from wallet_app.config import Settings
+from wallet_app.db import db
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+    """The URL of a login that may create databases and guards nothing: superuser on the embedded server."""
+    if given := os.environ.get("DATABASE_URL"):
+        yield make_url(given)
+        return
+    with devdb.start(tmp_path_factory.mktemp("postgresql"), log=lambda _: None) as server:
+        yield make_url(server.superuser_url)
+
+
+def run_sql(url: URL, *statements: str) -> None:
+    """Run statements outside of any transaction."""
+    with psycopg.connect(conninfo(url), autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement)  # type: ignore[arg-type]
+
+
+def conninfo(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def template(server: URL) -> Iterator[str]:
+    """A migrated and seeded database (Treasury 1 and 2, John 3 and 4, Doe 5 and 6) that tests' databases are copies of."""
+    name = f"wallet_test_{secrets.token_hex(4)}_template"
+    run_sql(server, f"CREATE DATABASE {name}")
+    try:
+        app = create_app(settings_for(server.set(database=name)))
+        with app.app_context():
+            flask_migrate.upgrade()
+            service.seed(demo=True)
+            db.engine.dispose()
+        yield name
+    finally:
+        run_sql(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def settings_for(url: URL) -> Settings:
+    rendered = url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    return Settings(database_url=rendered, migration_url=rendered, rate_limit="", pool_size=20, data_dir=Path("unused"))
+
+
+@pytest.fixture
+def database(server: URL, template: str) -> Iterator[URL]:
+    """The URL (of the owner) of a fresh database with the seeded books."""
+    url = server.set(database=f"wallet_test_{secrets.token_hex(6)}")
+    run_sql(server, f"CREATE DATABASE {url.database} TEMPLATE {template}")
+    try:
+        yield url
+    finally:
+        run_sql(server, f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)")
+
+
+@pytest.fixture
+def app(database: URL) -> Iterator[Flask]:
+    """The service on a fresh database, in an application context; its books are verified when the test is over."""
+    app = create_app(settings_for(database))
+    with app.app_context():
+        yield app
+        db.engine.dispose()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A client of the API, on the same database as `app`."""
+    return app.test_client()

@@ -1,0 +1,304 @@
+"""The functional core: the locked state of wallets in memory, and the one function that changes it; no SQL here.
+
+A rule looks at `Books` and returns a `Plan`; `apply` turns the plan into entries. What comes out is written to the
+database as it stands, so everything that must hold of an entry is settled here.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from wallet_app.errors import ReferenceMismatchError, SystemWalletError, WalletNotFoundError
+from wallet_app.money import AMOUNT_MAX
+from wallet_app.service import chain
+from wallet_app.service.commands import Command, Requested
+
+
+class BookkeepingError(Exception):
+    """A plan would break the books: a fault in a rule, never the caller's. Nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """An asset, with the id of each of its SYSTEM wallets by their owner's name (Treasury, Revenue, ...)."""
+
+    id: int
+    code: str
+    name: str
+    scale: int
+    contra: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class WalletState:
+    """A user wallet as it stands under its lock. Amounts in the asset's smallest unit."""
+
+    wallet_id: int
+    user_id: int
+    asset: Asset
+    status: str
+    balance: int
+    held: int
+    version: int
+    chain: bytes
+    updated_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEntry:
+    """A movement of `amount` (signed, never 0) between a user wallet and the contra wallet of a SYSTEM user."""
+
+    wallet_id: int
+    entry_type: str
+    amount: int
+    contra: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a rule decided; the entries are made in this order."""
+
+    entries: tuple[PlannedEntry, ...]
+    reverses: uuid.UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry as the ledger has it."""
+
+    wallet_id: int
+    seq: int
+    entry_type: str
+    amount: int
+    balance_after: int
+    contra_wallet_id: int
+    created_at: dt.datetime
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What is kept of a transaction in the erasable table."""
+
+    salt: bytes
+    note: str | None
+    metadata: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostedTransaction:
+    """An accepted command with its entries."""
+
+    transaction_id: uuid.UUID
+    wallet_id: int
+    reference: str
+    kind: str
+    client: str
+    actor: str
+    request_id: str | None
+    requested: Requested
+    stored_request: Requested | None
+    reverses: uuid.UUID | None
+    details: Details | None
+    details_hash: bytes | None
+    digest: bytes
+    occurred_at: dt.datetime
+    created_at: dt.datetime
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The answer to an accepted command: its transaction, and each wallet it touched as it stands now.
+
+    `is_replay` tells that the reference had been accepted before and nothing was changed this time.
+    """
+
+    transaction: PostedTransaction
+    is_replay: bool
+    wallets: tuple[WalletState, ...]
+
+
+@dataclass(slots=True)
+class Books:
+    """All that a batch of commands may look at, and what it has changed so far.
+
+    `clock` gives the instant of the next transaction; `new_id` and `new_salt` are its other sources of the outside.
+    """
+
+    wallets: dict[int, WalletState]
+    system_wallets: frozenset[int]
+    transactions: dict[tuple[int, str], PostedTransaction]
+    clock: Callable[[], dt.datetime]
+    new_id: Callable[[dt.datetime], uuid.UUID]
+    new_salt: Callable[[], bytes]
+    posted: list[PostedTransaction] = field(default_factory=list)
+    contra_deltas: dict[int, int] = field(default_factory=dict)
+
+    def wallet(self, wallet_id: int) -> WalletState:
+        """Return the wallet; raise WalletNotFoundError, or SystemWalletError for one that no command may target."""
+        if wallet_id in self.system_wallets:
+            raise SystemWalletError(wallet_id)
+        try:
+            return self.wallets[wallet_id]
+        except KeyError:
+            raise WalletNotFoundError(wallet_id) from None
+
+    def replay(self, command: Command) -> Receipt | None:
+        """Return the receipt of the transaction that already carries the command's reference, or None.
+
+        Raises ReferenceMismatchError if it was another command: never the other one's result.
+        """
+        transaction = self.transactions.get((command.wallet_id, command.reference))
+        if transaction is None:
+            return None
+        if fields := differing_fields(transaction, command):
+            raise ReferenceMismatchError(wallet_id=command.wallet_id, reference=command.reference, fields=fields)
+        return Receipt(transaction, True, self._now(_touched(transaction)))
+
+    def apply(self, command: Command, plan: Plan) -> Receipt:
+        """Post the plan: the only place where books change. Raises BookkeepingError, with nothing changed."""
+        created_at = self._created_at(entry.wallet_id for entry in plan.entries)
+        transaction = _new_transaction(command, plan, self, created_at)
+        after, entries = self._entries(plan, transaction)
+        transaction = replace(transaction, entries=entries)
+        self.wallets.update(after)
+        for entry in entries:
+            self.contra_deltas[entry.contra_wallet_id] = (
+                self.contra_deltas.get(entry.contra_wallet_id, 0) - entry.amount
+            )
+        self.transactions[command.wallet_id, command.reference] = transaction
+        self.posted.append(transaction)
+        return Receipt(transaction, False, self._now(_touched(transaction)))
+
+    def changed_wallets(self) -> list[WalletState]:
+        """Return each wallet that got an entry, in order of id."""
+        touched = {entry.wallet_id for transaction in self.posted for entry in transaction.entries}
+        return [self.wallets[wallet_id] for wallet_id in sorted(touched)]
+
+    def _created_at(self, wallet_ids: Iterable[int]) -> dt.datetime:
+        # A clock can be set back; along a wallet's seq the time never falls.
+        return max([self.clock(), *(self.wallets[wallet_id].updated_at for wallet_id in wallet_ids)])
+
+    def _entries(self, plan: Plan, transaction: PostedTransaction) -> tuple[dict[int, WalletState], tuple[Entry, ...]]:
+        after: dict[int, WalletState] = {}
+        entries = []
+        for planned in plan.entries:
+            before = after.get(planned.wallet_id) or self.wallets[planned.wallet_id]
+            entry = _next_entry(before, planned, transaction)
+            after[planned.wallet_id] = _with_entry(before, entry, is_hold=planned.contra == "Holds")
+            entries.append(entry)
+        return after, tuple(entries)
+
+    def _now(self, wallet_ids: Iterable[int]) -> tuple[WalletState, ...]:
+        return tuple(replace(self.wallets[wallet_id]) for wallet_id in wallet_ids)
+
+
+def differing_fields(transaction: PostedTransaction, command: Command) -> list[str]:
+    """Return the names of what the command asks for differently than the transaction's command did.
+
+    Note, metadata and preconditions do not count: a caller may word a retry differently.
+    """
+    asked = command.requested()
+    before = transaction.requested
+    names = [name for name in asked if asked[name] != before.get(name)]
+    names += [name for name in before if name not in asked]
+    if transaction.client != command.origin.client:
+        names.insert(0, "client")
+    if transaction.kind != command.kind:
+        names.insert(0, "kind")
+    return names
+
+
+def _touched(transaction: PostedTransaction) -> list[int]:
+    """Return the wallets to report: the anchor first, then the others in order of their entries."""
+    return list(dict.fromkeys([transaction.wallet_id, *(entry.wallet_id for entry in transaction.entries)]))
+
+
+def _new_transaction(command: Command, plan: Plan, books: Books, created_at: dt.datetime) -> PostedTransaction:
+    details = None
+    hashed = None
+    if command.note is not None or command.metadata is not None:
+        details = Details(books.new_salt(), command.note, command.metadata)
+        hashed = chain.details_hash(salt=details.salt, note=details.note, metadata=details.metadata)
+    transaction_id = books.new_id(created_at)
+    occurred_at = command.occurred_at or created_at
+    origin = command.origin
+    digest = chain.transaction_digest(
+        transaction_id=transaction_id,
+        wallet_id=command.wallet_id,
+        reference=command.reference,
+        kind=command.kind,
+        client=origin.client,
+        actor=origin.actor,
+        request_id=origin.request_id,
+        occurred_at=occurred_at,
+        reverses=plan.reverses,
+        details=hashed,
+    )
+    return PostedTransaction(
+        transaction_id=transaction_id,
+        wallet_id=command.wallet_id,
+        reference=command.reference,
+        kind=command.kind,
+        client=origin.client,
+        actor=origin.actor,
+        request_id=origin.request_id,
+        requested=command.requested(),
+        stored_request=command.stored_request(),
+        reverses=plan.reverses,
+        details=details,
+        details_hash=hashed,
+        digest=digest,
+        occurred_at=occurred_at,
+        created_at=created_at,
+        entries=(),
+    )
+
+
+def _next_entry(before: WalletState, planned: PlannedEntry, transaction: PostedTransaction) -> Entry:
+    seq = before.version + 1
+    balance_after = before.balance + planned.amount
+    if planned.amount == 0 or not 0 <= balance_after <= AMOUNT_MAX:
+        raise BookkeepingError(
+            f"{planned.entry_type} of {planned.amount} on wallet {before.wallet_id} with {before.balance}"
+        )
+    contra_wallet_id = before.asset.contra[planned.contra]
+    return Entry(
+        wallet_id=before.wallet_id,
+        seq=seq,
+        entry_type=planned.entry_type,
+        amount=planned.amount,
+        balance_after=balance_after,
+        contra_wallet_id=contra_wallet_id,
+        created_at=transaction.created_at,
+        hash=chain.entry_hash(
+            previous=before.chain,
+            digest=transaction.digest,
+            wallet_id=before.wallet_id,
+            seq=seq,
+            transaction_id=transaction.transaction_id,
+            entry_type=planned.entry_type,
+            amount=planned.amount,
+            balance_after=balance_after,
+            contra_wallet_id=contra_wallet_id,
+            created_at=transaction.created_at,
+        ),
+    )
+
+
+def _with_entry(before: WalletState, entry: Entry, *, is_hold: bool) -> WalletState:
+    held = before.held - entry.amount if is_hold else before.held
+    if held < 0:
+        raise BookkeepingError(f"wallet {before.wallet_id} would hold {held}")
+    return replace(
+        before,
+        balance=entry.balance_after,
+        held=held,
+        version=entry.seq,
+        chain=entry.hash,
+        updated_at=entry.created_at,
+    )

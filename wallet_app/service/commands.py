@@ -1,0 +1,95 @@
+"""What can be asked of the ledger: one frozen dataclass per command, with everything that its decision needs."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+Requested = Mapping[str, int | str | None]
+"""What a command asks for, as it is compared when its reference comes again."""
+
+SYSTEM_REFERENCE = "sys:"
+"""References that begin so are the service's own; callers may not use them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Who asks: the client whose references these are, the actor who speaks for it, and the request's id."""
+
+    client: str
+    actor: str
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A change to wallets, asked for under a reference.
+
+    `wallet_id` is the anchor: the wallet that the command always locks and under which its reference counts.
+    `occurred_at` is when it happened in the caller's world, if that is not now.
+    """
+
+    kind: ClassVar[str]
+
+    wallet_id: int
+    reference: str
+    origin: Origin
+    note: str | None = None
+    metadata: str | None = None
+    """A JSON object as text: the text is hashed and kept to the byte."""
+    occurred_at: dt.datetime | None = None
+
+    def wallet_ids(self) -> tuple[int, ...]:
+        """Return every wallet that the decision reads or changes; the posting locks them."""
+        return (self.wallet_id,)
+
+    def requested(self) -> Requested:
+        """Return what makes this command the same as another one under its reference, beside kind and client."""
+        raise NotImplementedError
+
+    def stored_request(self) -> Requested | None:
+        """Return what to keep of it with the transaction; None where the entries say it all."""
+        return self.requested()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Movement(Command):
+    """Moves `amount` (smallest unit, 1..AMOUNT_MAX) between one wallet and a contra wallet."""
+
+    amount: int
+
+    def requested(self) -> Requested:
+        return {"amount": self.amount}
+
+    def stored_request(self) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopUp(Movement):
+    """Paid credit comes in."""
+
+    kind = "TOPUP"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bonus(Movement):
+    """Granted credit comes in."""
+
+    kind = "BONUS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spend(Movement):
+    """Credit is used."""
+
+    kind = "SPEND"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seed(Movement):
+    """The balance that a wallet starts with."""
+
+    kind = "SEED"

@@ -1,0 +1,169 @@
+"""Reads: wallets, balances, entries and transactions, as they stand at one instant; nothing here locks or writes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from wallet_app.db import reads
+from wallet_app.errors import SystemEntriesError, TransactionNotFoundError, WalletNotFoundError
+from wallet_app.service.books import Entry, PostedTransaction
+from wallet_app.service.posting import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, posted_transaction
+
+PAGE_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class WalletView:
+    """A wallet with its balance. `version` and `held` are 0 for a SYSTEM wallet, whose balance may be below zero."""
+
+    wallet_id: int
+    user_id: int
+    user_name: str
+    user_type: str
+    asset_code: str
+    asset_name: str
+    asset_scale: int
+    status: str
+    balance: int
+    held: int
+    version: int
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EntryView:
+    """An entry with what its transaction tells about it. The note is None when there was none, or it was erased."""
+
+    entry: Entry
+    transaction_id: uuid.UUID
+    reference: str
+    kind: str
+    actor: str
+    note: str | None
+    occurred_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionView:
+    """A transaction with its note and, by wallet id, the code of the asset that each entry moved."""
+
+    transaction: PostedTransaction
+    note: str | None
+    asset_codes: dict[int, str]
+
+
+@reads
+def get_wallet(connection: Connection, wallet_id: int) -> WalletView:
+    """Return the wallet with its balance; raise WalletNotFoundError."""
+    row = connection.execute(_WALLET, {"wallet_id": wallet_id}).first()
+    if row is None:
+        raise WalletNotFoundError(wallet_id)
+    return WalletView(**{**row._mapping, "balance": int(row.balance)})
+
+
+@reads
+def list_entries(connection: Connection, wallet_id: int, *, before_seq: int | None, limit: int) -> Sequence[EntryView]:
+    """Return up to `limit` + 1 entries of a user wallet, newest first, with seq below `before_seq`.
+
+    The one too many tells that there is a next page. Raises WalletNotFoundError, or SystemEntriesError.
+    """
+    rows = connection.execute(
+        _ENTRIES, {"wallet_id": wallet_id, "before_seq": before_seq, "limit": min(limit, PAGE_MAX) + 1}
+    ).all()
+    if not rows:
+        raise WalletNotFoundError(wallet_id)
+    if rows[0].user_type == "SYSTEM":
+        raise SystemEntriesError(wallet_id)
+    return [_entry_view(row) for row in rows if row.seq is not None]
+
+
+@reads
+def get_transaction(connection: Connection, transaction_id: uuid.UUID) -> TransactionView:
+    """Return the transaction with its entries; raise TransactionNotFoundError."""
+    rows = connection.execute(_TRANSACTION, {"transaction_id": transaction_id}).all()
+    if not rows:
+        raise TransactionNotFoundError(str(transaction_id))
+    codes = {row.entry_wallet_id: row.asset_code for row in rows if row.entry_wallet_id is not None}
+    return TransactionView(posted_transaction(rows), rows[0].note, codes)
+
+
+def _entry_view(row: Row[Any]) -> EntryView:
+    return EntryView(
+        entry=Entry(
+            wallet_id=row.wallet_id,
+            seq=row.seq,
+            entry_type=row.entry_type,
+            amount=row.amount,
+            balance_after=row.balance_after,
+            contra_wallet_id=row.contra_wallet_id,
+            created_at=row.created_at,
+            hash=row.hash,
+        ),
+        transaction_id=row.transaction_id,
+        reference=row.reference_id,
+        kind=row.kind,
+        actor=row.actor,
+        note=row.note,
+        occurred_at=row.occurred_at,
+    )
+
+
+_WALLET = text("""
+SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.user_type,
+       asset_types.code AS asset_code, asset_types.name AS asset_name, asset_types.scale AS asset_scale,
+       wallets.status, wallets.created_at,
+       CAST(CASE users.user_type
+            WHEN 'SYSTEM' THEN (SELECT coalesce(sum(balance), 0) FROM system_balances WHERE wallet_id = wallets.id)
+            ELSE coalesce(wallet_balances.balance, last.balance_after, 0) END AS numeric(38, 0)) AS balance,
+       coalesce(wallet_balances.held, 0) AS held,
+       coalesce(wallet_balances.version, last.seq, 0) AS version,
+       coalesce(wallet_balances.updated_at, last.created_at, wallets.created_at) AS updated_at
+  FROM wallets
+  JOIN users ON users.id = wallets.user_id
+  JOIN asset_types ON asset_types.id = wallets.asset_type_id
+  LEFT JOIN wallet_balances ON wallet_balances.wallet_id = wallets.id
+  -- A lost balance row is made again by the next posting; until then its last entry tells what it will say.
+  LEFT JOIN LATERAL (
+       SELECT balance_after, seq, created_at FROM ledger_entries
+        WHERE wallet_id = wallets.id AND wallet_balances.wallet_id IS NULL
+        ORDER BY seq DESC LIMIT 1
+       ) AS last ON true
+ WHERE wallets.id = :wallet_id
+""")
+
+_ENTRIES = text("""
+SELECT wallets.id AS wallet_id, users.user_type, page.seq, page.transaction_id, page.entry_type, page.amount,
+       page.balance_after, page.contra_wallet_id, page.created_at, page.hash,
+       transactions.reference_id, transactions.kind, transactions.actor, transactions.occurred_at,
+       transaction_details.note
+  FROM wallets
+  JOIN users ON users.id = wallets.user_id
+  LEFT JOIN LATERAL (
+       SELECT * FROM ledger_entries
+        WHERE wallet_id = wallets.id AND seq < coalesce(CAST(:before_seq AS bigint), 9223372036854775807)
+        ORDER BY seq DESC LIMIT :limit
+       ) AS page ON true
+  LEFT JOIN transactions ON transactions.transaction_id = page.transaction_id
+  LEFT JOIN transaction_details ON transaction_details.wallet_id = transactions.wallet_id
+                               AND transaction_details.transaction_id = transactions.transaction_id
+ WHERE wallets.id = :wallet_id
+ ORDER BY page.seq DESC
+""")
+
+_TRANSACTION = text(f"""
+SELECT {TRANSACTION_COLUMNS}, transaction_details.note, asset_types.code AS asset_code
+  FROM transactions
+  {ENTRIES_OF_TRANSACTION}
+  LEFT JOIN wallets ON wallets.id = entries.wallet_id
+  LEFT JOIN asset_types ON asset_types.id = wallets.asset_type_id
+  LEFT JOIN transaction_details ON transaction_details.wallet_id = transactions.wallet_id
+                               AND transaction_details.transaction_id = transactions.transaction_id
+ WHERE transactions.transaction_id = :transaction_id
+""")  # noqa: S608 - constants

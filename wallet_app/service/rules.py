@@ -1,0 +1,27 @@
+"""Which rule decides which command; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from wallet_app.service import movements
+from wallet_app.service.books import Books, Plan, Receipt
+from wallet_app.service.commands import Bonus, Command, Seed, Spend, TopUp
+
+RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
+    TopUp: movements.top_up,
+    Bonus: movements.bonus,
+    Spend: movements.spend,
+    Seed: movements.seed,
+}
+
+
+def decide(books: Books, command: Command) -> Receipt:
+    """Answer the command from the books: replay it, or post what its rule plans.
+
+    Raises a NotFoundError, RefusedError or InvalidError if it declines; then the books are as before, and its reference
+    is still free.
+    """
+    books.wallet(command.wallet_id)
+    return books.replay(command) or books.apply(command, RULES[type(command)](books, command))
