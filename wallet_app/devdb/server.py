@@ -79,9 +79,12 @@ class Server:
         """
         deadline = time.monotonic() + STOP_SECONDS_MAX
         while _somebody_listens(self.socket_folder):
-            if self._serves_our_cluster():
+            served = self._served_cluster()
+            if served == self.cluster.resolve():
                 log("Stopping the PostgreSQL that the last run left behind.")
                 self._run("pg_ctl", "stop", f"--pgdata={self.cluster}", "--mode=fast", "--wait", "--timeout=60")
+                return
+            if served is not None:  # A copied data folder brings the note about the first one's server along.
                 return
             if time.monotonic() > deadline:
                 raise DevDatabaseError(f"A PostgreSQL that lets nobody in runs on {self.cluster}: stop it first.")
@@ -156,19 +159,20 @@ class Server:
         folder = quote(str(self.socket_folder), safe="")
         return f"postgresql+psycopg://{role}:{self.passwords[role]}@/{dbname}?host={folder}&port={PORT}"
 
-    def _serves_our_cluster(self) -> bool:
+    def _served_cluster(self) -> Path | None:
+        """Return the data directory of the server that answers, or None when it does not let us in (yet)."""
         try:
             with self.connect("postgres") as connection:
                 row = connection.execute("SHOW data_directory").fetchone()
         except psycopg.Error:
-            return False
-        return row is not None and Path(row[0]).resolve() == self.cluster.resolve()
+            return None
+        return Path(row[0]).resolve() if row else None
 
     def _answers(self, process: subprocess.Popen[bytes], folder: Path, deadline: float, log: Log) -> bool:
         """Return True once the server answers, False when it has ended; DevDatabaseError at the deadline."""
         patience = time.monotonic() + 5
         while process.poll() is None:
-            if _somebody_listens(folder) and self._serves_our_cluster():
+            if _somebody_listens(folder) and self._served_cluster() == self.cluster.resolve():
                 return True
             if time.monotonic() > deadline:
                 raise DevDatabaseError(f"PostgreSQL does not answer: see {self.log_file}.")
@@ -198,6 +202,8 @@ class Server:
 
     def _make_socket_folder(self) -> Path:
         folder = self.home / "socket"
+        # What a killed server left there names a pid too, and nobody listens any more.
+        remove(folder)
         # libpq takes a comma for the end of a host's name.
         if len(os.fsencode(folder)) > SOCKET_FOLDER_BYTES_MAX or "," in str(folder):
             folder = Path(tempfile.mkdtemp(prefix="dino-wallet-", dir="/tmp"))

@@ -1,0 +1,52 @@
+# Dino Wallet: `make run` serves it, `make test` tests it. Both honour PORT, DATABASE_URL and WALLET_DATA_DIR.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test test-all check lock clean setup setup-dev python
+
+# exec, because a signal for make's child must reach the service and not a shell in between.
+run: setup
+	@exec $(BIN)/python -m wallet_app.run
+
+# At most five minutes on two cores.
+test: check
+	$(BIN)/python -m pytest -m "not slow"
+
+# What needs more: minutes, another server or another program.
+test-all: setup-dev
+	$(BIN)/python -m pytest -m slow
+	$(BIN)/python scripts/with_postgres15.py $(BIN)/python -m pytest -m "not slow" --ignore=tests/platform
+
+check: setup-dev
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+setup: python
+	@"$(PYTHON)" scripts/setup_venv.py requirements.txt
+
+setup-dev: python
+	@"$(PYTHON)" scripts/setup_venv.py requirements.txt requirements-dev.txt
+
+python:
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "Dino Wallet cannot be set up: there is no $(PYTHON). Install Python 3.11 or later (on Debian or Ubuntu: apt install python3 python3-venv)." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Dino Wallet cannot be set up: $(PYTHON) is older than Python 3.11. Install a later one and name it, as in: make run PYTHON=python3.12" >&2; exit 1; }
+
+# Pins every package for every platform by its hashes; for whoever changes a requirements*.in.
+lock: .cache/uv/bin/uv
+	$< $(PIN) requirements.in -o requirements.txt
+	$< $(PIN) requirements-dev.in -o requirements-dev.txt
+
+PIN = pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	--custom-compile-command "make lock"
+
+.cache/uv/bin/uv: | python
+	"$(PYTHON)" -m venv .cache/uv
+	.cache/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+# What can be made again; never the data.
+clean:
+	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
