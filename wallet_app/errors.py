@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from wallet_app.money import json_integer
+
 
 class WalletServiceError(Exception):
     """Base of all that the service refuses; `details` are public and named in snake_case."""
@@ -45,7 +47,7 @@ class WalletNotFoundError(NotFoundError):
     title = "Wallet not found"
 
     def __init__(self, wallet_id: int) -> None:
-        super().__init__(f"There is no wallet {wallet_id}.", wallet_id=wallet_id)
+        super().__init__(f"There is no wallet {wallet_id}.", wallet_id=json_integer(wallet_id))
 
 
 class TransactionNotFoundError(NotFoundError):
@@ -74,9 +76,7 @@ class BalanceAboveBoundError(RefusedError):
     code = "balance_above_bound"
     title = "Balance would be too large"
 
-    def __init__(
-        self, *, wallet_id: int, asset_code: str, balance: int, amount: int, bound: int, version: int
-    ) -> None:
+    def __init__(self, *, wallet_id: int, asset_code: str, balance: int, amount: int, bound: int, version: int) -> None:
         super().__init__(
             f"Wallet {wallet_id} has {balance} {asset_code}; {amount} more would exceed the largest balance of {bound}.",
             wallet_id=wallet_id,

@@ -28,6 +28,7 @@ from wallet_app.errors import (
     UnavailableError,
     WalletServiceError,
 )
+from wallet_app.service import Origin
 
 log = structlog.get_logger("wallet")
 
@@ -71,9 +72,12 @@ def request_id() -> str:
     return str(g.request_id)
 
 
-def json_response(
-    body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
+def origin() -> Origin:
+    """Return who asks: without access control, everybody is the same anonymous client."""
+    return Origin(client="anonymous", actor="anonymous", request_id=request_id())
+
+
+def json_response(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return the body as JSON; keys are already as the outside knows them."""
     return Response(orjson.dumps(body), status, dict(headers or {}), content_type="application/json")
 
@@ -147,18 +151,14 @@ def _service_error(error: WalletServiceError) -> Response:
     status = next(status for family, status in _STATUS if isinstance(error, family))
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, UnavailableError) else {}
     members = {camel_case(name): value for name, value in error.details.items()}
-    return problem(
-        status, code=error.code, title=error.title, detail=error.detail, headers=headers, **members
-    )
+    return problem(status, code=error.code, title=error.title, detail=error.detail, headers=headers, **members)
 
 
 def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     title, code = error.name, error.name.lower().replace(" ", "_").replace("'", "")
     headers = {
-        name: value
-        for name, value in error.get_headers()
-        if name.lower() in {"allow", "retry-after", "location"}
+        name: value for name, value in error.get_headers() if name.lower() in {"allow", "retry-after", "location"}
     }
     if isinstance(error, TooManyRequests):
         detail = f"The limit of {error.description} is used up; repeat after the time in Retry-After."

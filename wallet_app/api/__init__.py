@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Flask
+from flask import Flask
 
-blueprint = Blueprint("api", __name__)
+from wallet_app.api import movements, openapi, transactions, wallets
+from wallet_app.api.operations import blueprint
+
+__all__ = ["init_app", "movements", "openapi", "transactions", "wallets"]
 
 
 def init_app(app: Flask) -> None:

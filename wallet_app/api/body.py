@@ -1,0 +1,158 @@
+"""Reads what a caller sends, strictly: what is not understood to the last field is refused, never guessed.
+
+The standard library's parser is used because it can be told to refuse duplicate keys, NaN and endless integers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, NoReturn, TypeVar
+
+from flask import request
+from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+
+from wallet_app import text
+from wallet_app.errors import InvalidError
+from wallet_app.service import SYSTEM_REFERENCE
+
+Model = TypeVar("Model", bound=BaseModel)
+
+DEPTH_MAX = 16
+_INTEGER_DIGITS_MAX = 40
+_JSON_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-?8"?)?\s*', re.IGNORECASE)
+_KEY = re.compile(
+    r'"([\x20\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x5b\x5d-\x7e][\x20\x21\x23-\x5b\x5d-\x7e]{0,254})'
+)
+
+
+class ValidationFailedError(InvalidError):
+    """One or more fields are wrong; `errors` has a JSON pointer for each."""
+
+    code = "validation_error"
+    title = "Validation error"
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        first = errors[0]
+        where = first["pointer"].removeprefix("/") or "body"
+        super().__init__(f"{where}: {first['detail']}.", errors=errors)
+
+
+def invalid(pointer: str, code: str, detail: str) -> ValidationFailedError:
+    """Return the refusal of a single field."""
+    return ValidationFailedError([{"pointer": pointer, "code": code, "detail": detail}])
+
+
+def read_body(model: type[Model]) -> Model:
+    """Return the request's JSON body as the model, or raise: 415, 413, 400 (unreadable), 422 (wrong in itself)."""
+    if not _JSON_TYPE.fullmatch(request.headers.get("Content-Type", "")):
+        raise UnsupportedMediaType("The body must be sent as Content-Type: application/json.")
+    refuse_unknown_parameters(())
+    value = _parse(request.get_data(cache=False))
+    try:
+        return model.model_validate(value)
+    except ValidationError as exc:
+        raise ValidationFailedError([_error(error) for error in exc.errors(include_url=False)]) from None
+
+
+def read_reference(from_body: str | None) -> str:
+    """Return the reference: the body's `referenceId`, or the `Idempotency-Key` header; if both, they must be equal."""
+    from_header = _idempotency_key()
+    if from_body is None and from_header is None:
+        raise invalid("/referenceId", "missing", "is required, here or as the Idempotency-Key header")
+    if from_body is not None and from_header is not None and from_body != from_header:
+        raise invalid("/referenceId", "differs", "differs from the Idempotency-Key header")
+    reference = from_body or from_header or ""
+    if reference.startswith(SYSTEM_REFERENCE):
+        raise invalid("/referenceId", "reserved", f"must not begin with {SYSTEM_REFERENCE}, which is the service's own")
+    return reference
+
+
+def refuse_unknown_parameters(known: Iterable[str]) -> None:
+    """Raise for a query parameter that the resource does not know, or that comes twice: nothing is ignored silently."""
+    for name, values in request.args.lists():
+        if name not in known:
+            raise invalid(f"/{_printable(name)}", "unknown_parameter", "is not a parameter of this resource")
+        if len(values) > 1:
+            raise invalid(f"/{name}", "repeated", "may be given once")
+
+
+def _idempotency_key() -> str | None:
+    values = request.headers.getlist("Idempotency-Key")
+    if not values:
+        return None
+    match = _KEY.fullmatch(values[0]) if len(values) == 1 else None
+    if match is None:
+        raise BadRequest("Idempotency-Key must be given once, as 3 to 200 printable ASCII characters, quoted or not.")
+    try:
+        return text.clean(match[1] or match[2], low=3, high=200)
+    except ValueError as exc:
+        raise BadRequest(f"Idempotency-Key {exc}.") from None
+
+
+def _parse(data: bytes) -> Any:
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_int=_integer,
+        )
+    except UnicodeDecodeError:
+        raise BadRequest("The body is not UTF-8.") from None
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as exc:
+        raise BadRequest(f"The body is not JSON: {exc}.") from None
+    _require_depth(value, DEPTH_MAX)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _integer(digits: str) -> int:
+    # Python refuses to convert thousands of digits; cut off, the number still exceeds every bound of ours.
+    return int(digits) if len(digits) <= _INTEGER_DIGITS_MAX else int(digits[:_INTEGER_DIGITS_MAX])
+
+
+def _require_depth(value: Any, depth: int) -> None:
+    if isinstance(value, (dict, list)):
+        if depth == 0:
+            raise _too_deep()
+        for inner in value.values() if isinstance(value, dict) else value:
+            _require_depth(inner, depth - 1)
+
+
+def _too_deep() -> BadRequest:
+    return BadRequest(f"The body is nested more than {DEPTH_MAX} levels deep.")
+
+
+def _error(error: Any) -> dict[str, str]:
+    pointer = "".join(f"/{_printable(str(part))}" for part in error["loc"])
+    kind = str(error["type"])
+    if kind == "extra_forbidden":
+        return {"pointer": pointer, "code": "unknown_field", "detail": "is not a field of this request"}
+    if kind == "missing":
+        return {"pointer": pointer, "code": "missing", "detail": "is required"}
+    if kind == "value_error":
+        return {"pointer": pointer, "code": "invalid", "detail": str(error["ctx"]["error"])}
+    if kind == "model_type":
+        return {"pointer": pointer, "code": "invalid", "detail": "must be a JSON object"}
+    return {"pointer": pointer, "code": "invalid", "detail": str(error["msg"])[:1].lower() + str(error["msg"])[1:]}
+
+
+def _printable(name: str) -> str:
+    """Return a name from outside as part of a JSON pointer: escaped, of bounded length, and encodable."""
+    escaped = name.replace("~", "~0").replace("/", "~1")
+    return escaped[:100].encode("utf-8", "replace").decode()

@@ -1,0 +1,80 @@
+"""POST /wallets/{id}/topup, /bonus and /spend."""
+
+from __future__ import annotations
+
+from flask import Response
+
+from wallet_app import service
+from wallet_app.api import parameters, present
+from wallet_app.api.body import read_body, read_reference
+from wallet_app.api.operations import operation
+from wallet_app.api.schemas import MovementAnswer, MovementRequest
+from wallet_app.web import json_response, origin
+
+_PROBLEMS = (400, 404, 409, 413, 415, 422, 429, 503)
+
+
+@operation(
+    "POST",
+    "/wallets/{walletId}/topup",
+    tag="Movements",
+    request=MovementRequest,
+    answer=MovementAnswer,
+    parameters=(parameters.WALLET_ID,),
+    problems=_PROBLEMS,
+)
+def top_up(wallet_id: str) -> Response:
+    """Top up a wallet with paid credit.
+
+    Safe to repeat: the same referenceId on the same wallet answers with the original transaction and changes nothing.
+    The reference may come as the Idempotency-Key header instead, raw or quoted.
+    """
+    return _move(service.TopUp, wallet_id)
+
+
+@operation(
+    "POST",
+    "/wallets/{walletId}/bonus",
+    tag="Movements",
+    request=MovementRequest,
+    answer=MovementAnswer,
+    parameters=(parameters.WALLET_ID,),
+    problems=_PROBLEMS,
+)
+def grant_bonus(wallet_id: str) -> Response:
+    """Grant a wallet a bonus.
+
+    Safe to repeat: the same referenceId on the same wallet answers with the original transaction and changes nothing.
+    The reference may come as the Idempotency-Key header instead, raw or quoted.
+    """
+    return _move(service.Bonus, wallet_id)
+
+
+@operation(
+    "POST",
+    "/wallets/{walletId}/spend",
+    tag="Movements",
+    request=MovementRequest,
+    answer=MovementAnswer,
+    parameters=(parameters.WALLET_ID,),
+    problems=_PROBLEMS,
+)
+def spend(wallet_id: str) -> Response:
+    """Spend from a wallet.
+
+    409 `insufficient_balance` if the wallet has less; the reference is then still free. Safe to repeat: the same
+    referenceId on the same wallet answers with the original transaction and changes nothing. The reference may come as
+    the Idempotency-Key header instead, raw or quoted.
+    """
+    return _move(service.Spend, wallet_id)
+
+
+def _move(command: type[service.Movement], wallet_id: str) -> Response:
+    anchor = parameters.wallet_id(wallet_id)
+    body = read_body(MovementRequest)
+    reference = read_reference(body.reference_id)
+    receipt = service.execute(
+        command(wallet_id=anchor, reference=reference, origin=origin(), amount=body.amount, note=body.note)
+    )
+    headers = {"Idempotent-Replayed": "true"} if receipt.is_replay else {}
+    return json_response(present.movement(receipt), headers=headers)

@@ -1,0 +1,78 @@
+"""The declaration of each operation of the API: its route and its place in the OpenAPI document, said once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, Response
+from pydantic import BaseModel
+
+from wallet_app.web import camel_case
+
+blueprint = Blueprint("api", __name__)
+
+View = Callable[..., Response]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What a caller may know of an operation. `path` names parameters as OpenAPI does: /wallets/{walletId}."""
+
+    method: str
+    path: str
+    operation_id: str
+    summary: str
+    description: str
+    tag: str
+    answer: type[BaseModel]
+    request: type[BaseModel] | None
+    parameters: tuple[dict[str, Any], ...]
+    problems: tuple[int, ...]
+
+
+OPERATIONS: list[Operation] = []
+
+
+def operation(
+    method: str,
+    path: str,
+    *,
+    tag: str,
+    answer: type[BaseModel],
+    request: type[BaseModel] | None = None,
+    parameters: tuple[dict[str, Any], ...] = (),
+    problems: tuple[int, ...] = (),
+) -> Callable[[View], View]:
+    """Register the view under the path. Its docstring is the documentation: first line the summary, then the rest."""
+
+    def register(view: View) -> View:
+        summary, _, description = (view.__doc__ or "").strip().partition("\n")
+        OPERATIONS.append(
+            Operation(
+                method=method,
+                path=path,
+                operation_id=camel_case(view.__name__),
+                summary=summary.rstrip("."),
+                description=re.sub(r"\s+", " ", description).strip(),
+                tag=tag,
+                answer=answer,
+                request=request,
+                parameters=parameters,
+                problems=problems,
+            )
+        )
+        blueprint.add_url_rule(re.sub(r"\{(\w+)\}", _flask_parameter, path), view_func=view, methods=[method])
+        return view
+
+    return register
+
+
+def _flask_parameter(match: re.Match[str]) -> str:
+    return f"<{_snake_case(match[1])}>"
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"([A-Z])", lambda match: f"_{match[1].lower()}", name)

@@ -1,0 +1,59 @@
+"""Path and query parameters: their schemas, and how they are read."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any
+
+from flask import request
+
+from wallet_app.api.body import invalid
+from wallet_app.errors import TransactionNotFoundError, WalletNotFoundError
+from wallet_app.service import PAGE_MAX
+
+_ID_MAX = 2**63 - 1
+_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+
+WALLET_ID: dict[str, Any] = {
+    "name": "walletId",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "integer", "format": "int64", "minimum": 1, "maximum": _ID_MAX},
+}
+TRANSACTION_ID: dict[str, Any] = {
+    "name": "transactionId",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "format": "uuid"},
+}
+LIMIT: dict[str, Any] = {
+    "name": "limit",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 50},
+}
+
+
+def wallet_id(value: str) -> int:
+    """Return the id; 422 for what is no positive integer, WalletNotFoundError for one that no wallet can have."""
+    if not re.fullmatch(r"[0-9]{1,100}", value) or int(value) == 0:
+        raise invalid("/walletId", "invalid", "must be a whole number from 1")
+    if int(value) > _ID_MAX:
+        raise WalletNotFoundError(int(value))
+    return int(value)
+
+
+def transaction_id(value: str) -> uuid.UUID:
+    """Return the id; what is no UUID is the id of no transaction."""
+    if not _UUID.fullmatch(value):
+        raise TransactionNotFoundError(value[:100].encode("utf-8", "replace").decode())
+    return uuid.UUID(value)
+
+
+def limit() -> int:
+    """Return how many items the caller wants on a page."""
+    value = request.args.get("limit", str(LIMIT["schema"]["default"]))
+    if not re.fullmatch(r"[0-9]{1,3}", value) or not 1 <= int(value) <= PAGE_MAX:
+        raise invalid("/limit", "invalid", f"must be a whole number from 1 to {PAGE_MAX}")
+    return int(value)

@@ -1,0 +1,123 @@
+"""From the service's names to the JSON outside: the one place that translates."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from wallet_app.money import json_integer
+from wallet_app.service import Entry, EntryView, Receipt, TransactionView, WalletView
+
+REPLAYED = "This referenceId was processed before; the balance is unchanged."
+
+
+def movement(receipt: Receipt) -> dict[str, Any]:
+    """Present the receipt of a command that moves one wallet by one entry."""
+    wallet, transaction = receipt.wallets[0], receipt.transaction
+    entry = transaction.entries[0]
+    return {
+        "ok": True,
+        "idempotent": receipt.is_replay,
+        **({"message": REPLAYED} if receipt.is_replay else {}),
+        "walletId": wallet.wallet_id,
+        "userId": wallet.user_id,
+        "asset": {"code": wallet.asset.code, "name": wallet.asset.name},
+        "balance": wallet.balance,
+        "held": wallet.held,
+        "version": wallet.version,
+        "transactionId": str(transaction.transaction_id),
+        "referenceId": transaction.reference,
+        "type": entry.entry_type,
+        "amount": entry.amount,
+        "balanceAfter": entry.balance_after,
+        "seq": entry.seq,
+        "createdAt": instant(transaction.created_at),
+    }
+
+
+def balance(view: WalletView) -> dict[str, Any]:
+    """Present a wallet's balance."""
+    return {
+        "ok": True,
+        "walletId": view.wallet_id,
+        "userId": view.user_id,
+        "asset": {"code": view.asset_code, "name": view.asset_name},
+        "balance": json_integer(view.balance),
+        "held": view.held,
+        "total": json_integer(view.balance + view.held),
+        "version": view.version if view.user_type == "USER" else None,
+        "updatedAt": instant(view.updated_at),
+    }
+
+
+def wallet(view: WalletView) -> dict[str, Any]:
+    """Present a wallet."""
+    return {
+        **balance(view),
+        "userName": view.user_name,
+        "userType": view.user_type,
+        "scale": view.asset_scale,
+        "status": view.status,
+        "createdAt": instant(view.created_at),
+    }
+
+
+def entry(posted: Entry) -> dict[str, Any]:
+    """Present an entry as the ledger has it."""
+    return {
+        "walletId": posted.wallet_id,
+        "seq": posted.seq,
+        "type": posted.entry_type,
+        "amount": posted.amount,
+        "balanceAfter": posted.balance_after,
+        "contraWalletId": posted.contra_wallet_id,
+        "createdAt": instant(posted.created_at),
+        "hash": posted.hash.hex(),
+    }
+
+
+def listed_entry(view: EntryView) -> dict[str, Any]:
+    """Present an entry with what its transaction tells about it."""
+    return {
+        **entry(view.entry),
+        "transactionId": str(view.transaction_id),
+        "referenceId": view.reference,
+        "kind": view.kind,
+        "actor": view.actor,
+        "note": view.note,
+        "occurredAt": instant(view.occurred_at),
+    }
+
+
+def transaction(view: TransactionView) -> dict[str, Any]:
+    """Present a transaction with its entries, and with each entry's two legs."""
+    posted = view.transaction
+    return {
+        "ok": True,
+        "transactionId": str(posted.transaction_id),
+        "kind": posted.kind,
+        "walletId": posted.wallet_id,
+        "referenceId": posted.reference,
+        "client": posted.client,
+        "actor": posted.actor,
+        "requestId": posted.request_id,
+        "reverses": None if posted.reverses is None else str(posted.reverses),
+        "note": view.note,
+        "occurredAt": instant(posted.occurred_at),
+        "createdAt": instant(posted.created_at),
+        "digest": posted.digest.hex(),
+        "entries": [entry(one) for one in posted.entries],
+        "legs": [leg for one in posted.entries for leg in _legs(one, view.asset_codes[one.wallet_id])],
+    }
+
+
+def _legs(posted: Entry, asset: str) -> list[dict[str, Any]]:
+    return [
+        {"walletId": posted.wallet_id, "asset": asset, "amount": posted.amount},
+        {"walletId": posted.contra_wallet_id, "asset": asset, "amount": -posted.amount},
+    ]
+
+
+def instant(value: dt.datetime) -> str:
+    """Return the instant in RFC 3339, UTC, to the microsecond: 2026-01-31T12:00:00.000000Z."""
+    return value.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,241 @@
+"""The JSON outside as models: requests are validated by them, and the OpenAPI document is generated from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from wallet_app import text
+from wallet_app.models import ENTRY_TYPES
+from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, parse_amount
+from wallet_app.service import SYSTEM_REFERENCE
+
+
+def _reference(value: object) -> str:
+    return text.clean(value, low=3, high=200)
+
+
+def _note(value: object) -> str | None:
+    return None if value is None else text.clean(value, low=0, high=500) or None
+
+
+Amount = Annotated[
+    int,
+    PlainValidator(parse_amount),
+    WithJsonSchema(
+        {
+            "description": "In the asset's smallest unit. A string of digits is accepted too.",
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": AMOUNT_MAX},
+                {"type": "string", "pattern": AMOUNT_PATTERN},
+            ],
+        }
+    ),
+]
+Reference = Annotated[
+    str | None,
+    PlainValidator(_reference),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": text.REFERENCE_PATTERN,
+            "not": {"pattern": f"^{text.TRIMMED}{SYSTEM_REFERENCE}"},
+            "description": "The idempotency key: names this command of this wallet for ever. "
+            "Trimmed, 3 to 200 characters.",
+        }
+    ),
+]
+Note = Annotated[
+    str | None,
+    PlainValidator(_note),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "pattern": text.NOTE_PATTERN}, {"type": "null"}],
+            "description": "For people. Trimmed, at most 500 characters.",
+        }
+    ),
+]
+Integer53 = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
+ExactInteger = Annotated[
+    int | str,
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^-?[0-9]+$"}],
+            "description": "A string where it exceeds what every JSON client reads exactly (2^53 - 1).",
+        }
+    ),
+]
+Instant = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+Identifier = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+
+
+class Outside(BaseModel):
+    """What all have in common: camelCase outside, and no unknown fields."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True)
+
+
+class MovementRequest(Outside):
+    """A top-up, bonus or spend."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "required": ["amount", "referenceId"],
+            "examples": [{"amount": 100, "referenceId": "order-1001", "note": "Starter pack"}],
+        }
+    )
+
+    amount: Amount
+    reference_id: Reference = None
+    note: Note = None
+
+
+class AssetAnswer(Outside):
+    code: str
+    name: str
+
+
+class MovementAnswer(Outside):
+    """An accepted movement: the wallet as it stands now, and the transaction under this reference."""
+
+    ok: Literal[True]
+    idempotent: bool = Field(description="True when this reference was accepted before: nothing changed this time.")
+    message: str | None = Field(default=None, description="Only with idempotent: says that the balance is unchanged.")
+    wallet_id: int
+    user_id: int
+    asset: AssetAnswer
+    balance: Integer53 = Field(description="What can be spent now.")
+    held: Integer53
+    version: int = Field(description="The number of the wallet's last entry; belongs to `balance`.")
+    transaction_id: Identifier
+    reference_id: str
+    type: Literal[ENTRY_TYPES]  # type: ignore[valid-type]
+    amount: int = Field(description="Signed: what the balance changed by.")
+    balance_after: Integer53 = Field(description="The balance right after this transaction's entry.")
+    seq: int = Field(description="The number of this transaction's entry; belongs to `balanceAfter`.")
+    created_at: Instant
+
+
+class BalanceAnswer(Outside):
+    ok: Literal[True]
+    wallet_id: int
+    user_id: int
+    asset: AssetAnswer
+    balance: ExactInteger = Field(description="What can be spent; of a SYSTEM wallet the sum of its slots.")
+    held: Integer53
+    total: ExactInteger = Field(description="balance + held")
+    version: int | None = Field(description="The number of the last entry; null for a SYSTEM wallet.")
+    updated_at: Instant
+
+
+class WalletAnswer(BalanceAnswer):
+    user_name: str
+    user_type: Literal["USER", "SYSTEM"]
+    scale: int = Field(description="Decimal places of the asset, for display.")
+    status: Literal["ACTIVE", "FROZEN", "CLOSED"]
+    created_at: Instant
+
+
+class EntryAnswer(Outside):
+    wallet_id: int
+    seq: int
+    type: Literal[ENTRY_TYPES]  # type: ignore[valid-type]
+    amount: int
+    balance_after: Integer53
+    contra_wallet_id: int
+    created_at: Instant
+    hash: str = Field(description="The head of the wallet's hash chain after this entry, in hexadecimal.")
+
+
+class ListedEntryAnswer(EntryAnswer):
+    transaction_id: Identifier
+    reference_id: str
+    kind: str
+    actor: str
+    note: str | None
+    occurred_at: Instant
+
+
+class EntriesAnswer(Outside):
+    ok: Literal[True]
+    wallet_id: int
+    entries: list[ListedEntryAnswer]
+    next: str | None = Field(default=None, description="The `cursor` of the next page; absent on the last one.")
+
+
+class LegAnswer(Outside):
+    wallet_id: int
+    asset: str
+    amount: int
+
+
+class TransactionAnswer(Outside):
+    ok: Literal[True]
+    transaction_id: Identifier
+    kind: str
+    wallet_id: int = Field(description="The anchor: the wallet under which the reference counts.")
+    reference_id: str
+    client: str
+    actor: str
+    request_id: str | None
+    reverses: Identifier | None
+    note: str | None
+    occurred_at: Instant
+    created_at: Instant
+    digest: str = Field(description="SHA-256 over who did what; part of the hash of each entry. Hexadecimal.")
+    entries: list[EntryAnswer]
+    legs: list[LegAnswer] = Field(description="Each entry as its two sides; they sum to zero per asset.")
+
+
+class HealthAnswer(Outside):
+    ok: bool
+    db_status: Literal["connected", "disconnected"] = Field(alias="db_status")
+    time: Instant
+
+
+class FieldError(Outside):
+    pointer: str = Field(description="A JSON pointer to the field, or the name of the parameter after a slash.")
+    code: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details. Some codes add members: `balance`, `required`, `version`, `fields`, ..."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    ok: Literal[False]
+    error: str
+    errors: list[FieldError] | None = None
+
+
+def json_schemas(models: list[type[BaseModel]]) -> dict[str, Any]:
+    """Return the models' JSON Schemas by name, with references as OpenAPI places them."""
+    schemas: dict[str, Any] = {}
+    for model in models:
+        mode: Literal["validation", "serialization"] = (
+            "validation" if model.__name__.endswith("Request") else "serialization"
+        )
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode=mode)
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
+    return _without_titles(schemas)
+
+
+def _without_titles(schema: Any) -> Any:
+    """Drop the titles that pydantic makes from the names: they say nothing that the names do not."""
+    if isinstance(schema, dict):
+        return {
+            key: _without_titles(value)
+            for key, value in schema.items()
+            if not (key == "title" and isinstance(value, str))
+        }
+    return [_without_titles(value) for value in schema] if isinstance(schema, list) else schema

@@ -1,0 +1,41 @@
+"""Text from outside: what is trimmed and which characters are refused; pure.
+
+The patterns are JSON Schema and stand in the OpenAPI document, so that it says exactly what is accepted.
+"""
+
+from __future__ import annotations
+
+import re
+
+_CONTROL = r"\x00-\x1f\x7f-\x9f"
+_BLANK = r"\x20\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+TRIMMED = rf"[\x09-\x0d{_BLANK}]*"
+"""A pattern of the blanks that are taken off both ends."""
+
+_ANY = rf"[^{_CONTROL}]"
+_EDGE = rf"[^{_CONTROL}{_BLANK}]"
+
+REFERENCE_PATTERN = rf"^{TRIMMED}{_EDGE}{_ANY}{{1,198}}{_EDGE}{TRIMMED}$"
+"""Trimmed, 3 to 200 characters, no control characters."""
+
+NOTE_PATTERN = rf"^{TRIMMED}(?:{_EDGE}(?:{_ANY}{{0,498}}{_EDGE})?)?{TRIMMED}$"
+"""Trimmed, at most 500 characters, no control characters."""
+
+_TRIM = re.compile(rf"\A{TRIMMED}|{TRIMMED}\Z")
+_REFUSED = re.compile(rf"[{_CONTROL}\ud800-\udfff]")
+
+
+def clean(value: object, *, low: int, high: int) -> str:
+    """Return the text without blanks around it; raise ValueError with what is wrong with it.
+
+    `low` and `high` bound its length in characters. Blanks are those that JavaScript's `trim()` takes, because the
+    original service trimmed with it.
+    """
+    if not isinstance(value, str):
+        raise ValueError("must be a string")  # noqa: TRY004 - pydantic turns a ValueError into the answer
+    text = _TRIM.sub("", value)
+    if _REFUSED.search(text):
+        raise ValueError("must not contain control characters or lone surrogates")
+    if not low <= len(text) <= high:
+        raise ValueError(f"must have {low} to {high} characters" if low else f"must have at most {high} characters")
+    return text
