@@ -150,7 +150,7 @@ def _serve(app: Flask, settings: Settings, listener: socket.socket, embedded: de
             ) from None
         if end.code:
             raise CannotRunError("the server ended on its own: see the lines above.") from None
-        _say(f"Stopped. The data stays in {settings.data_dir}." if embedded else "Stopped.")
+        _say(f"Stopped. The data stays in {settings.data_dir.absolute()}." if embedded else "Stopped.")
 
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
