@@ -78,7 +78,7 @@ class BalanceAboveBoundError(RefusedError):
 
     def __init__(self, *, wallet_id: int, asset_code: str, balance: int, amount: int, bound: int, version: int) -> None:
         super().__init__(
-            f"Wallet {wallet_id} has {balance} {asset_code}; {amount} more would exceed the largest balance of {bound}.",
+            f"Wallet {wallet_id} has {balance} {asset_code}; {amount} more would exceed the largest balance, {bound}.",
             wallet_id=wallet_id,
             balance=balance,
             amount=amount,
@@ -117,7 +117,7 @@ class SystemEntriesError(RefusedError):
 
     def __init__(self, wallet_id: int) -> None:
         super().__init__(
-            f"Wallet {wallet_id} belongs to the system; its movements are read with the user wallets they stand against.",
+            f"Wallet {wallet_id} belongs to the system; its movements are read with the user wallets they are against.",
             wallet_id=wallet_id,
         )
 

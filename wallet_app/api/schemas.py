@@ -8,9 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 from pydantic.alias_generators import to_camel
 
 from wallet_app import text
-from wallet_app.models import ENTRY_TYPES
 from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, parse_amount
-from wallet_app.service import SYSTEM_REFERENCE
+from wallet_app.service import ENTRY_TYPES, SYSTEM_REFERENCE
 
 
 def _reference(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from wallet_app.models import ENTRY_TYPES
 from wallet_app.service.books import Entry, PostedTransaction, Receipt, WalletState
 from wallet_app.service.commands import SYSTEM_REFERENCE, Bonus, Command, Movement, Origin, Seed, Spend, TopUp
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch
@@ -20,6 +21,7 @@ __all__ = [
     "BATCH_MAX",
     "Bonus",
     "Command",
+    "ENTRY_TYPES",
     "Entry",
     "EntryView",
     "Movement",
