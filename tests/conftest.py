@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,13 +25,19 @@ from wallet_app.db import db
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+def server() -> Iterator[URL]:
     """The URL of a login that may create databases and guards nothing: superuser on the embedded server."""
     if given := os.environ.get("DATABASE_URL"):
         yield make_url(given)
         return
-    with devdb.start(tmp_path_factory.mktemp("postgresql"), log=lambda _: None) as server:
-        yield make_url(server.superuser_url)
+    # Not pytest's temporary folder: it is closed to the user that PostgreSQL runs as when we are root.
+    folder = Path(tempfile.mkdtemp(prefix="wallet-test-"))
+    folder.chmod(0o711)
+    try:
+        with devdb.start(folder, log=lambda _: None) as server:
+            yield make_url(server.superuser_url)
+    finally:
+        shutil.rmtree(folder)
 
 
 def run_sql(url: URL, *statements: str) -> None:
@@ -45,7 +53,7 @@ def conninfo(url: URL) -> str:
 
 @pytest.fixture(scope="session")
 def template(server: URL) -> Iterator[str]:
-    """A migrated and seeded database (Treasury 1 and 2, John 3 and 4, Doe 5 and 6) that tests' databases are copies of."""
+    """A migrated and seeded database (Treasury 1 and 2, John 3 and 4, Doe 5 and 6): tests get copies of it."""
     name = f"wallet_test_{secrets.token_hex(4)}_template"
     run_sql(server, f"CREATE DATABASE {name}")
     try:

@@ -78,7 +78,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Give the application its settings; `current_settings()` returns them."""
     if settings.database_url is None:
         raise ConfigurationError(
-            "There is no database: set DATABASE_URL to a PostgreSQL 15 to 18, or start the embedded one with `make run`."
+            "There is no database: start the embedded one with `make run`, "
+            "or set DATABASE_URL to a PostgreSQL 15 to 18."
         )
     app.extensions["wallet_settings"] = settings
     app.config["MAX_CONTENT_LENGTH"] = settings.body_bytes_max

@@ -41,7 +41,7 @@ db = SQLAlchemy(metadata=Base.metadata, disable_autonaming=True)
 
 
 class CommitNotReplicatedError(Exception):
-    """COMMIT came back as success, but the wait for a synchronous standby was cancelled: it may be lost in a failover."""
+    """COMMIT succeeded, but the wait for a synchronous standby was cancelled: a failover may lose it."""
 
 
 def init_app(app: Flask) -> None:
@@ -63,7 +63,7 @@ def init_app(app: Flask) -> None:
 
 
 def ping() -> bool:
-    """Tell whether the database answers, on a connection of its own, so that a busy pool is not taken for a dead one."""
+    """Tell whether the database answers, on a connection of its own: a busy pool is no dead database."""
     engine: Engine = current_app.extensions["wallet_health_engine"]
     try:
         with engine.connect() as connection:
@@ -108,7 +108,7 @@ def prepare_connections(engine: Engine) -> None:
         dbapi_connection.commit()
 
 
-# A role's own settings (ALTER ROLE ... SET) win, because they also hold behind a pooler; these fill in where there are none.
+# A role's own settings (ALTER ROLE ... SET) win, because they also hold behind a pooler; these fill the gaps.
 _PREPARE = f"""
 SELECT set_config('lock_timeout', '2s', false) WHERE current_setting('lock_timeout') = '0'
 UNION ALL

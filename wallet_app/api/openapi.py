@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from flask import Response, make_response, render_template
+from pydantic import BaseModel
 
 from wallet_app.api.operations import OPERATIONS, Operation, blueprint
 from wallet_app.api.schemas import HealthAnswer, Problem, json_schemas
@@ -44,7 +45,7 @@ def docs() -> Response:
 @cache
 def document() -> dict[str, Any]:
     """Return the OpenAPI 3.1 document."""
-    models = [HealthAnswer, Problem]
+    models: list[type[BaseModel]] = [HealthAnswer, Problem]
     for operation in OPERATIONS:
         models += [model for model in (operation.request, operation.answer) if model is not None]
     paths: dict[str, Any] = {"/health": {"get": _health()}}

@@ -226,7 +226,7 @@ def json_schemas(models: list[type[BaseModel]]) -> dict[str, Any]:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode=mode)
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
-    return _without_titles(schemas)
+    return {name: _without_titles(schema) for name, schema in schemas.items()}
 
 
 def _without_titles(schema: Any) -> Any:

@@ -6,9 +6,9 @@ transactions can each hold what the other waits for. The order among kinds of ro
 
 from __future__ import annotations
 
+import datetime as dt
 import random
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from sqlalchemy import Connection, Integer, Row, bindparam, column, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -42,7 +42,9 @@ _TRY_SLOT = select(_slot.c.slot).where(func.pg_try_advisory_xact_lock(_SLOT_LOCK
 _WAIT_FOR_SLOT = select(func.pg_advisory_xact_lock(_SLOT_LOCKS, bindparam("slot", type_=Integer)))
 
 
-def lock_wallets(connection: Connection, wallet_ids: Collection[int]) -> Sequence[Row[Any]]:
+def lock_wallets(
+    connection: Connection, wallet_ids: Collection[int]
+) -> Sequence[Row[int, int, int, int, bytes, dt.datetime]]:
     """Lock the wallets' balance rows until the end of the unit of work and return them in order of id.
 
     Must be the unit of work's first locking statement, and its only one for wallets: it waits (up to `lock_timeout`).

@@ -94,7 +94,7 @@ def _decide(books: Books, command: Command) -> Outcome:
 def _load(
     connection: Connection,
     wallet_ids: list[int],
-    locked: Sequence[Row[Any]],
+    locked: Sequence[Row[int, int, int, int, bytes, dt.datetime]],
     commands: Sequence[Command],
     clock: Clock | None,
 ) -> Books:
@@ -115,7 +115,9 @@ def _load(
     )
 
 
-def _wallet_state(row: Row[Any], balance: Row[Any], assets: dict[int, Asset]) -> WalletState:
+def _wallet_state(
+    row: Row[Any], balance: Row[int, int, int, int, bytes, dt.datetime], assets: dict[int, Asset]
+) -> WalletState:
     return WalletState(
         wallet_id=row.id,
         user_id=row.user_id,
