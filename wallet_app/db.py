@@ -9,6 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
+from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -103,6 +104,8 @@ def prepare_connections(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connected(dbapi_connection: Any, record: Any) -> None:
         _listen_for_lost_standby(dbapi_connection, record.info)
+        # A posting's parameters are arrays, and psycopg escapes those element by element unless they go in binary.
+        dbapi_connection.adapters.register_dumper(list, ListBinaryDumper)
         with dbapi_connection.cursor() as cursor:
             cursor.execute(_PREPARE)
         dbapi_connection.commit()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from wallet_app.errors import ReferenceMismatchError, SystemWalletError, WalletNotFoundError
 from wallet_app.money import AMOUNT_MAX
@@ -32,9 +33,9 @@ class Asset:
     contra: Mapping[str, int]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class WalletState:
-    """A user wallet as it stands under its lock. Amounts in the asset's smallest unit."""
+    """A user wallet as it stands under its lock. Amounts in the asset's smallest unit. An entry makes a new state."""
 
     wallet_id: int
     user_id: int
@@ -161,12 +162,9 @@ class Books:
 
     def apply(self, command: Command, plan: Plan) -> Receipt:
         """Post the plan: the only place where books change. Raises BookkeepingError, with nothing changed."""
-        created_at = self._created_at(entry.wallet_id for entry in plan.entries)
-        transaction = _new_transaction(command, plan, self, created_at)
-        after, entries = self._entries(plan, transaction)
-        transaction = replace(transaction, entries=entries)
+        transaction, after = self._posted(command, plan)
         self.wallets.update(after)
-        for entry in entries:
+        for entry in transaction.entries:
             self.contra_deltas[entry.contra_wallet_id] = (
                 self.contra_deltas.get(entry.contra_wallet_id, 0) - entry.amount
             )
@@ -183,18 +181,41 @@ class Books:
         # A clock can be set back; along a wallet's seq the time never falls.
         return max([self.clock(), *(self.wallets[wallet_id].updated_at for wallet_id in wallet_ids)])
 
-    def _entries(self, plan: Plan, transaction: PostedTransaction) -> tuple[dict[int, WalletState], tuple[Entry, ...]]:
+    def _posted(self, command: Command, plan: Plan) -> tuple[PostedTransaction, dict[int, WalletState]]:
+        """Return the transaction that the plan makes, and the wallets as they are after it."""
+        created_at = self._created_at(entry.wallet_id for entry in plan.entries)
+        stamp = _Stamp(self.new_id(created_at), created_at, command.occurred_at or created_at)
+        details, hashed = _details(command, self.new_salt)
+        digest = _digest(command, plan, stamp, hashed)
         after: dict[int, WalletState] = {}
         entries = []
         for planned in plan.entries:
             before = after.get(planned.wallet_id) or self.wallets[planned.wallet_id]
-            entry = _next_entry(before, planned, transaction)
+            entry = _next_entry(before, planned, stamp, digest)
             after[planned.wallet_id] = _with_entry(before, entry, is_hold=planned.contra == "Holds")
             entries.append(entry)
-        return after, tuple(entries)
+        transaction = PostedTransaction(
+            transaction_id=stamp.transaction_id,
+            wallet_id=command.wallet_id,
+            reference=command.reference,
+            kind=command.kind,
+            client=command.origin.client,
+            actor=command.origin.actor,
+            request_id=command.origin.request_id,
+            requested=command.requested(),
+            stored_request=command.stored_request(),
+            reverses=plan.reverses,
+            details=details,
+            details_hash=hashed,
+            digest=digest,
+            occurred_at=stamp.occurred_at,
+            created_at=created_at,
+            entries=tuple(entries),
+        )
+        return transaction, after
 
     def _now(self, wallet_ids: Iterable[int]) -> tuple[WalletState, ...]:
-        return tuple(replace(self.wallets[wallet_id]) for wallet_id in wallet_ids)
+        return tuple([self.wallets[wallet_id] for wallet_id in wallet_ids])
 
 
 def differing_fields(transaction: PostedTransaction, command: Command) -> list[str]:
@@ -218,48 +239,37 @@ def _touched(transaction: PostedTransaction) -> list[int]:
     return list(dict.fromkeys([transaction.wallet_id, *(entry.wallet_id for entry in transaction.entries)]))
 
 
-def _new_transaction(command: Command, plan: Plan, books: Books, created_at: dt.datetime) -> PostedTransaction:
-    details = None
-    hashed = None
-    if command.note is not None or command.metadata is not None:
-        details = Details(books.new_salt(), command.note, command.metadata)
-        hashed = chain.details_hash(salt=details.salt, note=details.note, metadata=details.metadata)
-    transaction_id = books.new_id(created_at)
-    occurred_at = command.occurred_at or created_at
-    origin = command.origin
-    digest = chain.transaction_digest(
-        transaction_id=transaction_id,
+class _Stamp(NamedTuple):
+    """What identifies and dates a transaction."""
+
+    transaction_id: uuid.UUID
+    created_at: dt.datetime
+    occurred_at: dt.datetime
+
+
+def _details(command: Command, new_salt: Callable[[], bytes]) -> tuple[Details | None, bytes | None]:
+    if command.note is None and command.metadata is None:
+        return None, None
+    details = Details(new_salt(), command.note, command.metadata)
+    return details, chain.details_hash(salt=details.salt, note=details.note, metadata=details.metadata)
+
+
+def _digest(command: Command, plan: Plan, stamp: _Stamp, details_hash: bytes | None) -> bytes:
+    return chain.transaction_digest(
+        transaction_id=stamp.transaction_id,
         wallet_id=command.wallet_id,
         reference=command.reference,
         kind=command.kind,
-        client=origin.client,
-        actor=origin.actor,
-        request_id=origin.request_id,
-        occurred_at=occurred_at,
+        client=command.origin.client,
+        actor=command.origin.actor,
+        request_id=command.origin.request_id,
+        occurred_at=stamp.occurred_at,
         reverses=plan.reverses,
-        details=hashed,
-    )
-    return PostedTransaction(
-        transaction_id=transaction_id,
-        wallet_id=command.wallet_id,
-        reference=command.reference,
-        kind=command.kind,
-        client=origin.client,
-        actor=origin.actor,
-        request_id=origin.request_id,
-        requested=command.requested(),
-        stored_request=command.stored_request(),
-        reverses=plan.reverses,
-        details=details,
-        details_hash=hashed,
-        digest=digest,
-        occurred_at=occurred_at,
-        created_at=created_at,
-        entries=(),
+        details=details_hash,
     )
 
 
-def _next_entry(before: WalletState, planned: PlannedEntry, transaction: PostedTransaction) -> Entry:
+def _next_entry(before: WalletState, planned: PlannedEntry, stamp: _Stamp, digest: bytes) -> Entry:
     seq = before.version + 1
     balance_after = before.balance + planned.amount
     if planned.amount == 0 or not 0 <= balance_after <= AMOUNT_MAX:
@@ -274,18 +284,18 @@ def _next_entry(before: WalletState, planned: PlannedEntry, transaction: PostedT
         amount=planned.amount,
         balance_after=balance_after,
         contra_wallet_id=contra_wallet_id,
-        created_at=transaction.created_at,
+        created_at=stamp.created_at,
         hash=chain.entry_hash(
             previous=before.chain,
-            digest=transaction.digest,
+            digest=digest,
             wallet_id=before.wallet_id,
             seq=seq,
-            transaction_id=transaction.transaction_id,
+            transaction_id=stamp.transaction_id,
             entry_type=planned.entry_type,
             amount=planned.amount,
             balance_after=balance_after,
             contra_wallet_id=contra_wallet_id,
-            created_at=transaction.created_at,
+            created_at=stamp.created_at,
         ),
     )
 
@@ -294,8 +304,11 @@ def _with_entry(before: WalletState, entry: Entry, *, is_hold: bool) -> WalletSt
     held = before.held - entry.amount if is_hold else before.held
     if held < 0:
         raise BookkeepingError(f"wallet {before.wallet_id} would hold {held}")
-    return replace(
-        before,
+    return WalletState(
+        wallet_id=before.wallet_id,
+        user_id=before.user_id,
+        asset=before.asset,
+        status=before.status,
         balance=entry.balance_after,
         held=held,
         version=entry.seq,
