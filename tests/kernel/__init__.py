@@ -1,0 +1,1 @@
+"""Tests of the kernel: locks, postings, failures and what the database guards."""

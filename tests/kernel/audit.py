@@ -1,0 +1,142 @@
+"""The books' invariants as plain SQL, written from the design alone: no line is shared with the service or `verify`.
+
+Every check is a query of what is wrong; all must return nothing. The chain is recomputed inside the database from the
+rows as they are stored, so that a fault in Python's canonical bytes would show here.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from sqlalchemy.engine import URL
+
+from tests.conftest import conninfo
+
+_TEXT = "coalesce(int4send(octet_length(convert_to({0}, 'UTF8'))) || convert_to({0}, 'UTF8'), '\\xffffffff'::bytea)"
+_BYTES = "coalesce(int4send(octet_length({0})) || {0}, '\\xffffffff'::bytea)"
+
+
+def _text(name: str) -> str:
+    return _TEXT.format(name)
+
+
+def _bytes(name: str) -> str:
+    return _BYTES.format(name)
+
+
+DIGEST = f"""
+sha256('\\x01'::bytea || uuid_send(t.transaction_id) || int8send(t.wallet_id) || {_text("t.reference_id")}
+       || {_text("t.kind")} || {_text("t.client")} || {_text("t.actor")} || {_text("t.request_id")}
+       || timestamptz_send(t.occurred_at) || {_bytes("uuid_send(t.reverses)")} || {_bytes("t.details_hash")})
+"""
+
+DETAILS_HASH = f"sha256('\\x01'::bytea || d.salt || {_text('d.note')} || {_text('d.metadata::text')})"
+
+_PREVIOUS = "coalesce(lag(e.hash) OVER (PARTITION BY e.wallet_id ORDER BY e.seq), decode(repeat('00', 32), 'hex'))"
+
+HASH = f"""
+sha256('\\x01'::bytea || {_PREVIOUS} || int8send(e.wallet_id) || int8send(e.seq) || uuid_send(e.transaction_id)
+       || {_text("e.entry_type")} || int8send(e.amount) || int8send(e.balance_after) || int8send(e.contra_wallet_id)
+       || timestamptz_send(e.created_at) || t.digest)
+"""
+
+_KEYS = """
+SELECT wallet_id, transaction_id, wallet_id AS entry_wallet_id, seq FROM transactions WHERE seq IS NOT NULL
+UNION ALL
+SELECT wallet_id, transaction_id, entry_keys[i], entry_keys[i + 1]
+  FROM transactions, generate_series(1, cardinality(entry_keys), 2) AS i
+"""
+
+CHECKS = {
+    "a balance is not the sum of its entries": """
+        SELECT b.wallet_id, b.balance, coalesce(sum(e.amount), 0)
+          FROM wallet_balances b LEFT JOIN ledger_entries e USING (wallet_id)
+         GROUP BY b.wallet_id HAVING b.balance <> coalesce(sum(e.amount), 0)
+    """,
+    "a version is not the number of entries, or the last seq": """
+        SELECT b.wallet_id, b.version, count(e.seq), max(e.seq)
+          FROM wallet_balances b LEFT JOIN ledger_entries e USING (wallet_id)
+         GROUP BY b.wallet_id HAVING b.version <> count(e.seq) OR b.version <> coalesce(max(e.seq), 0)
+    """,
+    "seq has a gap, or a double": """
+        SELECT wallet_id, seq FROM (
+               SELECT wallet_id, seq, row_number() OVER (PARTITION BY wallet_id ORDER BY seq) AS place
+                 FROM ledger_entries) AS placed
+         WHERE seq <> place
+    """,
+    "balance_after is not the running sum": """
+        SELECT wallet_id, seq FROM (
+               SELECT wallet_id, seq, balance_after, sum(amount) OVER (PARTITION BY wallet_id ORDER BY seq) AS running
+                 FROM ledger_entries) AS summed
+         WHERE balance_after <> running OR balance_after < 0
+    """,
+    "created_at falls along a wallet": """
+        SELECT wallet_id, seq FROM (
+               SELECT wallet_id, seq, created_at, lag(created_at) OVER (PARTITION BY wallet_id ORDER BY seq) AS before
+                 FROM ledger_entries) AS timed
+         WHERE created_at < before
+    """,
+    "a balance row does not tell what its last entry does": """
+        SELECT b.wallet_id FROM wallet_balances b
+          JOIN ledger_entries e ON (e.wallet_id, e.seq) = (b.wallet_id, b.version)
+         WHERE (b.balance, b.chain, b.updated_at) IS DISTINCT FROM (e.balance_after, e.hash, e.created_at)
+    """,
+    "a wallet of a user has no balance row": """
+        SELECT w.id FROM wallets w JOIN users u ON u.id = w.user_id AND u.user_type = 'USER'
+         WHERE NOT EXISTS (SELECT FROM wallet_balances b WHERE b.wallet_id = w.id)
+    """,
+    "a SYSTEM wallet's slots are not what its entries say": """
+        SELECT w.id, slots.total, entries.total FROM wallets w
+          LEFT JOIN (SELECT wallet_id, sum(balance) AS total FROM system_balances GROUP BY 1) slots
+            ON slots.wallet_id = w.id
+          LEFT JOIN (SELECT contra_wallet_id, -sum(amount) AS total FROM ledger_entries GROUP BY 1) entries
+            ON entries.contra_wallet_id = w.id
+         WHERE coalesce(slots.total, 0) <> coalesce(entries.total, 0)
+    """,
+    "an asset does not sum to zero": """
+        SELECT w.asset_type_id FROM wallets w
+          LEFT JOIN wallet_balances b ON b.wallet_id = w.id
+          LEFT JOIN (SELECT wallet_id, sum(balance) AS balance FROM system_balances GROUP BY 1) s ON s.wallet_id = w.id
+         GROUP BY w.asset_type_id HAVING sum(coalesce(b.balance, 0) + coalesce(s.balance, 0)) <> 0
+    """,
+    "a contra wallet is not a SYSTEM wallet of the same asset": """
+        SELECT e.wallet_id, e.seq FROM ledger_entries e
+          JOIN wallets w ON w.id = e.wallet_id
+          LEFT JOIN (SELECT c.id, c.asset_type_id FROM wallets c
+                       JOIN users u ON u.id = c.user_id AND u.user_type = 'SYSTEM') c
+            ON c.id = e.contra_wallet_id
+         WHERE c.asset_type_id IS DISTINCT FROM w.asset_type_id
+    """,
+    "a transaction's entry is not there": f"""
+        SELECT k.wallet_id, k.transaction_id FROM ({_KEYS}) k
+          LEFT JOIN ledger_entries e
+            ON (e.wallet_id, e.seq, e.transaction_id) = (k.entry_wallet_id, k.seq, k.transaction_id)
+         WHERE e.seq IS NULL
+    """,
+    "an entry belongs to no transaction, or to two": f"""
+        SELECT e.wallet_id, e.seq FROM ledger_entries e
+          LEFT JOIN ({_KEYS}) k ON (e.wallet_id, e.seq, e.transaction_id) = (k.entry_wallet_id, k.seq, k.transaction_id)
+         GROUP BY e.wallet_id, e.seq HAVING count(k.transaction_id) <> 1
+    """,
+    "a reference stands twice": "SELECT wallet_id, reference_id FROM transactions GROUP BY 1, 2 HAVING count(*) > 1",
+    "a details_hash is not the hash of the details": f"""
+        SELECT t.wallet_id, t.transaction_id FROM transactions t
+          JOIN transaction_details d USING (wallet_id, transaction_id)
+         WHERE t.details_hash IS DISTINCT FROM {DETAILS_HASH}
+    """,
+    "a digest is not the hash of its transaction": f"""
+        SELECT t.wallet_id, t.transaction_id FROM transactions t WHERE t.digest IS DISTINCT FROM {DIGEST}
+    """,
+    "a chain is broken": f"""
+        SELECT wallet_id, seq FROM (
+               SELECT e.wallet_id, e.seq, e.hash, {HASH} AS recomputed
+                 FROM ledger_entries e JOIN transactions t USING (transaction_id)) AS hashed
+         WHERE hash <> recomputed
+    """,
+}
+
+
+def faults(database: URL) -> dict[str, list[tuple[object, ...]]]:
+    """Return what is wrong with the books, by check; nothing if all is well."""
+    with psycopg.connect(conninfo(database), autocommit=True) as connection:
+        found = {name: connection.execute(query).fetchmany(5) for name, query in CHECKS.items()}  # type: ignore[arg-type]
+    return {name: rows for name, rows in found.items() if rows}
