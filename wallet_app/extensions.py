@@ -1,44 +1,94 @@
-"""The Flask extensions that the service uses, made here and bound to the application in one place."""
+"""What stands around the service: migrations, CORS and the rate limit, bound to the application in one place."""
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
 
-from flask import Flask
+import structlog
+from flask import Flask, Response, g, request
 from flask_cors import CORS
-from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
 from flask_migrate import Migrate
+from limits import RateLimitItem, parse_many
+from limits.storage import storage_from_string
+from limits.strategies import FixedWindowRateLimiter
+from werkzeug.exceptions import TooManyRequests
 
 from wallet_app.config import Settings
 from wallet_app.db import db
 
+log = structlog.get_logger("wallet")
+
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 migrate = Migrate()  # type: ignore[no-untyped-call]
-limiter = Limiter(key_func=get_remote_address)
 
 
 def init_app(app: Flask) -> None:
     """Bind the extensions to the application."""
     settings: Settings = app.extensions["wallet_settings"]
     migrate.init_app(app, db, directory=str(MIGRATIONS))  # type: ignore[no-untyped-call]
-    _limit_requests(app, settings)
+    if settings.rate_limit:
+        _limit_requests(app, settings)
     if settings.cors_origins:
         CORS(
             app,
             origins=list(settings.cors_origins),
-            allow_headers=["Content-Type", "Authorization", "Idempotency-Key", "If-Match"],
-            expose_headers=["X-Request-Id", "Idempotent-Replayed", "Retry-After"],
+            methods=["GET", "HEAD", "POST"],
+            allow_headers=["Content-Type", "Authorization", "Idempotency-Key", "If-Match", "X-Request-Id"],
+            expose_headers=[
+                "X-Request-Id",
+                "Idempotent-Replayed",
+                "Retry-After",
+                "RateLimit-Limit",
+                "RateLimit-Remaining",
+                "RateLimit-Reset",
+            ],
             max_age=600,
         )
 
 
 def _limit_requests(app: Flask, settings: Settings) -> None:
-    app.config["RATELIMIT_ENABLED"] = bool(settings.rate_limit)
-    app.config["RATELIMIT_STORAGE_URI"] = settings.rate_limit_storage
-    app.config["RATELIMIT_HEADERS_ENABLED"] = True
-    app.config["RATELIMIT_STRATEGY"] = "fixed-window"
-    # One budget for the whole API, not one per route.
-    app.config["RATELIMIT_APPLICATION"] = settings.rate_limit or None
-    limiter.init_app(app)
+    """Give each client one budget for the whole API, not one per route.
+
+    By the `limits` library itself and not Flask-Limiter, which takes longer, counts for all applications of a process
+    together, and puts Retry-After on every answer.
+    """
+    budgets = parse_many(settings.rate_limit)
+    counter = FixedWindowRateLimiter(storage_from_string(settings.rate_limit_storage))
+
+    def take() -> None:
+        # A probe must not be told that a service is sick because it was asked often; a preflight asks for nothing.
+        if request.method == "OPTIONS" or request.path == "/health" or request.endpoint == "static":
+            return
+        client = request.remote_addr or "unknown"
+        try:
+            refused = [budget for budget in budgets if not counter.hit(budget, client)]
+            states = [(budget, *counter.get_window_stats(budget, client)) for budget in refused or budgets]
+        except Exception as error:
+            # Refusing everybody because the counter is away would be worse than counting nobody for a while.
+            log.error("rate_limit_unavailable", exc_info=error)
+            return
+        budget, reset, remaining = min(states, key=lambda state: (state[2], -state[1]))
+        g.rate_limit = (budget, remaining, max(1, math.ceil(reset - time.time())))
+        if refused:
+            raise TooManyRequests(_in_words(budget))
+
+    def tell(response: Response) -> Response:
+        if (state := g.get("rate_limit")) is not None:
+            budget, remaining, seconds = state
+            response.headers["RateLimit-Limit"] = str(budget.amount)
+            response.headers["RateLimit-Remaining"] = str(remaining)
+            response.headers["RateLimit-Reset"] = str(seconds)
+            if response.status_code == TooManyRequests.code:
+                response.headers["Retry-After"] = str(seconds)
+        return response
+
+    app.before_request(take)
+    app.after_request(tell)
+
+
+def _in_words(budget: RateLimitItem) -> str:
+    every = f"{budget.multiples} {budget.GRANULARITY.name}s" if budget.multiples > 1 else budget.GRANULARITY.name
+    return f"{budget.amount} requests per {every}"

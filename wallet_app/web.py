@@ -14,14 +14,17 @@ from typing import Any
 import orjson
 import structlog
 from flask import Flask, Response, g, request
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from structlog.tracebacks import ExceptionDictTransformer
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, TooManyRequests
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, TooManyRequests
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from wallet_app import db
 from wallet_app.config import Settings
 from wallet_app.errors import (
     BadCursorError,
+    DatabaseUnavailableError,
     InvalidError,
     NotFoundError,
     RefusedError,
@@ -59,10 +62,14 @@ def init_app(app: Flask) -> None:
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    # A doubled slash is another path, not a reason to redirect: the redirect would be an HTML page.
+    app.url_map.merge_slashes = False
     app.before_request(_begin)
     app.after_request(_finish)
     app.register_error_handler(WalletServiceError, _service_error)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(DBAPIError, _database_error)
+    app.register_error_handler(PoolTimeoutError, _database_away)
     app.register_error_handler(Exception, _unexpected)
     app.add_url_rule("/health", view_func=health)
 
@@ -132,6 +139,9 @@ def _begin() -> None:
 def _finish(response: Response) -> Response:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
+    if request.method == "OPTIONS":
+        # Flask answers it with an empty page of HTML.
+        response.headers.remove("Content-Type")
     if request.is_secure:
         response.headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
     response.headers["X-Request-Id"] = request_id()
@@ -162,11 +172,33 @@ def _http_error(error: HTTPException) -> Response:
     }
     if isinstance(error, TooManyRequests):
         detail = f"The limit of {error.description} is used up; repeat after the time in Retry-After."
+    elif isinstance(error, NotFound):
+        detail = "There is nothing at this path."
+    elif isinstance(error, MethodNotAllowed):
+        detail = f"{request.method[:20]} is not possible here; {headers.get('Allow', 'nothing')} is."
     elif isinstance(error, RequestEntityTooLarge):
         detail = "The body is larger than this resource accepts."
     else:
         detail = error.description or title
     return problem(status, code=code, title=title, detail=detail, headers=headers)
+
+
+def _database_error(error: DBAPIError) -> Response:
+    """Answer what no service call could finish handling: a database that is away, or a fault of ours."""
+    # Class 54 is about sizes, which are checked before the database sees them.
+    is_ours = not isinstance(error, (OperationalError, InterfaceError)) or _sqlstate(error).startswith("54")
+    return _unexpected(error) if is_ours else _database_away(error)
+
+
+def _database_away(error: Exception) -> Response:
+    log.warning("database_unavailable", request_id=request_id(), error=type(error).__name__)
+    return _service_error(
+        DatabaseUnavailableError("The database cannot be reached at the moment. Repeat the request in a second.")
+    )
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlstate", None) or ""
 
 
 def _unexpected(error: Exception) -> Response:

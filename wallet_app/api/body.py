@@ -23,8 +23,10 @@ Model = TypeVar("Model", bound=BaseModel)
 DEPTH_MAX = 16
 _INTEGER_DIGITS_MAX = 40
 _JSON_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-?8"?)?\s*', re.IGNORECASE)
+# A raw key has no comma, because two headers reach us as one with a comma between them.
 _KEY = re.compile(
-    r'"([\x20\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x5b\x5d-\x7e][\x20\x21\x23-\x5b\x5d-\x7e]{0,254})'
+    r'"([\x20\x21\x23-\x5b\x5d-\x7e]{1,255})"'
+    r"|([\x21\x23-\x2b\x2d-\x5b\x5d-\x7e][\x20\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{0,254})"
 )
 
 
@@ -85,7 +87,9 @@ def _idempotency_key() -> str | None:
         return None
     match = _KEY.fullmatch(values[0]) if len(values) == 1 else None
     if match is None:
-        raise BadRequest("Idempotency-Key must be given once, as 3 to 200 printable ASCII characters, quoted or not.")
+        raise BadRequest(
+            "Idempotency-Key must be given once, as 3 to 200 printable ASCII characters, quoted if there is a comma."
+        )
     try:
         return text.clean(match[1] or match[2], low=3, high=200)
     except ValueError as exc:
