@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from pathlib import Path
 
@@ -34,7 +35,9 @@ def init_app(app: Flask) -> None:
     if settings.cors_origins:
         CORS(
             app,
-            origins=list(settings.cors_origins),
+            # As patterns, because it takes an origin with brackets in it, like http://[::1], for one anyway.
+            origins=[re.compile(re.escape(origin) + r"\Z") for origin in settings.cors_origins],
+            always_send=False,
             methods=["GET", "HEAD", "POST"],
             allow_headers=["Content-Type", "Authorization", "Idempotency-Key", "If-Match", "X-Request-Id"],
             expose_headers=[
