@@ -21,12 +21,16 @@ from tests.conftest import conninfo, settings_for
 from tests.kernel import audit
 from wallet_app import create_app, service
 from wallet_app.db import db, unit_of_work
-from wallet_app.service import wallets
+from wallet_app.service import locks, wallets
 
 T = TypeVar("T")
 
 JOHN, JOHN_DIAMOND, DOE, DOE_DIAMOND = 3, 4, 5, 6
 """The demo wallets: 500 and 10, 300 and 0."""
+
+UNLOCKED = locks._LOCK_WALLETS._generate()
+"""The statement that locks wallets, for controls, without its FOR UPDATE."""
+UNLOCKED._for_update_arg = None
 
 ORIGIN = service.Origin(client="tests", actor="tests", request_id="request-1")
 

@@ -13,14 +13,11 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from tests.kernel.conftest import DOE, JOHN, ORIGIN, Books, outcome_of
+from tests.kernel.conftest import DOE, JOHN, ORIGIN, UNLOCKED, Books, outcome_of
 from wallet_app import service
 from wallet_app.db import db
 from wallet_app.errors import InsufficientBalanceError, ReferenceMismatchError
 from wallet_app.service import locks, posting
-
-UNLOCKED = locks._LOCK_WALLETS._generate()
-UNLOCKED._for_update_arg = None
 
 
 def spend_all(books: Books) -> list[service.Receipt | Exception]:
