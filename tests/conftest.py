@@ -84,12 +84,26 @@ def database(server: URL, template: str) -> Iterator[URL]:
 
 
 @pytest.fixture
-def app(database: URL) -> Iterator[Flask]:
-    """The service on a fresh database, in an application context; its books are verified when the test is over."""
+def app(database: URL, request: pytest.FixtureRequest) -> Iterator[Flask]:
+    """The service on a fresh database, in an application context.
+
+    Its books are verified when the test is over, unless it is marked `tampers`.
+    """
     app = create_app(settings_for(database))
     with app.app_context():
-        yield app
-        db.engine.dispose()
+        try:
+            yield app
+            if request.node.get_closest_marker("tampers") is None:
+                require_right_books()
+        finally:
+            db.engine.dispose()
+
+
+def require_right_books() -> None:
+    """Fail with what is wrong, if any invariant of the books does not hold."""
+    report = service.verify(full=True)
+    faults = [f"{finding.name}: {fault}" for finding in report.findings.values() for fault in finding.examples]
+    assert not faults, "The books are not right: " + "; ".join(faults)
 
 
 @pytest.fixture

@@ -1,9 +1,134 @@
-"""The command line: `flask seed` and `flask wallet ...`."""
+"""The command line: `flask seed` and `flask wallet ...`. It prints what the service did, and decides nothing."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ParamSpec
+
+import click
 from flask import Flask
+from flask.cli import AppGroup, with_appcontext
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from tqdm import tqdm
+
+from wallet_app import service
+from wallet_app.config import current_settings
+from wallet_app.errors import WalletServiceError
+
+P = ParamSpec("P")
+
+wallet = AppGroup("wallet", help="Check and mend the books.")
 
 
 def init_app(app: Flask) -> None:
     """Register the commands."""
+    app.cli.add_command(seed)
+    app.cli.add_command(wallet)
+
+
+class _CannotError(click.ClickException):
+    """One clear sentence on stderr, and exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        click.echo(self.message, err=True, file=file)
+
+
+def _plainly(function: Callable[P, None]) -> Callable[P, None]:
+    """Turn what a user can cause into a sentence; a traceback stays for faults of ours."""
+
+    @wraps(function)
+    def command(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except WalletServiceError as error:
+            raise _CannotError(error.detail) from error
+        except PoolTimeoutError as error:
+            raise _CannotError(
+                "This needs two database connections at once: set WALLET_POOL_SIZE to 2 or more."
+            ) from error
+        except DBAPIError as error:
+            raise _CannotError(_sentence(error)) from error
+
+    return command
+
+
+def _sentence(error: DBAPIError) -> str:
+    state = getattr(error.orig, "sqlstate", None)
+    if state in {"42P01", "42703", "3F000"}:
+        return "The database has no tables of this version: run `flask db upgrade` first."
+    if state == "42501":
+        return "The database does not let this user do that: check the user in DATABASE_URL and run `flask db upgrade`."
+    if error.connection_invalidated or state is None or state[:2] in {"08", "28", "3D", "53", "57"}:
+        return f"The database cannot be used: {' '.join(str(error.orig).split())}"
+    raise error
+
+
+@contextmanager
+def _bar(total: int | None, unit: str) -> Iterator[tqdm[Any]]:
+    """Yield a progress bar on stderr, which shows after a second, and only to a terminal."""
+    with tqdm(total=total, unit=f" {unit}", delay=1, leave=False, file=sys.stderr, disable=None) as bar:
+        yield bar
+
+
+# --- seed ---
+
+
+@click.command()
+@click.option("--demo/--no-demo", default=None, help="John and Doe too. Default: yes, unless WALLET_ENV=production.")
+@click.option("--users", type=click.IntRange(0, 1_000_000), default=0, help="Demo users with 90 days of history.")
+@with_appcontext
+@_plainly
+def seed(demo: bool | None, users: int) -> None:
+    """Make assets and SYSTEM users, and what there is to try things out. Safe to repeat."""
+    with_demo = current_settings().environment != "production" if demo is None else demo
+    service.seed(demo=with_demo)
+    click.echo("Assets and SYSTEM users are there" + (", John and Doe too." if with_demo else "."))
+    if users:
+        with _bar(users, "users") as bar:
+            service.seed_users(users, progress=bar.update)
+        click.echo(f"{users:,} demo users are there with their history.")
+
+
+# --- wallet verify ---
+
+
+@wallet.command()
+@click.option("--full", is_flag=True, help="Start over, instead of after what was verified before.")
+@_plainly
+def verify(full: bool) -> None:
+    """Check every invariant of the books while the service runs. Exit 1 on a fault."""
+    with _bar(None, "entries") as bar:
+        report = service.verify(full=full, progress=_follow(bar))
+    for finding in report.findings.values():
+        _print_finding(finding)
+    _print_verdict(report)
+    if not report.is_clean:
+        sys.exit(1)
+
+
+def _follow(bar: tqdm[Any]) -> Callable[[int, int], None]:
+    def progress(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return progress
+
+
+def _print_finding(finding: service.Finding) -> None:
+    looked_at = f"{finding.looked_at:,} {finding.unit}"
+    faults = "ok" if not finding.faults else f"{finding.faults:,} FAULT{'S' if finding.faults > 1 else ''}"
+    click.echo(f"{finding.sentence:<66}{looked_at:>24}{faults:>12}{finding.seconds:>8.2f} s")
+    for fault in finding.examples:
+        click.echo(f"    {fault}")
+    if finding.faults > len(finding.examples):
+        click.echo(f"    ... and {finding.faults - len(finding.examples):,} more")
+
+
+def _print_verdict(report: service.VerifyReport) -> None:
+    scope = "Everything was" if report.is_full else "What is new since the last verification was"
+    found = "The books are right." if report.is_clean else f"{report.faults:,} faults: THE BOOKS ARE NOT RIGHT."
+    click.echo(f"{scope} checked: {report.entries_checked:,} entries in {report.seconds:.1f} s. {found}")

@@ -142,3 +142,11 @@ class DatabaseUnavailableError(UnavailableError):
 class OutcomeUnknownError(UnavailableError):
     code = "outcome_unknown"
     title = "Outcome unknown"
+
+
+class VerificationRunningError(UnavailableError):
+    code = "verification_running"
+    title = "Verification is running"
+
+    def __init__(self) -> None:
+        super().__init__("Another verification is running.")

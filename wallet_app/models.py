@@ -199,9 +199,7 @@ class LedgerEntry(Base):
         CheckConstraint(f"amount BETWEEN -{AMOUNT_MAX} AND {AMOUNT_MAX}", name="amount_range"),
         CheckConstraint(f"balance_after BETWEEN 0 AND {AMOUNT_MAX}", name="balance_after_range"),
         CheckConstraint("contra_wallet_id <> wallet_id", name="contra_is_another"),
-        CheckConstraint(
-            f"entry_type IN ({', '.join(repr(name) for name in ENTRY_TYPES)})", name="entry_type_known"
-        ),
+        CheckConstraint(f"entry_type IN ({', '.join(repr(name) for name in ENTRY_TYPES)})", name="entry_type_known"),
         CheckConstraint("octet_length(hash) = 32", name="hash_length"),
     )
 
@@ -235,21 +233,29 @@ class SystemBalance(Base):
 
 
 class VerifyMark(Base):
-    """How far a wallet's entries were verified: the next verification starts after `seq`, from `hash`."""
+    """How far a wallet's entries were verified, and what the entry at `seq` said: the next verification starts there.
+
+    It counts only for the incremental verification of its own `round`; as evidence it stands in any.
+    """
 
     __tablename__ = "verify_marks"
 
     wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
+    round: Mapped[int] = mapped_column(BigInteger)
     seq: Mapped[int] = mapped_column(BigInteger)
     hash: Mapped[bytes] = mapped_column(LargeBinary)
+    balance: Mapped[int] = mapped_column(BigInteger)
+    held: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[dt.datetime] = mapped_column(Instant)
 
 
 class VerifyContraSum(Base):
-    """The sum, per contra wallet, of all entries up to the verify marks; moves in the same unit of work as they do."""
+    """The sum, per contra wallet, of all entries up to the round's marks; moves in the same unit of work as they do."""
 
     __tablename__ = "verify_contra_sums"
 
     wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
+    round: Mapped[int] = mapped_column(BigInteger)
     total: Mapped[int] = mapped_column(Numeric(38, 0))
 
 
@@ -262,5 +268,7 @@ class VerifyRun(Base):
     started_at: Mapped[dt.datetime] = mapped_column(Instant)
     ended_at: Mapped[dt.datetime] = mapped_column(Instant)
     is_full: Mapped[bool]
+    transactions_from: Mapped[dt.datetime | None] = mapped_column(Instant)
+    """Transactions with an id from before this instant were left to earlier runs; null when none were."""
     entries_checked: Mapped[int] = mapped_column(BigInteger)
     faults: Mapped[int] = mapped_column(BigInteger)

@@ -141,14 +141,19 @@ CREATE TABLE ledger_entries (
 
 CREATE TABLE verify_marks (
     wallet_id bigint NOT NULL,
+    round bigint NOT NULL,
     seq bigint NOT NULL,
     hash bytea NOT NULL,
+    balance bigint NOT NULL,
+    held bigint NOT NULL,
+    created_at timestamptz NOT NULL,
     CONSTRAINT pk_verify_marks PRIMARY KEY (wallet_id),
     CONSTRAINT fk_verify_marks_wallet_id FOREIGN KEY (wallet_id) REFERENCES wallets (id)
 );
 
 CREATE TABLE verify_contra_sums (
     wallet_id bigint NOT NULL,
+    round bigint NOT NULL,
     total numeric(38, 0) NOT NULL,
     CONSTRAINT pk_verify_contra_sums PRIMARY KEY (wallet_id),
     CONSTRAINT fk_verify_contra_sums_wallet_id FOREIGN KEY (wallet_id) REFERENCES wallets (id)
@@ -159,6 +164,7 @@ CREATE TABLE verify_runs (
     started_at timestamptz NOT NULL,
     ended_at timestamptz NOT NULL,
     is_full boolean NOT NULL,
+    transactions_from timestamptz,
     entries_checked bigint NOT NULL,
     faults bigint NOT NULL,
     CONSTRAINT pk_verify_runs PRIMARY KEY (id)

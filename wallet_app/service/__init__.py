@@ -16,6 +16,7 @@ from wallet_app.service.queries import (
     list_entries,
 )
 from wallet_app.service.seeding import seed, seed_users
+from wallet_app.service.verification import Fault, Finding, VerifyReport, verify
 
 __all__ = [
     "BATCH_MAX",
@@ -24,6 +25,8 @@ __all__ = [
     "ENTRY_TYPES",
     "Entry",
     "EntryView",
+    "Fault",
+    "Finding",
     "Movement",
     "Origin",
     "PAGE_MAX",
@@ -34,6 +37,7 @@ __all__ = [
     "Spend",
     "TopUp",
     "TransactionView",
+    "VerifyReport",
     "WalletState",
     "WalletView",
     "execute",
@@ -43,4 +47,5 @@ __all__ = [
     "list_entries",
     "seed",
     "seed_users",
+    "verify",
 ]

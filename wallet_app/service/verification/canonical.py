@@ -1,0 +1,51 @@
+"""The canonical bytes of `chain.py`, format 1, said a second time in SQL.
+
+Nothing here is shared with the Python that made the hashes, so that a mistake in one of the two shows as a fault.
+"""
+
+from __future__ import annotations
+
+_FORMAT = r"'\x01'::bytea"
+_ABSENT = r"'\xffffffff'::bytea"
+
+
+def _bytes(value: str) -> str:
+    return f"CASE WHEN {value} IS NULL THEN {_ABSENT} ELSE int4send(octet_length({value})) || {value} END"
+
+
+def _text(value: str) -> str:
+    # The prefix counts bytes of UTF-8, whatever the database's own encoding is.
+    return _bytes(f"convert_to({value}, 'UTF8')")
+
+
+DIGEST = f"""sha256({_FORMAT}
+       || uuid_send(transactions.transaction_id)
+       || int8send(transactions.wallet_id)
+       || {_text("transactions.reference_id")}
+       || {_text("transactions.kind")}
+       || {_text("transactions.client")}
+       || {_text("transactions.actor")}
+       || {_text("transactions.request_id")}
+       || timestamptz_send(transactions.occurred_at)
+       || {_bytes("uuid_send(transactions.reverses)")}
+       || {_bytes("transactions.details_hash")})"""
+"""The digest of the row of `transactions`, from its columns alone."""
+
+ENTRY_HASH = f"""sha256({_FORMAT}
+       || entries.previous_hash
+       || int8send(entries.wallet_id)
+       || int8send(entries.seq)
+       || uuid_send(entries.transaction_id)
+       || {_text("entries.entry_type")}
+       || int8send(entries.amount)
+       || int8send(entries.balance_after)
+       || int8send(entries.contra_wallet_id)
+       || timestamptz_send(entries.created_at)
+       || {DIGEST})"""
+"""The hash of a row of `entries`, which has the previous hash beside it, joined to its row of `transactions`."""
+
+DETAILS_HASH = f"""sha256({_FORMAT}
+       || transaction_details.salt
+       || {_text("transaction_details.note")}
+       || {_text("transaction_details.metadata::text")})"""
+"""The hash of the row of `transaction_details`."""

@@ -1,0 +1,162 @@
+"""One verification from start to end: wallets part by part, transactions page by page, then the whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from wallet_app.db import snapshot
+from wallet_app.service.chain import GENESIS
+from wallet_app.service.verification import marks, parts, totals, transactions
+from wallet_app.service.verification.parts import SEQ_MAX, Budget, Start
+from wallet_app.service.verification.report import Fault, Finding, VerifyReport
+from wallet_app.service.verification.totals import TOTAL_INVARIANTS, Unmarked
+from wallet_app.service.verification.transactions import TRANSACTION_INVARIANTS
+from wallet_app.service.verification.wallets import ORPHANS, WALLET_INVARIANTS, Invariant
+
+Progress = Callable[[int, int], object]
+"""Told, after each part, how many entries were looked at and about how many there are."""
+
+
+def verify(*, full: bool = False, progress: Progress | None = None) -> VerifyReport:
+    """Check every invariant of the books while the service runs, and return what was found.
+
+    Looks at what was posted since the last verification, or with `full` at everything. Takes no lock that a posting
+    waits for. Raises VerificationRunningError if another one runs.
+    """
+    began = time.monotonic()
+    with marks.alone() as guard:
+        run = _Run(guard, full=full, progress=progress)
+        run.check_wallets()
+        run.check_transactions()
+        run.check_totals()
+        run.report.seconds = time.monotonic() - began
+        marks.record(run.report)
+    return run.report
+
+
+class _Run:
+    """The state of one verification."""
+
+    def __init__(self, guard: Connection, *, full: bool, progress: Progress | None) -> None:
+        self._guard = guard
+        self._progress = progress
+        self._round = marks.begin_round() if full else marks.current_round(guard)
+        self._total = _entries_to_check(guard, self._round) if progress else 0
+        self._holds = list(guard.scalars(_HOLDS))
+        self._unmarked = Unmarked()
+        self._budget = Budget()
+        self._resume: Start | None = None
+        self.report = VerifyReport(
+            started_at=guard.execute(text("SELECT clock_timestamp()")).scalar_one(),
+            is_full=full,
+            transactions_from=None if full else marks.transactions_from(guard),
+            findings={
+                one.name: Finding(one.name, one.sentence, one.unit)
+                for one in (*WALLET_INVARIANTS, ORPHANS, *TRANSACTION_INVARIANTS, *TOTAL_INVARIANTS)
+            },
+        )
+
+    def check_wallets(self) -> None:
+        """Check the entries after the marks, or all of them, and move the marks."""
+        after = 0
+        while True:
+            with self._budget.spend() as connection:
+                part = parts.next_part(
+                    connection, after=after, resume=self._resume, round_number=self._round, budget=self._budget.rows
+                )
+                upto = part[-1].wallet_id if part else SEQ_MAX
+                if self._resume is None:
+                    self._check(connection, [ORPHANS], {"after": after, "upto": upto}, {"wallets": len(part)})
+                if not part:
+                    return
+                ends, sums = self._check_part(connection, part)
+            self._still_alone()
+            marks.advance(round_number=self._round, ends=ends, contra_sums=sums)
+            self._tell_progress()
+            after = upto
+
+    def _check_part(self, connection: Connection, part: Sequence[Start]) -> tuple[list[Start], dict[int, int]]:
+        """Return where the marks may move to, and the contra sums of the entries that they pass."""
+        ends, entries = parts.part_ends(connection, part, holds=self._holds)
+        ended = sum(start.until == SEQ_MAX for start in part)
+        parameters = {**parts.as_parameters(part), "holds": self._holds, "genesis": GENESIS}
+        broken = self._check(connection, WALLET_INVARIANTS, parameters, {"entries": entries, "wallets": ended})
+        self._resume = None if ended else ends[0]
+        self.report.entries_checked += entries
+
+        seen = self._unmarked.seen
+        seen.update({start.wallet_id: start.seq for start in part if start.wallet_id in broken | seen.keys()})
+        seen.update({end.wallet_id: end.seq for end in ends if end.wallet_id in seen})
+        self._unmarked.add(parts.contra_sums(connection, [start for start in part if start.wallet_id in seen]))
+        sound = [start for start in part if start.wallet_id not in seen]
+        return [end for end in ends if end.wallet_id not in seen], parts.contra_sums(connection, sound)
+
+    def check_transactions(self) -> None:
+        """Check the transactions that the last verification may not have seen, or all of them."""
+        after = transactions.id_before(self.report.transactions_from)
+        last = transactions.last_id(self._guard)
+        while after < last:
+            with self._budget.spend() as connection:
+                until, rows = transactions.page_end(connection, after=after, last=last, rows_max=self._budget.rows)
+                self._check(
+                    connection, TRANSACTION_INVARIANTS, {"after": after, "until": until}, {"transactions": rows}
+                )
+            self._still_alone()
+            after = until
+
+    def check_totals(self) -> None:
+        """Check, at one instant, that all wallets, slots and assets agree."""
+        with snapshot() as connection:
+            connection.execute(totals.SETTINGS)
+            counts = dict(connection.execute(totals.COUNTS).one()._mapping)
+            self._check(connection, TOTAL_INVARIANTS, {"round": self._round, **self._unmarked.as_parameters()}, counts)
+
+    def _check(
+        self,
+        connection: Connection,
+        invariants: Iterable[Invariant],
+        parameters: Mapping[str, Any],
+        looked_at: Mapping[str, int],
+    ) -> set[int]:
+        """Run the queries and return the wallets that are in what they return."""
+        wallet_ids: set[int] = set()
+        for invariant in invariants:
+            began = time.monotonic()
+            rows = connection.execute(text(invariant.query), parameters).all()
+            wallet_ids.update(row.wallet_id for row in rows)
+            self.report.findings[invariant.name].add(
+                looked_at=looked_at[invariant.unit],
+                faults=[Fault(row.wallet_id, row.seq, row.what) for row in rows],
+                seconds=time.monotonic() - began,
+            )
+        return wallet_ids
+
+    def _still_alone(self) -> None:
+        # Raises if the connection that holds the lock is gone: another verification may then have begun, and two that
+        # moved the same marks would count entries twice.
+        self._guard.execute(text("SELECT 1"))
+
+    def _tell_progress(self) -> None:
+        if self._progress:
+            self._progress(self.report.entries_checked, max(self._total, self.report.entries_checked))
+
+
+def _entries_to_check(connection: Connection, round_number: int) -> int:
+    return int(connection.execute(_TO_CHECK, {"round": round_number}).scalar_one())
+
+
+_TO_CHECK = text("""
+SELECT coalesce((SELECT sum(version) FROM wallet_balances), 0)
+     - coalesce((SELECT sum(seq) FROM verify_marks WHERE round = :round), 0)
+""")
+
+_HOLDS = text("""
+SELECT wallets.id
+  FROM users
+  JOIN wallets ON wallets.user_id = users.id
+ WHERE users.user_type = 'SYSTEM' AND users.name = 'Holds'
+""")

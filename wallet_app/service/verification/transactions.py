@@ -1,0 +1,91 @@
+"""The invariants of transactions, each a query over one page, a range of ids, that must return nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+
+from sqlalchemy import Connection, text
+
+from wallet_app.models import ENTRY_TYPES
+from wallet_app.service.verification.canonical import DETAILS_HASH, DIGEST
+from wallet_app.service.verification.wallets import Invariant
+
+NIL = uuid.UUID(int=0)
+_RANGE = "transactions.transaction_id > :after AND transactions.transaction_id <= :until"
+_MOVING = ", ".join(f"'{name}'" for name in ENTRY_TYPES)
+
+_ENTRIES_OF_TRANSACTION = f"""
+SELECT transactions.wallet_id, transactions.seq,
+       format('the transaction %s (%s) has no entry', transactions.transaction_id, transactions.kind) AS what
+  FROM transactions
+ WHERE {_RANGE}
+   AND transactions.kind IN ({_MOVING})
+   AND transactions.seq IS NULL
+   AND coalesce(cardinality(transactions.entry_keys), 0) = 0
+ UNION ALL
+SELECT key.wallet_id, key.seq, format('is not the entry that transaction %s made here', transactions.transaction_id)
+  FROM transactions
+ CROSS JOIN LATERAL (
+       SELECT transactions.wallet_id, transactions.seq WHERE transactions.seq IS NOT NULL
+        UNION ALL
+       SELECT transactions.entry_keys[place], transactions.entry_keys[place + 1]
+         FROM generate_series(1, cardinality(transactions.entry_keys), 2) AS place
+       ) AS key
+  LEFT JOIN ledger_entries AS entry ON entry.wallet_id = key.wallet_id AND entry.seq = key.seq
+ WHERE {_RANGE}
+   AND entry.transaction_id IS DISTINCT FROM transactions.transaction_id
+"""
+
+_DIGESTS = f"""
+SELECT transactions.wallet_id, transactions.seq,
+       format('the transaction %s does not say what its digest covers', transactions.transaction_id) AS what
+  FROM transactions
+ WHERE {_RANGE}
+   AND transactions.digest <> {DIGEST}
+"""
+
+# A missing row is not a fault: its note was erased, and the hash stands for it.
+_DETAILS = f"""
+SELECT transactions.wallet_id, transactions.seq,
+       format('note or metadata of transaction %s are not those that were posted', transactions.transaction_id) AS what
+  FROM transactions
+  JOIN transaction_details ON transaction_details.wallet_id = transactions.wallet_id
+                          AND transaction_details.transaction_id = transactions.transaction_id
+ WHERE {_RANGE}
+   AND transactions.details_hash IS DISTINCT FROM {DETAILS_HASH}
+"""
+
+TRANSACTION_INVARIANTS = (
+    Invariant("entries", "each transaction has its entries", _ENTRIES_OF_TRANSACTION, unit="transactions"),
+    Invariant("digests", "each digest covers what its transaction says", _DIGESTS, unit="transactions"),
+    Invariant("details", "notes and metadata are those that were posted", _DETAILS, unit="transactions"),
+)
+
+
+def id_before(instant: dt.datetime | None) -> uuid.UUID:
+    """Return an id below those of all transactions from `instant` on: a UUIDv7 begins with milliseconds."""
+    return NIL if instant is None else uuid.UUID(int=int(instant.timestamp() * 1000) << 80)
+
+
+def last_id(connection: Connection) -> uuid.UUID:
+    """Return the highest id there is; what is posted from now on is left to the next verification."""
+    return connection.scalar(_LAST) or NIL
+
+
+def page_end(connection: Connection, *, after: uuid.UUID, last: uuid.UUID, rows_max: int) -> tuple[uuid.UUID, int]:
+    """Return the id that ends the page of about `rows_max` transactions above `after`, and how many it has."""
+    parameters = {"after": after, "last": last, "rows_max": rows_max}
+    until: uuid.UUID = connection.scalar(_PAGE_END, parameters) or last
+    return until, connection.execute(_COUNT, {"after": after, "until": until}).scalar_one()
+
+
+_LAST = text("SELECT transaction_id FROM transactions ORDER BY transaction_id DESC LIMIT 1")
+
+_PAGE_END = text("""
+SELECT transaction_id FROM transactions
+ WHERE transaction_id > :after AND transaction_id <= :last
+ ORDER BY transaction_id OFFSET :rows_max - 1 LIMIT 1
+""")
+
+_COUNT = text(f"SELECT count(*) FROM transactions WHERE {_RANGE}")
