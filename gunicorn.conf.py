@@ -16,7 +16,7 @@ except ConfigurationError as problem:
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
 workers = _settings.workers
 threads = _settings.threads
-worker_class = "gthread"
+worker_class = "wallet_app.server.Worker"
 preload_app = True
 
 # The outermost of the time limits: a request has ended or given up long before its worker is killed.
