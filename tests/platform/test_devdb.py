@@ -294,3 +294,36 @@ def test_root_may_keep_its_data_where_the_servers_user_cannot_look(data_dir: Pat
         shutil.rmtree(home)
     with pytest.raises(devdb.DevDatabaseError, match="which is gone: bring it back"):
         devdb.start(data_dir)
+
+
+def test_others_find_the_server_that_runs_and_only_that(data_dir: Path) -> None:
+    assert devdb.running(data_dir) is None
+    assert not data_dir.exists()
+    with devdb.start(data_dir) as database:
+        found = devdb.running(data_dir)
+        assert found == devdb.Running(database.service_url, database.owner_url)
+        assert execute(found.service_url, "SELECT current_user") == [("wallet_service",)]
+        assert execute(found.owner_url, "SELECT current_user") == [("wallet_owner",)]
+        # The copy's notes name the first one's server, which lets its passwords in, but serves another folder.
+        copy = data_dir.with_name("copy")
+        subprocess.run(["cp", "-a", str(data_dir), str(copy)], check=True)
+        assert devdb.running(copy) is None
+    assert (data_dir / "postgres").exists()
+    assert devdb.running(data_dir) is None
+
+
+def test_a_killed_servers_notes_are_not_taken_for_a_server(data_dir: Path) -> None:
+    with killed_holder(data_dir) as orphan:
+        assert devdb.running(data_dir) is not None
+        os.kill(orphan, signal.SIGKILL)
+        wait_until_gone(orphan)
+        assert (data_dir / "postgres" / "postmaster.pid").exists()
+        assert devdb.running(data_dir) is None
+    devdb.start(data_dir).stop()
+
+
+def test_damaged_passwords_end_in_a_sentence_for_others_too(data_dir: Path) -> None:
+    devdb.start(data_dir).stop()
+    (data_dir / "secrets").write_text("{}")
+    with pytest.raises(devdb.DevDatabaseError, match="is damaged: bring it back"):
+        devdb.running(data_dir)

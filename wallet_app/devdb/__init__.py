@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -12,16 +15,17 @@ from wallet_app.devdb.home import (
     DevDatabaseError,
     Log,
     find_home,
+    find_known_home,
     find_server_user,
     lock,
     make_data_dir,
     unlock,
 )
 from wallet_app.devdb.programs import find_programs
-from wallet_app.devdb.roles import ensure_roles_and_database, read_or_make_passwords
+from wallet_app.devdb.roles import ensure_roles_and_database, read_or_make_passwords, read_passwords
 from wallet_app.devdb.server import Server
 
-__all__ = ["DevDatabase", "DevDatabaseError", "start"]
+__all__ = ["DevDatabase", "DevDatabaseError", "Running", "running", "start"]
 
 
 def start(data_dir: Path, *, bin_dir: Path | None = None, log: Log = print) -> DevDatabase:
@@ -30,14 +34,32 @@ def start(data_dir: Path, *, bin_dir: Path | None = None, log: Log = print) -> D
     A server that a killed process left running on the folder is stopped first. `bin_dir` holds the programs
     of another PostgreSQL (15 or later) instead of the wheel's. Raises DevDatabaseError.
     """
-    data_dir = Path(os.path.abspath(data_dir))  # noqa: PTH100 (resolve() would follow links, which users may re-point)
-    try:
+    data_dir = _absolute(data_dir)
+    with _errors_of(data_dir):
         return _start(data_dir, bin_dir, log)
-    except OSError as problem:
-        raise DevDatabaseError(
-            f"{problem.filename or data_dir} cannot be used for the data ({problem.strerror}): "
-            "start as the user that it belongs to, or set WALLET_DATA_DIR."
-        ) from problem
+
+
+def running(data_dir: Path) -> Running | None:
+    """Return how to reach the server that another process runs for `data_dir` now, or None when none answers.
+
+    A login tells, never a pid. Nothing is made or locked. Raises DevDatabaseError when the folder is not ours.
+    """
+    data_dir = _absolute(data_dir)
+    with _errors_of(data_dir):
+        if not (data_dir / "secrets").exists():
+            return None
+        server = Server(find_known_home(data_dir), Path(), None, read_passwords(data_dir))
+        if not server.answers("wallet"):
+            return None
+        return Running(server.url("wallet_service", "wallet"), server.url("wallet_owner", "wallet"))
+
+
+@dataclass(frozen=True)
+class Running:
+    """The URLs of a running server's database: the service's, and the one that may change tables."""
+
+    service_url: str
+    owner_url: str
 
 
 class DevDatabase:
@@ -74,6 +96,21 @@ class DevDatabase:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _absolute(data_dir: Path) -> Path:
+    return Path(os.path.abspath(data_dir))  # noqa: PTH100 (resolve() would follow links, which users may re-point)
+
+
+@contextmanager
+def _errors_of(data_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        raise DevDatabaseError(
+            f"{problem.filename or data_dir} cannot be used for the data ({problem.strerror}): "
+            "start as the user that it belongs to, or set WALLET_DATA_DIR."
+        ) from problem
 
 
 def _start(data_dir: Path, bin_dir: Path | None, log: Log) -> DevDatabase:

@@ -89,18 +89,23 @@ def find_home(data_dir: Path, user: ServerUser | None, log: Log) -> Path:
     For root that folder may be closed to the server's user (root's home is); then a folder among the
     system's data is made, and the link is how the next start finds it.
     """
-    link = data_dir / "postgres"
-    if link.is_symlink():
-        home = link.readlink().parent
-        if not home.is_dir():
-            raise DevDatabaseError(f"{link} leads to {home}, which is gone: bring it back, or remove {data_dir}.")
-        return home
-    if user is None or may_run(user, "test", "-x", data_dir):
-        return data_dir
+    known = find_known_home(data_dir)
+    if known != data_dir and not known.is_dir():
+        raise DevDatabaseError(
+            f"{data_dir / 'postgres'} leads to {known}, which is gone: bring it back, or remove {data_dir}."
+        )
+    if known != data_dir or user is None or may_run(user, "test", "-x", data_dir):
+        return known
     home = _make_root_home(user)
     log(f"PostgreSQL's user cannot reach {data_dir}, so its files are in {home}.")
-    link.symlink_to(home / "postgres")
+    (data_dir / "postgres").symlink_to(home / "postgres")
     return home
+
+
+def find_known_home(data_dir: Path) -> Path:
+    """Return where the cluster is if there is one; nothing is made."""
+    link = data_dir / "postgres"
+    return link.readlink().parent if link.is_symlink() else data_dir
 
 
 def as_user(user: ServerUser | None) -> dict[str, Any]:

@@ -28,6 +28,12 @@ def read_or_make_passwords(data_dir: Path) -> Mapping[str, str]:
         unfinished = data_dir / "secrets.new"
         write_private(unfinished, json.dumps({role: secrets.token_hex(24) for role in LOGIN_ROLES}))
         unfinished.rename(file)
+    return read_passwords(data_dir)
+
+
+def read_passwords(data_dir: Path) -> Mapping[str, str]:
+    """Return each login role's password; DevDatabaseError when the file that holds them is damaged."""
+    file = data_dir / "secrets"
     try:
         passwords: dict[str, str] = json.loads(file.read_text())
         return {role: passwords[role] for role in LOGIN_ROLES}

@@ -117,7 +117,7 @@ class Server:
             log_start = _begin_log(self.log_file)
             process = self._spawn(folder)
             try:
-                if self._answers(process, folder, deadline, log):
+                if self._comes_up(process, deadline, log):
                     return process
             except BaseException:
                 self.stop(process)
@@ -154,25 +154,29 @@ class Server:
             autocommit=True,
         )
 
+    def answers(self, dbname: str) -> bool:
+        """Whether a real login reaches a server, and reaches the one that serves this very cluster."""
+        return _somebody_listens(self.socket_folder) and self._served_cluster(dbname) == self.cluster.resolve()
+
     def url(self, role: str, dbname: str) -> str:
         """Return the SQLAlchemy URL by which `role` reaches the running server."""
         folder = quote(str(self.socket_folder), safe="")
         return f"postgresql+psycopg://{role}:{self.passwords[role]}@/{dbname}?host={folder}&port={PORT}"
 
-    def _served_cluster(self) -> Path | None:
+    def _served_cluster(self, dbname: str = "postgres") -> Path | None:
         """Return the data directory of the server that answers, or None when it does not let us in (yet)."""
         try:
-            with self.connect("postgres") as connection:
+            with self.connect(dbname) as connection:
                 row = connection.execute("SHOW data_directory").fetchone()
         except psycopg.Error:
             return None
         return Path(row[0]).resolve() if row else None
 
-    def _answers(self, process: subprocess.Popen[bytes], folder: Path, deadline: float, log: Log) -> bool:
+    def _comes_up(self, process: subprocess.Popen[bytes], deadline: float, log: Log) -> bool:
         """Return True once the server answers, False when it has ended; DevDatabaseError at the deadline."""
         patience = time.monotonic() + 5
         while process.poll() is None:
-            if _somebody_listens(folder) and self._served_cluster() == self.cluster.resolve():
+            if self.answers("postgres"):
                 return True
             if time.monotonic() > deadline:
                 raise DevDatabaseError(f"PostgreSQL does not answer: see {self.log_file}.")
