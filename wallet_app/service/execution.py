@@ -39,6 +39,7 @@ _RECONNECTS_MAX = 2
 class _Failure(Enum):
     CONFLICT = auto()  # the database chose this transaction as a victim; nothing was posted
     BUSY = auto()  # a wait ran out; nothing was posted
+    CROWDED = auto()  # no connection was free; nothing was posted
     LOST = auto()  # the connection is gone, or there is none
     POISONED = auto()  # one of the commands cannot be written
 
@@ -94,7 +95,8 @@ class _Attempts:
                 self._in_doubt = True
                 return self._all(self._give_up(_Failure.LOST))
             except PoolTimeoutError:
-                return self._all(self._give_up(_Failure.BUSY))
+                if not self._in_doubt or time.monotonic() > self._deadline:
+                    return self._all(self._give_up(_Failure.CROWDED))
             except DBAPIError as error:
                 if (answer := self._after(error, committing=committing)) is not None:
                     return answer
@@ -137,6 +139,10 @@ class _Attempts:
             return DatabaseUnavailableError(
                 "The database cannot be reached at the moment; nothing was posted. Repeat with the same reference."
             )
+        if failure is _Failure.CROWDED:
+            return WalletBusyError(
+                "All connections to the database are in use; nothing was posted. Repeat with the same reference."
+            )
         return WalletBusyError(
             "The wallet is held by another posting; nothing was posted. Repeat with the same reference."
         )
@@ -149,6 +155,11 @@ class _Attempts:
         try:
             with unit_of_work() as connection:
                 posting.heal(connection, missing.wallet_ids)
+        except CommitNotReplicatedError:
+            # The rows only repeat the ledger; the posting that follows has a COMMIT of its own to be confirmed.
+            return None
+        except PoolTimeoutError:
+            return self._all(self._give_up(_Failure.CROWDED))
         except DBAPIError as error:
             return self._after(error, committing=False)
         return None
@@ -160,7 +171,15 @@ class _Attempts:
             log.error("posting_failed", kind=self._commands[0].kind, exc_info=error)
             return [error]
         log.error("batch_poisoned", commands=len(self._commands), error=type(error).__name__)
-        return [_Attempts([command], self._deadline, self._clock).run()[0] for command in self._commands]
+        return [self._alone(command) for command in self._commands]
+
+    def _alone(self, command: Command) -> Outcome:
+        # Each may wait for its wallet, so without this a long batch would go on for minutes after its deadline.
+        if time.monotonic() > self._deadline:
+            return WalletBusyError(
+                "The time ran out before this command's turn came; nothing was posted. Repeat with the same reference."
+            )
+        return _Attempts([command], self._deadline, self._clock).run()[0]
 
     def _all(self, error: WalletServiceError) -> list[Outcome]:
         return [error] * len(self._commands)
