@@ -22,6 +22,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 DEPTH_MAX = 16
 _INTEGER_DIGITS_MAX = 40
+_ERRORS_MAX = 20
 _JSON_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-?8"?)?\s*', re.IGNORECASE)
 # A raw key has no comma, because two headers reach us as one with a comma between them.
 _KEY = re.compile(
@@ -56,7 +57,7 @@ def read_body(model: type[Model]) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as exc:
-        raise ValidationFailedError([_error(error) for error in exc.errors(include_url=False)]) from None
+        raise ValidationFailedError([_error(error) for error in exc.errors(include_url=False)[:_ERRORS_MAX]]) from None
 
 
 def read_reference(from_body: str | None) -> str:
@@ -149,6 +150,8 @@ def _error(error: Any) -> dict[str, str]:
         return {"pointer": pointer, "code": "unknown_field", "detail": "is not a field of this request"}
     if kind == "missing":
         return {"pointer": pointer, "code": "missing", "detail": "is required"}
+    if kind == "string_unicode":
+        return {"pointer": pointer, "code": "invalid", "detail": "must not have a lone surrogate in a field's name"}
     if kind == "value_error":
         return {"pointer": pointer, "code": "invalid", "detail": str(error["ctx"]["error"])}
     if kind == "model_type":

@@ -1,0 +1,333 @@
+"""Bad input to every endpoint and every field: 4xx problem JSON, never 5xx, nothing written, and quickly.
+
+The corpus is that of the safety notes: each line is something that a parser, a driver or a database once took.
+"""
+# ruff: noqa: RUF001
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.api.support import JOHN_GOLD, MOVEMENTS, assert_problem, books
+from wallet_app.api.body import DEPTH_MAX
+from wallet_app.money import AMOUNT_MAX
+
+SECONDS_MAX = 1.0
+READS = ["/wallets/{}", "/wallets/{}/balance", "/wallets/{}/entries"]
+
+# As they stand in a JSON document, because no serializer would write some of them.
+AMOUNTS = {
+    "zero": "0",
+    "minus zero": "-0",
+    "negative": "-1",
+    "whole float": "1.0",
+    "float": "1.5",
+    "exponent": "1e2",
+    "exponent without sign": "1E+2",
+    "tiny": "1e-400",
+    "overflows to infinity": "1e999",
+    "above the bound": str(AMOUNT_MAX + 1),
+    "2^53 + 1": str(2**53 + 1),
+    "2^63 - 1": str(2**63 - 1),
+    "2^63": str(2**63),
+    "2^64": str(2**64),
+    "2^64 + 1": str(2**64 + 1),
+    "thousands of digits": "9" * 5_000,
+    "a body full of digits": "9" * 60_000,
+    "a float of thousands of digits": "0." + "9" * 5_000,
+    "true": "true",
+    "false": "false",
+    "null": "null",
+    "list": "[1]",
+    "object": '{"value": 1}',
+    "empty string": '""',
+    "blank": '" "',
+    "blanks around": '" 12 "',
+    "line feed behind": '"12\\n"',
+    "plus": '"+5"',
+    "minus": '"-5"',
+    "underscore": '"1_000"',
+    "comma": '"1,000"',
+    "string float": '"1.0"',
+    "string exponent": '"1e2"',
+    "hexadecimal": '"0x10"',
+    "string zero": '"0"',
+    "string zeros": '"0000"',
+    "arabic digits": '"١٢٣"',
+    "fullwidth digits": '"１２"',
+    "superscript": '"²"',
+    "string above the bound": f'"{AMOUNT_MAX + 1}"',
+    "string 2^64": f'"{2**64}"',
+    "string of thousands of digits": f'"{"9" * 5_000}"',
+    "string of zeros and one": f'"{"0" * 5_000}1"',
+    "NaN string": '"NaN"',
+    "Infinity string": '"Infinity"',
+    "NUL behind": '"1\\u0000"',
+    "injection": '"1; DROP TABLE wallets"',
+}
+TEXTS = {
+    "number": "7",
+    "true": "true",
+    "list": '["abc"]',
+    "object": '{"a": "abc"}',
+    "NUL": r'"abc\u0000def"',
+    "NUL at the end": r'"abc\u0000"',
+    "C0 control": r'"abc\u0001"',
+    "line feed": r'"abc\ndef"',
+    "escape": r'"abc\u001bdef"',
+    "delete": r'"abc\u007f"',
+    "C1 control": r'"abc\u0085def"',
+    "lone high surrogate": r'"abc\ud800"',
+    "lone low surrogate": r'"abc\udc00def"',
+    "surrogates in the wrong order": r'"abc\udc00\ud800"',
+}
+REFERENCES = TEXTS | {
+    "null": "null",
+    "empty": '""',
+    "blank": '"     "',
+    "too short": '"ab"',
+    "too short when trimmed": '"   ab   "',
+    "too long": json.dumps("x" * 201),
+    "far too long": json.dumps("x" * 60_000),
+    "many blanks inside": json.dumps("a" + " " * 60_000 + "b"),
+    "many blanks of all kinds inside": json.dumps("a" + "\u2003\ufeff" * 10_000 + "b", ensure_ascii=False),
+    "the service's own": '"sys:1"',
+    "the service's own after blanks": '"  sys:expire:7"',
+}
+NOTES = TEXTS | {
+    "too long": json.dumps("x" * 501),
+    "far too long": json.dumps("x" * 60_000),
+    "many blanks inside": json.dumps("a" + " " * 60_000 + "b"),
+    "500 astral characters and one": json.dumps("\U0001f995" * 501, ensure_ascii=False),
+}
+UNKNOWN_FIELDS = {
+    "another field": ('"colour": 1', "/colour"),
+    "snake case": ('"reference_id": "abc"', "/reference_id"),
+    "other case": ('"Note": "abc"', "/Note"),
+    "empty name": ('"": 1', "/"),
+    "pointer characters": ('"a/b~c": 1', "/a~1b~0c"),
+    "NUL name": ('"\\u0000": 1', "/\0"),
+    "prototype": ('"__proto__": {}', "/__proto__"),
+    "long name": (f'"{"n" * 5_000}": 1', "/" + "n" * 100),
+    "wallet id": ('"walletId": 4', "/walletId"),
+}
+UNREADABLE = {
+    "empty": b"",
+    "blank": b"   ",
+    "half": b'{"amount": 1, "referenceId": "abc"',
+    "trailing comma": b'{"amount": 1, "referenceId": "abc",}',
+    "two documents": b'{"amount": 1, "referenceId": "abc"}{}',
+    "single quotes": b"{'amount': 1, 'referenceId': 'abc'}",
+    "comment": b'{"amount": 1, /* one */ "referenceId": "abc"}',
+    "NaN": b'{"amount": NaN, "referenceId": "abc"}',
+    "Infinity": b'{"amount": Infinity, "referenceId": "abc"}',
+    "minus Infinity": b'{"amount": -Infinity, "referenceId": "abc"}',
+    "leading zero": b'{"amount": 01, "referenceId": "abc"}',
+    "plus sign": b'{"amount": +1, "referenceId": "abc"}',
+    "underscore": b'{"amount": 1_000, "referenceId": "abc"}',
+    "raw control character": b'{"amount": 1, "referenceId": "ab\x01c"}',
+    "raw NUL": b'{"amount": 1, "referenceId": "ab\x00c"}',
+    "duplicate key": b'{"amount": 1, "amount": 2, "referenceId": "abc"}',
+    "duplicate key with the same value": b'{"amount": 1, "amount": 1, "referenceId": "abc"}',
+    "duplicate key, escaped": b'{"amount": 1, "\\u0061mount": 2, "referenceId": "abc"}',
+    "duplicate key inside": b'{"amount": 1, "referenceId": "abc", "note": {"a": 1, "a": 2}}',
+    "BOM": b'\xef\xbb\xbf{"amount": 1, "referenceId": "abc"}',
+    "UTF-16": '{"amount": 1, "referenceId": "abc"}'.encode("utf-16"),
+    "UTF-16 without BOM": '{"amount": 1, "referenceId": "abc"}'.encode("utf-16-le"),
+    "UTF-32": '{"amount": 1, "referenceId": "abc"}'.encode("utf-32"),
+    "Latin-1": '{"amount": 1, "referenceId": "schlüssel"}'.encode("latin-1"),
+    "overlong UTF-8": b'{"amount": 1, "referenceId": "ab\xc0\xafc"}',
+    "surrogate as UTF-8": b'{"amount": 1, "referenceId": "ab\xed\xa0\x80c"}',
+    "cut UTF-8": b'{"amount": 1, "referenceId": "ab\xc3"}',
+    "form": b"amount=1&referenceId=abc",
+    "gzip": b"\x1f\x8b\x08\x00\x00\x00\x00\x00",
+    "deep lists": b"[" * 30_000,
+    "deep objects": b'{"a":' * 10_000,
+    "deep and closed": b"[" * 30_000 + b"]" * 30_000,
+    "one level too deep": b"[" * (DEPTH_MAX + 1) + b"]" * (DEPTH_MAX + 1),
+    "one level too deep in a field": b'{"amount": ' + b"[" * DEPTH_MAX + b"]" * DEPTH_MAX + b"}",
+}
+NO_OBJECTS = {
+    "null": b"null",
+    "true": b"true",
+    "number": b"1",
+    "string": b'"abc"',
+    "list": b"[]",
+    "list of a request": b'[{"amount": 1, "referenceId": "abc"}]',
+    "a surrogate as a field's name": b'{"amount": 1, "referenceId": "abc", "\\ud800": 1}',
+    "as deep as allowed": b"[" * DEPTH_MAX + b"]" * DEPTH_MAX,
+}
+WALLET_IDS = [
+    "0", "00", "-1", "+1", "1.0", "1e1", "0x3", "3;", "3,4", "abc", "null", "true", "NaN", " 3", "3 ", "3%20",
+    "%203", "3%0a", "3%00", "%00", "%0d%0aX:1", "٣", "３", "²", "1_0", "--", "'", "3'--", '"', "<script>",
+    "{walletId}", "%ff", "%ed%a0%80", "9" * 101, "9" * 3_000, "-" + "9" * 30, "..", "3%2f..%2f4", "..;", "*", "3\\",
+]  # fmt: skip
+TRANSACTION_IDS = [
+    "0", "abc", "%00", "%ff", "%ed%a0%80", "01a202ea-16a9-7b16-a647-a13ad9a0d7d",
+    "01a202ea-16a9-7b16-a647-a13ad9a0d7dbb", "01a202ea16a97b16a647a13ad9a0d7db",
+    "{01a202ea-16a9-7b16-a647-a13ad9a0d7db}", "01a202ea-16a9-7b16-a647-a13ad9a0d7db%0a",
+    "urn:uuid:01a202ea-16a9-7b16-a647-a13ad9a0d7db", "01a202ea-16a9-7b16-a647-a13ad9a0d7dg",
+    "٠1a202ea-16a9-7b16-a647-a13ad9a0d7db", "x" * 3_000, "'", "<script>", "00000000-0000-0000-0000-000000000000",
+]  # fmt: skip
+CURSORS = [
+    "", "0", "abc", "AAAA", "A" * 22 + "==", "A" * 24, "=" * 24, "%00", "%ff", "%ed%a0%80", "A" * 3_000, "-1",
+    "\U0001f995", str(2**63), "//////////////////////==", "__________________-_==", "' OR 1=1",
+    "AAAAAAAAAAAAAAAAAAAAAA%3D%3D%0A",
+]  # fmt: skip
+LIMITS = [
+    "", "0", "-1", "101", "1000", "1.0", "1e1", "abc", "null", "+1", " 1", "1 ", "1\n", "\0", "٣", "1_0", "0x1",
+    "9" * 3_000, str(2**31), str(2**63), str(2**64), "NaN", "1,2", "1;2", "'", "\udcff",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_written_and_nobody_waits(shared: FlaskClient) -> Iterator[None]:
+    before, started = books(), time.monotonic()
+    yield
+    assert time.monotonic() - started < SECONDS_MAX
+    assert books() == before
+
+
+def post(client: FlaskClient, verb: str, data: str | bytes, **more: Any) -> Any:
+    data = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    return client.post(f"/wallets/{JOHN_GOLD}/{verb}", data=data, content_type="application/json", **more)
+
+
+@pytest.mark.parametrize("verb", MOVEMENTS)
+@pytest.mark.parametrize("amount", AMOUNTS.values(), ids=AMOUNTS)
+def test_amounts(shared: FlaskClient, verb: str, amount: str) -> None:
+    answer = post(shared, verb, f'{{"amount": {amount}, "referenceId": "abc"}}')
+    assert_problem(answer, 422, "validation_error", "/amount")
+
+
+@pytest.mark.parametrize("verb", MOVEMENTS)
+@pytest.mark.parametrize("reference", REFERENCES.values(), ids=REFERENCES)
+def test_references(shared: FlaskClient, verb: str, reference: str) -> None:
+    answer = post(shared, verb, f'{{"amount": 1, "referenceId": {reference}}}')
+    assert_problem(answer, 422, "validation_error", "/referenceId")
+
+
+@pytest.mark.parametrize("verb", MOVEMENTS)
+@pytest.mark.parametrize("note", NOTES.values(), ids=NOTES)
+def test_notes(shared: FlaskClient, verb: str, note: str) -> None:
+    answer = post(shared, verb, f'{{"amount": 1, "referenceId": "abc", "note": {note}}}')
+    assert_problem(answer, 422, "validation_error", "/note")
+
+
+@pytest.mark.parametrize("verb", MOVEMENTS)
+@pytest.mark.parametrize(("field", "pointer"), UNKNOWN_FIELDS.values(), ids=UNKNOWN_FIELDS)
+def test_unknown_fields(shared: FlaskClient, verb: str, field: str, pointer: str) -> None:
+    answer = post(shared, verb, f'{{"amount": 1, "referenceId": "abc", {field}}}')
+    assert assert_problem(answer, 422, "validation_error", pointer)["errors"][0]["code"] == "unknown_field"
+
+
+@pytest.mark.parametrize("verb", MOVEMENTS)
+def test_thousands_of_unknown_fields(shared: FlaskClient, verb: str) -> None:
+    answer = post(shared, verb, "{" + ",".join(f'"f{number}": 1' for number in range(5_000)) + "}")
+    problem = assert_problem(answer, 422, "validation_error")
+    assert len(problem["errors"]) == 20
+    assert len(answer.get_data()) < 4 * 1024
+
+
+@pytest.mark.parametrize("verb", MOVEMENTS)
+@pytest.mark.parametrize("data", UNREADABLE.values(), ids=UNREADABLE)
+def test_unreadable_bodies(shared: FlaskClient, verb: str, data: bytes) -> None:
+    assert_problem(post(shared, verb, data), 400, "bad_request")
+
+
+@pytest.mark.parametrize("verb", MOVEMENTS)
+@pytest.mark.parametrize("data", NO_OBJECTS.values(), ids=NO_OBJECTS)
+def test_bodies_that_are_no_object(shared: FlaskClient, verb: str, data: bytes) -> None:
+    assert_problem(post(shared, verb, data), 422, "validation_error", "")
+
+
+@pytest.mark.parametrize("verb", MOVEMENTS)
+@pytest.mark.parametrize("size", [64 * 1024 + 1, 1024 * 1024])
+def test_large_bodies(shared: FlaskClient, verb: str, size: int) -> None:
+    assert_problem(post(shared, verb, b" " * size), 413, "request_entity_too_large")
+
+
+@pytest.mark.parametrize("verb", MOVEMENTS)
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json; charset=utf-16",
+        "application/json; charset=latin-1",
+        "application/json, text/plain",
+        "application/json;",
+        "application/jsonx",
+        "application/merge-patch+json",
+        "text/json",
+        "multipart/form-data; boundary=x",
+        "application/x-www-form-urlencoded",
+        "x" * 5_000,
+    ],
+)
+def test_content_types(shared: FlaskClient, verb: str, content_type: str) -> None:
+    answer = shared.post(
+        f"/wallets/{JOHN_GOLD}/{verb}", data=b'{"amount": 1, "referenceId": "abc"}', content_type=content_type
+    )
+    assert_problem(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("wallet", WALLET_IDS)
+def test_wallet_ids(shared: FlaskClient, wallet: str) -> None:
+    body = {"amount": 1, "referenceId": "abc"}
+    answers = [shared.get(path.format(wallet)) for path in READS]
+    answers += [shared.post(f"/wallets/{wallet}/{verb}", json=body) for verb in MOVEMENTS]
+    for answer in answers:
+        if answer.status_code == 404:  # A slash in it makes it another path.
+            assert_problem(answer, 404, "not_found")
+        else:
+            assert_problem(answer, 422, "validation_error", "/walletId")
+
+
+@pytest.mark.parametrize("transaction", TRANSACTION_IDS)
+def test_transaction_ids(shared: FlaskClient, transaction: str) -> None:
+    assert_problem(shared.get(f"/transactions/{transaction}"), 404, "transaction_not_found")
+
+
+@pytest.mark.parametrize("cursor", CURSORS)
+def test_cursors(shared: FlaskClient, cursor: str) -> None:
+    assert_problem(shared.get(f"/wallets/{JOHN_GOLD}/entries?cursor={cursor}"), 400, "bad_cursor")
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_limits(shared: FlaskClient, limit: str) -> None:
+    answer = shared.get(
+        f"/wallets/{JOHN_GOLD}/entries", query_string={"limit": limit.encode("utf-8", "surrogateescape")}
+    )
+    assert_problem(answer, 422, "validation_error", "/limit")
+
+
+@pytest.mark.parametrize("path", [path.format(JOHN_GOLD) for path in READS] + ["/transactions/abc"])
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("colour=red", "/colour"),
+        ("%00=1", "/\0"),
+        ("%ff=1", None),
+        ("a%2Fb~=1", "/a~1b~0"),
+        ("=1", "/"),
+        ("x" * 3_000, None),
+        ("&".join(f"p{number}=1" for number in range(500)), None),
+        ("Limit=1", "/Limit"),
+        ("limit[]=1", "/limit[]"),
+    ],
+)
+def test_unknown_parameters(shared: FlaskClient, path: str, query: str, pointer: str | None) -> None:
+    answer = shared.get(f"{path}?{query}")
+    assert_problem(answer, 422, "validation_error", *([pointer] if pointer else []))
+
+
+@pytest.mark.parametrize(
+    "path", ["/%00", "/%ff%fe", "/..;/wallets/3", "/wallets/3/topup;x", "/" + "a" * 5_000, "/%2e%2e/etc"]
+)
+def test_paths(shared: FlaskClient, path: str) -> None:
+    assert_problem(shared.get(path), 404, "not_found")

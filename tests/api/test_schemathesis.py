@@ -1,0 +1,55 @@
+"""Schemathesis against the running service and its own /openapi.json, with all checks; what it finds is a fault."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.api.conftest import ROOT, Live
+
+SEED = 20_261_122
+LONG_SEEDS = (1, 2, 3, 5, 8)
+
+
+def explore(live: Live, folder: Path, seed: int, seconds: int) -> str:
+    """Let Schemathesis look for faults for so long; return its report, or fail with it."""
+    print(f"schemathesis: seed {seed}, {seconds} s")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"{live.url}/openapi.json"),
+            *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
+            *("--mode", "all", "--phases", "examples,coverage,fuzzing,stateful"),
+            *("--max-time", str(seconds), "--seed", str(seed), "--workers", "1"),
+            *("--max-response-time", "5", "--request-timeout", "10", "--generation-database", "none", "--no-color"),
+        ],
+        cwd=folder,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.api.schemathesis_checks", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds * 3 + 60,
+    )
+    report = done.stdout + done.stderr
+    assert done.returncode == 0, report
+    return report
+
+
+def assert_it_worked(report: str, cases_min: int) -> None:
+    """A run that reached nothing finds nothing either."""
+    assert int(re.search(r"(\d+) generated", report.replace(",", "")).group(1)) >= cases_min, report
+
+
+def test_schemathesis_finds_nothing(live: Live, tmp_path: Path) -> None:
+    assert_it_worked(explore(live, tmp_path, SEED, 25), 300)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", LONG_SEEDS)
+def test_schemathesis_finds_nothing_at_length(live: Live, tmp_path: Path, seed: int) -> None:
+    assert_it_worked(explore(live, tmp_path, seed, 60), 700)
