@@ -323,7 +323,7 @@ def test_a_killed_servers_notes_are_not_taken_for_a_server(data_dir: Path) -> No
 
 
 def test_damaged_passwords_end_in_a_sentence_for_others_too(data_dir: Path) -> None:
-    devdb.start(data_dir).stop()
+    data_dir.mkdir()
     (data_dir / "secrets").write_text("{}")
     with pytest.raises(devdb.DevDatabaseError, match="is damaged: bring it back"):
         devdb.running(data_dir)

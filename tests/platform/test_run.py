@@ -1,0 +1,279 @@
+"""`python -m wallet_app.run` in real processes: it starts, drains, survives kills and says what is wrong."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import http.client
+import os
+import re
+import secrets
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+from sqlalchemy.engine import URL
+
+from tests.platform.conftest import REPOSITORY, Service, clean_environment
+from wallet_app import devdb, run
+
+Start = Callable[..., Service]
+
+BROKEN_OFF = (OSError, http.client.HTTPException, ValueError)
+
+
+def owner(data_dir: Path) -> psycopg.Connection[tuple[object, ...]]:
+    found = devdb.running(data_dir)
+    assert found is not None
+    return psycopg.connect(make_url(found.owner_url).set(drivername="postgresql").render_as_string(hide_password=False))
+
+
+@contextmanager
+def locked_wallet(data_dir: Path) -> Iterator[None]:
+    with owner(data_dir) as connection:
+        connection.execute("SELECT FROM wallet_balances WHERE wallet_id = 3 FOR UPDATE")
+        yield
+
+
+def flask(data_dir: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flask", *command],
+        cwd=REPOSITORY,
+        env=clean_environment() | {"WALLET_DATA_DIR": str(data_dir)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def run_to_its_end(**settings: str) -> tuple[int, list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "wallet_app.run"],
+        cwd=REPOSITORY,
+        env=clean_environment() | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.returncode, (done.stdout + done.stderr).splitlines()
+
+
+@pytest.mark.slow
+def test_the_second_start_keeps_the_data_and_commands_find_the_database(data_dir: Path, start: Start) -> None:
+    service = start()
+    first = service.wait_until_ready()
+    spent = {"amount": 65, "referenceId": "before-the-restart"}
+    assert service.request("POST", "/wallets/3/spend", spent)[0] == 200
+    for command in (("wallet", "verify"), ("seed",), ("db", "upgrade")):
+        done = flask(data_dir, *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert service.stop() == 0
+    assert service.said().endswith(f"Stopped. The data stays in {data_dir}.\n")
+
+    service = start()
+    print(f"\nfirst start {first:.1f} s, second {service.wait_until_ready():.1f} s")
+    status, answer = service.request("POST", "/wallets/3/spend", spent)
+    assert (status, answer["idempotent"], answer["balance"]) == (200, True, 435)
+    assert service.stop() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_request_in_flight_finish(data_dir: Path, start: Start, sent: signal.Signals) -> None:
+    service = start()
+    service.wait_until_ready()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        with locked_wallet(data_dir):
+            body = {"amount": 1, "referenceId": "in-flight"}
+            spend = pool.submit(service.request, "POST", "/wallets/3/spend", body)
+            time.sleep(0.3)
+            # Ctrl-C reaches every process of the terminal, and so does this.
+            os.killpg(service.process.pid, sent)
+            time.sleep(0.7)
+            assert not spend.done()
+        status, answer = spend.result()
+    assert (status, answer["balance"]) == (200, 499)
+    assert service.process.wait(15) == 0
+    assert "Traceback" not in service.said()
+    assert devdb.running(data_dir) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["run", "worker", "postmaster"])
+def test_whatever_is_killed_every_acknowledged_top_up_is_there_once(data_dir: Path, start: Start, victim: str) -> None:
+    service = start()
+    service.wait_until_ready()
+    postmaster = int((data_dir / "postgres" / "postmaster.pid").read_text().split("\n")[0])
+    pid = {"run": service.process.pid, "worker": service.workers()[0], "postmaster": postmaster}[victim]
+    killed = threading.Event()
+
+    def top_up(client: int) -> tuple[list[str], list[str]]:
+        answered, unanswered = [], []
+        for number in range(100_000):
+            reference = f"top-up-{client}-{number}"
+            try:
+                status, _ = service.request("POST", "/wallets/3/topup", {"amount": 1, "referenceId": reference})
+            except BROKEN_OFF:
+                status = 0
+            (answered if status == 200 else unanswered).append(reference)
+            if killed.is_set() or status == 0:
+                break
+        return answered, unanswered
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        clients = [pool.submit(top_up, client) for client in range(8)]
+        time.sleep(1.5)
+        os.kill(pid, signal.SIGKILL)
+        killed.set()
+        results = [client.result() for client in clients]
+    answered = [reference for done, _ in results for reference in done]
+    unanswered = [reference for _, left in results for reference in left]
+    assert len(answered) > 20
+    assert unanswered
+
+    if victim == "worker":
+        assert service.process.poll() is None
+        assert service.stop() == 0
+    else:
+        assert service.process.wait(30) == {"run": -signal.SIGKILL, "postmaster": 1}[victim]
+    if victim == "postmaster":
+        assert "PostgreSQL ended on its own (see " in service.said()
+        assert "Traceback" not in service.said().partition("PostgreSQL ended on its own")[2]
+
+    again = start()
+    again.wait_until_ready()
+    for reference in unanswered:
+        assert again.request("POST", "/wallets/3/topup", {"amount": 1, "referenceId": reference})[0] == 200
+    references = [entry["referenceId"] for entry in entries(again)]
+    assert sorted(references) == sorted({*answered, *unanswered, *(ref for ref in references if "top-up-" not in ref)})
+    assert again.request("GET", "/wallets/3/balance")[1]["balance"] == 500 + len(answered) + len(unanswered)
+    done = flask(data_dir, "wallet", "verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert again.stop() == 0
+    print(f"\n{victim} killed: {len(answered)} answered, {len(unanswered)} not")
+
+
+def entries(service: Service) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    cursor = ""
+    while True:
+        _, page = service.request("GET", f"/wallets/3/entries?limit=100{cursor}")
+        found += page["entries"]
+        if "next" not in page:
+            return found
+        cursor = f"&cursor={page['next']}"
+
+
+@pytest.mark.slow
+def test_two_run_side_by_side_and_the_printed_curl_line_works(data_dir: Path, start: Start) -> None:
+    one, other = start(), start(WALLET_DATA_DIR=str(data_dir.with_name("other")))
+    one.wait_until_ready()
+    other.wait_until_ready()
+    line = re.search(r"curl .*", one.said())
+    assert line is not None
+    assert str(one.port) in line[0]
+    done = subprocess.run(["bash", "-c", line[0]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert '"ok":true' in done.stdout
+    assert one.request("GET", "/wallets/3/balance")[1]["balance"] == 600
+    assert other.request("GET", "/wallets/3/balance")[1]["balance"] == 500
+    assert shlex.split(line[0])[0] == "curl"
+
+
+@pytest.mark.slow
+def test_a_second_one_on_the_same_data_is_refused_in_one_sentence(data_dir: Path, start: Start) -> None:
+    service = start()
+    service.wait_until_ready()
+    second = start()
+    assert second.process.wait(30) == 1
+    assert second.said() == (
+        f"Dino Wallet cannot run: Another Dino Wallet runs on {data_dir} (process {service.process.pid}): "
+        "stop it or set WALLET_DATA_DIR.\n"
+    )
+
+
+@pytest.mark.slow
+def test_a_taken_port_is_one_sentence(data_dir: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert run_to_its_end(PORT=str(port), WALLET_DATA_DIR=str(data_dir)) == (
+            1,
+            [
+                f"Dino Wallet cannot run: port {port} is taken by another program: "
+                f"choose one, `PORT={port + 1} make run`."
+            ],
+        )
+    assert not data_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"DATABASE_URL": "postgresql://a:b@127.0.0.1:1/wallet"}, "correct DATABASE_URL"),
+        ({"DATABASE_URL": "postgresql://a:b@no-such-host.invalid/wallet"}, "correct DATABASE_URL"),
+        ({"DATABASE_URL": "mysql://a:b@127.0.0.1/wallet"}, "must be a postgresql:// URL"),
+        ({"DATABASE_URL": "nonsense"}, "is not a database URL"),
+        ({"PORT": "eighty"}, "PORT must be a whole number"),
+        ({"HOST": "192.0.2.1"}, "cannot be listened on"),
+        ({"WALLET_DATA_DIR": "/dev/null/data"}, "cannot be used for the data"),
+    ],
+)
+def test_each_wrong_setting_is_one_sentence(settings: dict[str, str], sentence: str) -> None:
+    code, said = run_to_its_end(**{"PORT": free(), **settings})
+    assert code == 1
+    assert len(said) == 1
+    assert said[0].startswith("Dino Wallet cannot run: ")
+    assert sentence in said[0]
+
+
+def free() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def test_a_login_that_is_refused_is_one_sentence_without_the_password(server: URL) -> None:
+    wrong = server.set(drivername="postgresql", username=f"nobody_{secrets.token_hex(3)}", password="s3cret")
+    code, said = run_to_its_end(PORT=free(), DATABASE_URL=wrong.render_as_string(hide_password=False))
+    assert (code, len(said)) == (1, 1)
+    assert "does not let us in" in said[0]
+    assert "s3cret" not in said[0]
+
+
+def test_a_postgresql_that_is_too_old_is_one_sentence(server: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "POSTGRES_VERSION_MIN", 99)
+    with pytest.raises(run.CannotRunError, match=r"is PostgreSQL \d+: use 99 or later"):
+        run._check_database(server.render_as_string(hide_password=False))
+
+
+@pytest.mark.parametrize(
+    "program",
+    [["flask", "db", "current"], ["flask", "wallet", "verify"], ["gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]],
+)
+def test_without_a_database_every_program_says_the_same_sentence(data_dir: Path, program: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *program],
+        cwd=REPOSITORY,
+        env=clean_environment() | {"WALLET_DATA_DIR": str(data_dir), "PORT": free()},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stdout + done.stderr == (
+        f"Dino Wallet cannot start: no database runs for {data_dir}: start `make run`, or set DATABASE_URL.\n"
+    )
+    assert not data_dir.exists()
