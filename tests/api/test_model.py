@@ -1,0 +1,347 @@
+"""A stateful test: the API on PostgreSQL against a plain Python model, step by step.
+
+After each step the API, the model and the database agree; a refused step leaves everything as it was. Each example has
+a player of its own, so that no database is rebuilt for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from sqlalchemy import text
+
+from tests.api.support import NO_WALLET, assert_problem
+from wallet_app import service
+from wallet_app.db import db, unit_of_work
+from wallet_app.money import AMOUNT_MAX
+from wallet_app.service import wallets
+
+SEED = 20_261_122
+EXAMPLES, STEPS = 30, 40
+SIGN = {"topup": 1, "bonus": 1, "spend": -1}
+
+verbs = st.sampled_from(["topup", "bonus", "spend"])
+small = st.integers(1, 100)
+amounts = st.one_of(small, st.integers(1, AMOUNT_MAX), st.sampled_from([1, AMOUNT_MAX - 1, AMOUNT_MAX]))
+notes = st.none() | st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
+indexes = st.integers(0, 1_000)
+bad_bodies = st.sampled_from(
+    [
+        {"amount": 0},
+        {"amount": -5},
+        {"amount": 1.5},
+        {"amount": True},
+        {"amount": None},
+        {"amount": "1e2"},
+        {"amount": AMOUNT_MAX + 1},
+        {"referenceId": "x"},
+        {"referenceId": None},
+        {"referenceId": "sys:mine"},
+        {"note": 7},
+        {"note": "a\nb"},
+        {"colour": "red"},
+    ]
+)
+
+
+@dataclass
+class Posted:
+    verb: str
+    reference: str
+    amount: int
+    note: str | None
+    transaction_id: str
+    balance_after: int
+
+
+@dataclass
+class ModelWallet:
+    """What a wallet is: the list of what was posted, from which everything else follows."""
+
+    posted: list[Posted] = field(default_factory=list)
+
+    @property
+    def balance(self) -> int:
+        return self.posted[-1].balance_after if self.posted else 0
+
+    @property
+    def version(self) -> int:
+        return len(self.posted)
+
+    def refuses(self, verb: str, amount: int) -> str | None:
+        """Return the code of the refusal, or None if the movement is possible."""
+        if verb == "spend":
+            return "insufficient_balance" if amount > self.balance else None
+        return "balance_above_bound" if self.balance + amount > AMOUNT_MAX else None
+
+
+class Machine(RuleBasedStateMachine):
+    """Two wallets of one new player."""
+
+    app: Flask
+    outcomes: Counter[str]
+    players = itertools.count(1)
+
+    @initialize()
+    def make_a_player(self) -> None:
+        number = next(self.players)
+        with self.app.app_context(), unit_of_work() as connection:
+            user = wallets.ensure_user(connection, name=f"Model {number}", external_id=f"model:{number}")
+            assets = [wallets.ensure_asset(connection, code=code, name=code) for code in ("GOLD", "DIAMOND")]
+            ids = [wallets.ensure_wallet(connection, user_id=user, asset_type_id=asset) for asset in assets]
+        self.client: FlaskClient = self.app.test_client()
+        self.wallets = {wallet: ModelWallet() for wallet in ids}
+        self.ids = sorted(ids)
+        self.references = (f"model-{number}-{index}" for index in itertools.count(1))
+        for wallet in self.ids:
+            self.compare(wallet)
+
+    # --- steps that may be accepted ---
+
+    @rule(which=indexes, verb=verbs, amount=amounts, note=notes)
+    def move(self, which: int, verb: str, amount: int, note: str | None) -> None:
+        self.post_new(self.pick(which), verb, amount, note)
+
+    @rule(which=indexes, verb=verbs, amount=small, as_header=st.booleans(), as_string=st.booleans())
+    def move_a_little(self, which: int, verb: str, amount: int, as_header: bool, as_string: bool) -> None:
+        self.post_new(self.pick(which), verb, amount, None, as_header=as_header, as_string=as_string)
+
+    @rule(which=indexes)
+    def spend_everything(self, which: int) -> None:
+        wallet = self.pick(which)
+        if balance := self.wallets[wallet].balance:
+            self.post_new(wallet, "spend", balance, None)
+            assert self.wallets[wallet].balance == 0
+            self.outcomes["emptied"] += 1
+
+    @rule(which=indexes)
+    def fill_up(self, which: int) -> None:
+        wallet = self.pick(which)
+        if room := AMOUNT_MAX - self.wallets[wallet].balance:
+            self.post_new(wallet, "topup", room, None)
+            self.outcomes["filled"] += 1
+
+    # --- steps that must change nothing ---
+
+    @rule(which=indexes, over=small)
+    def spend_too_much(self, which: int, over: int) -> None:
+        wallet = self.pick(which)
+        if self.wallets[wallet].balance + over <= AMOUNT_MAX:
+            self.post_new(wallet, "spend", self.wallets[wallet].balance + over, None)
+
+    @precondition(lambda self: any(wallet.posted for wallet in self.wallets.values()))
+    @rule(which=indexes, index=indexes, note=notes, as_header=st.booleans())
+    def replay(self, which: int, index: int, note: str | None, as_header: bool) -> None:
+        wallet, posted = self.pick_posted(which, index)
+        answer = self.send(wallet, posted.verb, posted.amount, posted.reference, note, as_header=as_header)
+        assert answer.status_code == 200, answer.get_data()
+        assert answer.headers["Idempotent-Replayed"] == "true"
+        self.assert_receipt(wallet, posted, answer.json, is_replay=True)
+        self.done("replayed", wallet)
+
+    @precondition(lambda self: any(wallet.posted for wallet in self.wallets.values()))
+    @rule(which=indexes, index=indexes, verb=verbs, amount=amounts)
+    def use_a_reference_again(self, which: int, index: int, verb: str, amount: int) -> None:
+        wallet, posted = self.pick_posted(which, index)
+        differing = [
+            *(["kind"] if verb != posted.verb else []),
+            *(["amount"] if amount * SIGN[verb] != posted.amount * SIGN[verb] else []),
+        ]
+        if differing:
+            problem = assert_problem(self.send(wallet, verb, amount, posted.reference), 422, "reference_mismatch")
+            assert problem["fields"] == differing
+            self.done("mismatched", wallet)
+
+    @rule(verb=verbs, amount=small)
+    def ask_for_an_unknown_wallet(self, verb: str, amount: int) -> None:
+        answer = self.send(NO_WALLET, verb, amount, next(self.references))
+        assert_problem(answer, 404, "wallet_not_found")
+        assert_problem(self.client.get(f"/wallets/{NO_WALLET}"), 404, "wallet_not_found")
+        self.done("unknown")
+
+    @rule(which=indexes, verb=verbs, bad=bad_bodies)
+    def send_nonsense(self, which: int, verb: str, bad: dict[str, Any]) -> None:
+        wallet = self.pick(which)
+        body = {"amount": 1, "referenceId": next(self.references), **bad}
+        answer = self.client.post(f"/wallets/{wallet}/{verb}", json=body)
+        assert_problem(answer, 422, "validation_error", *(f"/{name}" for name in bad))
+        self.done("nonsense", wallet)
+
+    # --- reads ---
+
+    @rule(which=indexes, limit=st.integers(1, 7))
+    def read_all_pages(self, which: int, limit: int) -> None:
+        wallet = self.pick(which)
+        entries: list[dict[str, Any]] = []
+        query = f"limit={limit}"
+        while True:
+            page = self.client.get(f"/wallets/{wallet}/entries?{query}").json
+            entries += page["entries"]
+            if "next" not in page:
+                break
+            query = f"limit={limit}&cursor={page['next']}"
+        posted = self.wallets[wallet].posted
+        assert [(entry["seq"], entry["transactionId"], entry["balanceAfter"]) for entry in reversed(entries)] == [
+            (seq, one.transaction_id, one.balance_after) for seq, one in enumerate(posted, 1)
+        ]
+        assert [entry["createdAt"] for entry in entries] == sorted((e["createdAt"] for e in entries), reverse=True)
+        self.outcomes["paged"] += len(entries) > limit
+        self.outcomes["read"] += 1
+
+    @precondition(lambda self: any(wallet.posted for wallet in self.wallets.values()))
+    @rule(which=indexes, index=indexes)
+    def read_a_transaction(self, which: int, index: int) -> None:
+        wallet, posted = self.pick_posted(which, index)
+        body = self.client.get(f"/transactions/{posted.transaction_id}").json
+        assert (body["kind"], body["referenceId"], body["walletId"]) == (posted.verb.upper(), posted.reference, wallet)
+        assert body["note"] == posted.note
+        assert sum(leg["amount"] for leg in body["legs"]) == 0
+        assert body["entries"][0]["amount"] == posted.amount * SIGN[posted.verb]
+        self.outcomes["transaction"] += 1
+
+    # --- how a step is done and judged ---
+
+    def pick(self, which: int) -> int:
+        return self.ids[which % len(self.ids)]
+
+    def pick_posted(self, which: int, index: int) -> tuple[int, Posted]:
+        wallet = self.pick(which)
+        if not self.wallets[wallet].posted:
+            wallet = next(other for other in self.ids if self.wallets[other].posted)
+        return wallet, self.wallets[wallet].posted[index % self.wallets[wallet].version]
+
+    def send(
+        self,
+        wallet: int,
+        verb: str,
+        amount: int | str,
+        reference: str,
+        note: str | None = None,
+        *,
+        as_header: bool = False,
+    ) -> Any:
+        body: dict[str, object] = {"amount": amount}
+        if note is not None:
+            body["note"] = note
+        if not as_header:
+            body["referenceId"] = reference
+        headers = {"Idempotency-Key": f'"{reference}"'} if as_header else {}
+        return self.client.post(f"/wallets/{wallet}/{verb}", json=body, headers=headers)
+
+    def post_new(
+        self,
+        wallet: int,
+        verb: str,
+        amount: int,
+        note: str | None,
+        *,
+        as_header: bool = False,
+        as_string: bool = False,
+    ) -> None:
+        """Post under a new reference; the model says whether it must be accepted."""
+        model, reference = self.wallets[wallet], next(self.references)
+        sent = str(amount) if as_string else amount
+        answer = self.send(wallet, verb, sent, reference, note, as_header=as_header)
+        if (code := model.refuses(verb, amount)) is not None:
+            problem = assert_problem(answer, 409, code)
+            assert (problem["balance"], problem["version"]) == (model.balance, model.version)
+            self.done(code, wallet)
+            return
+        assert answer.status_code == 200, answer.get_data()
+        body = answer.json
+        posted = Posted(
+            verb=verb,
+            reference=reference,
+            amount=amount,
+            note=(note or "").strip(_BLANKS) or None,
+            transaction_id=body["transactionId"],
+            balance_after=model.balance + amount * SIGN[verb],
+        )
+        model.posted.append(posted)
+        self.assert_receipt(wallet, posted, body, is_replay=False)
+        self.done(verb, wallet)
+
+    def assert_receipt(self, wallet: int, posted: Posted, body: dict[str, Any], *, is_replay: bool) -> None:
+        model = self.wallets[wallet]
+        assert body["idempotent"] is is_replay
+        assert (body["balance"], body["version"]) == (model.balance, model.version)
+        assert (body["walletId"], body["referenceId"]) == (wallet, posted.reference)
+        assert body["transactionId"] == posted.transaction_id
+        assert body["amount"] == posted.amount * SIGN[posted.verb]
+        # Strict order: the entry's number is its place in the history, and the balance is the sum up to there.
+        assert body["seq"] == model.posted.index(posted) + 1
+        assert body["balanceAfter"] == posted.balance_after
+
+    def done(self, outcome: str, *wallets: int) -> None:
+        self.outcomes[outcome] += 1
+        for wallet in wallets or self.ids:
+            self.compare(wallet)
+
+    def compare(self, wallet: int) -> None:
+        """Check that the API, the model and the database say the same of the wallet."""
+        model = self.wallets[wallet]
+        body = self.client.get(f"/wallets/{wallet}/balance").json
+        assert (body["balance"], body["held"], body["version"]) == (model.balance, 0, model.version)
+        with self.app.app_context(), db.engine.connect() as connection:
+            row = connection.execute(_WALLET, {"wallet": wallet}).one()
+        assert tuple(row) == (model.balance, model.version, model.version, model.balance, model.version)
+
+
+_BLANKS = "\t\n\v\f\r \u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000\ufeff"
+_WALLET = text("""
+SELECT coalesce(balances.balance, 0), coalesce(balances.version, 0), count(entries.seq),
+       coalesce(sum(entries.amount), 0), (SELECT count(*) FROM transactions WHERE wallet_id = :wallet)
+  FROM wallets
+  LEFT JOIN wallet_balances AS balances ON balances.wallet_id = wallets.id
+  LEFT JOIN ledger_entries AS entries ON entries.wallet_id = wallets.id
+ WHERE wallets.id = :wallet
+ GROUP BY balances.balance, balances.version
+""")
+OUTCOMES = {
+    "topup", "bonus", "spend", "emptied", "filled", "insufficient_balance", "balance_above_bound", "replayed",
+    "mismatched", "unknown", "nonsense", "read", "paged", "transaction",
+}  # fmt: skip
+
+
+def explore(app: Flask, *, number: int, examples: int) -> Counter[str]:
+    """Run the machine, and return how often each outcome came."""
+    machine = type("Machine", (Machine,), {"app": app, "outcomes": Counter()})
+    print(f"model: seed {number}, {examples} examples of at most {STEPS} steps")
+    options = settings(
+        max_examples=examples,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
+    run_state_machine_as_test(seed(number)(machine), settings=options)
+    print(dict(machine.outcomes))
+    return machine.outcomes
+
+
+def assert_all_came(outcomes: Counter[str], at_least: int) -> None:
+    assert {name: outcomes[name] for name in OUTCOMES if outcomes[name] < at_least} == {}
+    assert set(outcomes) == OUTCOMES
+    assert service.verify(full=True).is_clean
+
+
+def test_api_model_and_database_agree(shared_app: Flask) -> None:
+    assert_all_came(explore(shared_app, number=SEED, examples=EXAMPLES), 3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_api_model_and_database_agree_at_length(shared_app: Flask, number: int) -> None:
+    assert_all_came(explore(shared_app, number=number, examples=150), 50)
