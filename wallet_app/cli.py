@@ -132,3 +132,36 @@ def _print_verdict(report: service.VerifyReport) -> None:
     scope = "Everything was" if report.is_full else "What is new since the last verification was"
     found = "The books are right." if report.is_clean else f"{report.faults:,} faults: THE BOOKS ARE NOT RIGHT."
     click.echo(f"{scope} checked: {report.entries_checked:,} entries in {report.seconds:.1f} s. {found}")
+
+
+# --- wallet rebuild-balances ---
+
+
+@wallet.command("rebuild-balances")
+@click.option("--dry-run", is_flag=True, help="Only show what would be corrected.")
+@click.option("--accept-loss", is_flag=True, help="Follow the ledger even where entries seem to have been removed.")
+@_plainly
+def rebuild_balances(dry_run: bool, accept_loss: bool) -> None:
+    """Make the balances say again what the ledger says, while the service runs. Exit 1 if a wallet was left."""
+    with _bar(None, "wallets") as bar:
+        report = service.rebuild_balances(dry_run=dry_run, accept_loss=accept_loss, progress=bar.update)
+    for change in report.changes:
+        click.echo(str(change))
+    for refusal in report.refusals:
+        click.echo(f"LEFT {refusal}", err=True)
+    _print_rebuilt(report)
+    if report.refusals:
+        sys.exit(1)
+
+
+def _print_rebuilt(report: service.RebuildReport) -> None:
+    corrected = "would be corrected; nothing was changed" if report.is_dry_run else "corrected"
+    click.echo(
+        f"{report.wallets_checked:,} wallets compared with the ledger: {len(report.changes):,} values {corrected}."
+    )
+    if report.refusals:
+        click.echo(
+            f"{len(report.refusals):,} wallets were left, because following the ledger would hide a loss. "
+            "Find out what happened with `flask wallet verify --full`; --accept-loss follows the ledger all the same.",
+            err=True,
+        )

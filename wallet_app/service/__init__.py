@@ -15,12 +15,14 @@ from wallet_app.service.queries import (
     get_wallet,
     list_entries,
 )
+from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
 from wallet_app.service.seeding import seed, seed_users
 from wallet_app.service.verification import Fault, Finding, VerifyReport, verify
 
 __all__ = [
     "BATCH_MAX",
     "Bonus",
+    "Change",
     "Command",
     "ENTRY_TYPES",
     "Entry",
@@ -31,7 +33,9 @@ __all__ = [
     "Origin",
     "PAGE_MAX",
     "PostedTransaction",
+    "RebuildReport",
     "Receipt",
+    "Refusal",
     "SYSTEM_REFERENCE",
     "Seed",
     "Spend",
@@ -45,6 +49,7 @@ __all__ = [
     "get_transaction",
     "get_wallet",
     "list_entries",
+    "rebuild_balances",
     "seed",
     "seed_users",
     "verify",

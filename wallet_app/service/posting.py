@@ -10,7 +10,7 @@ import datetime as dt
 import os
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import structlog
@@ -30,6 +30,23 @@ Outcome = Receipt | Exception
 """A receipt; a WalletServiceError, which is an answer; or another exception, which is a fault of ours."""
 
 Clock = Callable[[], dt.datetime]
+
+
+class BalanceRow(Protocol):
+    """What a row of wallet_balances says."""
+
+    @property
+    def wallet_id(self) -> int: ...
+    @property
+    def balance(self) -> int: ...
+    @property
+    def held(self) -> int: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def chain(self) -> bytes: ...
+    @property
+    def updated_at(self) -> dt.datetime: ...
 
 
 class MissingBalancesError(Exception):
@@ -63,7 +80,7 @@ def heal(connection: Connection, wallet_ids: Sequence[int]) -> None:
     connection.execute(_HEAL, {"wallet_ids": sorted(wallet_ids), "genesis": GENESIS})
 
 
-def write_balances(connection: Connection, wallets: Sequence[WalletState]) -> None:
+def write_balances(connection: Connection, wallets: Sequence[BalanceRow]) -> None:
     """Assign the balance rows; the caller holds their locks and has written, or read, the entries they follow."""
     connection.execute(
         _UPDATE_BALANCES,
@@ -202,7 +219,7 @@ def _write(connection: Connection, books: Books) -> None:
     _insert_details(connection, books.posted)
     _insert_entries(connection, books.posted)
     write_balances(connection, books.changed_wallets())
-    _add_to_system_balances(connection, books.contra_deltas)
+    add_to_system_balances(connection, books.contra_deltas)
 
 
 def _insert_transactions(connection: Connection, posted: list[PostedTransaction]) -> None:
@@ -277,7 +294,8 @@ def _insert_entries(connection: Connection, posted: list[PostedTransaction]) -> 
     )
 
 
-def _add_to_system_balances(connection: Connection, deltas: dict[int, int]) -> None:
+def add_to_system_balances(connection: Connection, deltas: dict[int, int]) -> None:
+    """Add to SYSTEM balances in a slot that is this unit of work's alone; all its wallet locks must be held already."""
     moved = {wallet_id: delta for wallet_id, delta in deltas.items() if delta}
     if not moved:
         return
@@ -378,10 +396,10 @@ SELECT wallet_id, CAST(:slot AS smallint), delta
 ON CONFLICT (wallet_id, slot) DO UPDATE SET balance = system_balances.balance + excluded.balance
 """)
 
-_HEAL = text("""
-INSERT INTO wallet_balances (wallet_id, balance, held, version, chain, updated_at)
-SELECT wallets.id, coalesce(last.balance_after, 0), coalesce(holds.held, 0), coalesce(last.seq, 0),
-       coalesce(last.hash, :genesis), coalesce(last.created_at, wallets.created_at)
+LEDGER_SAYS = """
+SELECT wallets.id AS wallet_id, coalesce(last.balance_after, 0) AS balance, coalesce(holds.held, 0) AS held,
+       coalesce(last.seq, 0) AS version, coalesce(last.hash, :genesis) AS chain,
+       coalesce(last.created_at, wallets.created_at) AS updated_at
   FROM wallets
   JOIN users ON users.id = wallets.user_id AND users.user_type = 'USER'
   LEFT JOIN LATERAL (
@@ -396,5 +414,11 @@ SELECT wallets.id, coalesce(last.balance_after, 0), coalesce(holds.held, 0), coa
        ) AS holds ON true
  WHERE wallets.id = ANY (CAST(:wallet_ids AS bigint[]))
  ORDER BY wallets.id
+"""
+"""Selects what the ledger says that the rows of wallet_balances should be, for user wallets among `wallet_ids`."""
+
+_HEAL = text(f"""
+INSERT INTO wallet_balances (wallet_id, balance, held, version, chain, updated_at)
+{LEDGER_SAYS}
 ON CONFLICT (wallet_id) DO NOTHING
 """)

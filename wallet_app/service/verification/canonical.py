@@ -10,12 +10,16 @@ _ABSENT = r"'\xffffffff'::bytea"
 
 
 def _bytes(value: str) -> str:
-    return f"CASE WHEN {value} IS NULL THEN {_ABSENT} ELSE int4send(octet_length({value})) || {value} END"
+    return f"int4send(octet_length({value})) || {value}"
 
 
 def _text(value: str) -> str:
     # The prefix counts bytes of UTF-8, whatever the database's own encoding is.
     return _bytes(f"convert_to({value}, 'UTF8')")
+
+
+def _or_absent(column: str, value: str) -> str:
+    return f"CASE WHEN {column} IS NULL THEN {_ABSENT} ELSE {value} END"
 
 
 DIGEST = f"""sha256({_FORMAT}
@@ -25,10 +29,10 @@ DIGEST = f"""sha256({_FORMAT}
        || {_text("transactions.kind")}
        || {_text("transactions.client")}
        || {_text("transactions.actor")}
-       || {_text("transactions.request_id")}
+       || {_or_absent("transactions.request_id", _text("transactions.request_id"))}
        || timestamptz_send(transactions.occurred_at)
-       || {_bytes("uuid_send(transactions.reverses)")}
-       || {_bytes("transactions.details_hash")})"""
+       || {_or_absent("transactions.reverses", _bytes("uuid_send(transactions.reverses)"))}
+       || {_or_absent("transactions.details_hash", _bytes("transactions.details_hash"))})"""
 """The digest of the row of `transactions`, from its columns alone."""
 
 ENTRY_HASH = f"""sha256({_FORMAT}
@@ -46,6 +50,6 @@ ENTRY_HASH = f"""sha256({_FORMAT}
 
 DETAILS_HASH = f"""sha256({_FORMAT}
        || transaction_details.salt
-       || {_text("transaction_details.note")}
-       || {_text("transaction_details.metadata::text")})"""
+       || {_or_absent("transaction_details.note", _text("transaction_details.note"))}
+       || {_or_absent("transaction_details.metadata", _text("transaction_details.metadata::text"))})"""
 """The hash of the row of `transaction_details`."""

@@ -53,6 +53,16 @@ def begin_round() -> int:
     return number
 
 
+def forget(wallet_ids: Sequence[int]) -> None:
+    """Give up what was verified of the wallets, as evidence too, and begin a new round: someone accepted their loss."""
+    with unit_of_work() as connection:
+        connection.execute(
+            text("DELETE FROM verify_marks WHERE wallet_id = ANY (CAST(:wallet_ids AS bigint[]))"),
+            {"wallet_ids": list(wallet_ids)},
+        )
+    begin_round()
+
+
 def advance(*, round_number: int, ends: Sequence[Start], contra_sums: Mapping[int, int]) -> None:
     """Move the marks to the ends, and add the sums of the entries that they passed."""
     if not ends:

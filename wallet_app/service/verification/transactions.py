@@ -42,7 +42,7 @@ SELECT transactions.wallet_id, transactions.seq,
        format('the transaction %s does not say what its digest covers', transactions.transaction_id) AS what
   FROM transactions
  WHERE {_RANGE}
-   AND transactions.digest <> {DIGEST}
+   AND transactions.digest IS DISTINCT FROM {DIGEST}
 """
 
 # A missing row is not a fault: its note was erased, and the hash stands for it.
