@@ -150,7 +150,7 @@ def _serve(app: Flask, settings: Settings, listener: socket.socket, embedded: de
             ) from None
         if end.code:
             raise CannotRunError("the server ended on its own: see the lines above.") from None
-        _say(f"Stopped. The data stays in {settings.data_dir.absolute()}." if embedded else "Stopped.")
+        _say(f"Stopped. The data stays in {_whereabouts(settings, embedded)}." if embedded else "Stopped.")
 
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
@@ -224,7 +224,7 @@ def _announce(settings: Settings, embedded: devdb.DevDatabase | None) -> None:
             return
         time.sleep(0.05)
     url = f"http://localhost:{settings.port}"
-    data = f"{settings.data_dir.absolute()}" if embedded else "in the database that DATABASE_URL names"
+    data = _whereabouts(settings, embedded) if embedded else "in the database that DATABASE_URL names"
     body = f'{{"amount": 100, "referenceId": "try-{secrets.token_hex(4)}"}}'
     _say(
         f"""
@@ -240,6 +240,12 @@ Dino Wallet is ready.
 Ctrl-C stops it; nothing is lost.
 """
     )
+
+
+def _whereabouts(settings: Settings, embedded: devdb.DevDatabase) -> str:
+    """Return the data folder, and what it leads to: who copies the one needs the other."""
+    folder = settings.data_dir.absolute()
+    return f"{folder}" if embedded.home == folder else f"{folder} and {embedded.home}"
 
 
 def _is_healthy(settings: Settings) -> bool:

@@ -153,13 +153,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         except Exception:
             self.log.exception("Error answering an error")
 
-    def _keepalive_after(self, conn: _Connection, keepalive: Any) -> bool:
-        # A second answer to the same request must not follow when the rest of its body turns out to be malformed.
-        try:
-            return bool(super()._keepalive_after(conn, keepalive))
-        except (errors.ParseException, OSError):
-            return False
-
     def _cap_keepalive(self, deadline: float) -> None:
         super()._cap_keepalive(deadline)
         for conn in self.pending_conns:
