@@ -245,7 +245,7 @@ Ctrl-C stops it; nothing is lost.
 def _whereabouts(settings: Settings, embedded: devdb.DevDatabase) -> str:
     """Return the data folder, and what it leads to: who copies the one needs the other."""
     folder = settings.data_dir.absolute()
-    return f"{folder}" if embedded.home == folder else f"{folder} and {embedded.home}"
+    return f"{folder}" if embedded.home.resolve() == folder.resolve() else f"{folder} and {embedded.home}"
 
 
 def _is_healthy(settings: Settings) -> bool:
