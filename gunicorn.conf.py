@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from pathlib import Path
 from typing import Any
 
 from wallet_app.config import ConfigurationError, Settings
@@ -33,7 +33,7 @@ forwarded_allow_ips = ""
 loglevel = "warning"
 control_socket_disable = True
 # The workers' sign of life is a file that they touch, which must not wait for a disk.
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None  # noqa: S108
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ARG001
