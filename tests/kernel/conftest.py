@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ import pytest
 from flask import Flask
 from sqlalchemy.engine import URL
 
-from tests.conftest import conninfo, settings_for
+from tests.conftest import conninfo, run_sql, settings_for
 from tests.kernel import audit
 from wallet_app import create_app, service
 from wallet_app.db import db, unit_of_work
@@ -39,7 +40,7 @@ ORIGIN = service.Origin(client="tests", actor="tests", request_id="request-1")
 class Books:
     """A service on a database of its own, and the owner's way into that database."""
 
-    app: Flask
+    app: Flask | None
     url: URL
     _references: Iterator[int] = field(default_factory=itertools.count)
 
@@ -90,10 +91,12 @@ class Books:
 
     def in_threads(self, works: Sequence[Callable[[], T]]) -> list[T]:
         """Run the works at once, a thread each, all let go at the same moment; return what they return, in order."""
+        app = self.app
+        assert app is not None
         gate = Barrier(len(works))
 
         def run(work: Callable[[], T]) -> T:
-            with self.app.app_context():
+            with app.app_context():
                 gate.wait(30)
                 return work()
 
@@ -118,6 +121,16 @@ def serve(url: URL, **settings: Any) -> Iterator[Books]:
     with app.app_context():
         yield Books(app, url)
         db.engine.dispose()
+
+
+def clone(server: URL, template: str) -> Iterator[URL]:
+    """Yield the URL of a database that several tests share; the `database` fixture is one test's own."""
+    url = server.set(database=f"wallet_test_{secrets.token_hex(6)}")
+    run_sql(server, f"CREATE DATABASE {url.database} TEMPLATE {template}")
+    try:
+        yield url
+    finally:
+        run_sql(server, f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)")
 
 
 @pytest.fixture
