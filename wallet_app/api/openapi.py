@@ -8,6 +8,7 @@ from typing import Any
 from flask import Response, make_response, render_template
 from pydantic import BaseModel
 
+from wallet_app.api import examples
 from wallet_app.api.operations import OPERATIONS, Operation, blueprint
 from wallet_app.api.schemas import HealthAnswer, Problem, json_schemas
 from wallet_app.web import json_response
@@ -21,6 +22,39 @@ _PROBLEM_TEXTS = {
     422: "Wrong in itself, or the reference stands for another command (`reference_mismatch`)",
     429: "Too many requests; see Retry-After",
     503: "Busy, or the outcome is unknown: repeat with the same reference after Retry-After",
+}
+_DESCRIPTION = """Moves virtual assets between wallets.
+
+Amounts are whole numbers in the asset's smallest unit.
+
+Every write carries a reference of the caller's choice, as `referenceId` in the body or as the `Idempotency-Key` header
+(raw or quoted; equal if both are sent). It names that command of that wallet for ever: the same command under the same
+reference is answered with the first transaction and moves nothing, another command under it is refused. So after a
+timeout or a 503, repeat. A refusal leaves the reference free.
+
+Errors are problem JSON (RFC 9457): decide by `code`, show people `detail`, quote `requestId`. Requests are limited per
+client; `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` tell what is left, and for how many seconds."""
+_TAGS = {
+    "Service": "Whether it works",
+    "Movements": "Credit comes in and goes out, once per reference",
+    "Wallets": "What a wallet has, and how it came to it",
+    "Transactions": "What was accepted under a reference",
+}
+_HEADERS: dict[str, Any] = {
+    "X-Request-Id": {
+        "description": "The caller's own X-Request-Id where it is well-formed, else one of ours; it stands in our log.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+    },
+    "Idempotent-Replayed": {
+        "description": "Only on a replay",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+    "Retry-After": {
+        "description": "Seconds to wait before repeating",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    },
 }
 _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -56,23 +90,26 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Dino Wallet API",
             "version": "1",
-            "description": "Moves virtual assets between wallets. Amounts are whole numbers in the asset's smallest "
-            "unit. Every write carries a `referenceId` and is safe to repeat with it.",
+            "description": _DESCRIPTION,
         },
+        "servers": [{"url": "/", "description": "The service that served this document"}],
+        "tags": [{"name": name, "description": description} for name, description in _TAGS.items()],
         "paths": paths,
-        "components": {"schemas": json_schemas(list(dict.fromkeys(models)))},
+        "components": {"schemas": json_schemas(list(dict.fromkeys(models))), "headers": _HEADERS},
     }
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
+    name = operation.operation_id
+    headers = ["X-Request-Id"] + (["Idempotent-Replayed"] if operation.request else [])
     described: dict[str, Any] = {
-        "operationId": operation.operation_id,
+        "operationId": name,
         "summary": operation.summary,
         "tags": [operation.tag],
         "parameters": list(operation.parameters),
         "responses": {
-            "200": _answer("Done", operation.answer.__name__),
-            **{str(status): _answer(_PROBLEM_TEXTS[status], "Problem") for status in operation.problems},
+            "200": _answer("Done", operation.answer.__name__, examples.ANSWERS[name], headers),
+            **{str(status): _problem(status, examples.PROBLEMS[name][status]) for status in operation.problems},
         },
     }
     if operation.description:
@@ -80,7 +117,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.request is not None:
         described["requestBody"] = {
             "required": True,
-            "content": _content(operation.request.__name__, "application/json"),
+            "content": _content(operation.request.__name__, "application/json", {"request": examples.REQUESTS[name]}),
         }
     return described
 
@@ -89,18 +126,33 @@ def _health() -> dict[str, Any]:
     return {
         "operationId": "health",
         "summary": "Tell whether the service reaches its database",
+        "description": "For probes: it is not limited, and asks the database each time.",
         "tags": ["Service"],
         "responses": {
-            "200": _answer("It does", "HealthAnswer"),
-            "503": _answer("It does not", "HealthAnswer"),
+            "200": _answer("It does", "HealthAnswer", examples.HEALTHY, ["X-Request-Id"]),
+            "503": _answer("It does not", "HealthAnswer", examples.SICK, ["X-Request-Id", "Retry-After"]),
         },
     }
 
 
-def _answer(description: str, model: str) -> dict[str, Any]:
+def _problem(status: int, shown: dict[str, Any]) -> dict[str, Any]:
+    headers = ["X-Request-Id"] + (["Retry-After"] if status in {429, 503} else [])
+    return _answer(_PROBLEM_TEXTS[status], "Problem", shown, headers)
+
+
+def _answer(description: str, model: str, shown: dict[str, Any], headers: list[str]) -> dict[str, Any]:
     media = "application/problem+json" if model == "Problem" else "application/json"
-    return {"description": description, "content": _content(model, media)}
+    return {
+        "description": description,
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
+        "content": _content(model, media, shown),
+    }
 
 
-def _content(model: str, media: str) -> dict[str, Any]:
-    return {media: {"schema": {"$ref": f"#/components/schemas/{model}"}}}
+def _content(model: str, media: str, shown: dict[str, Any]) -> dict[str, Any]:
+    return {
+        media: {
+            "schema": {"$ref": f"#/components/schemas/{model}"},
+            "examples": {name: {"value": value} for name, value in shown.items()},
+        }
+    }

@@ -19,18 +19,23 @@ WALLET_ID: dict[str, Any] = {
     "name": "walletId",
     "in": "path",
     "required": True,
+    "description": "The wallet's id",
+    "example": 3,
     "schema": {"type": "integer", "format": "int64", "minimum": 1, "maximum": _ID_MAX},
 }
 TRANSACTION_ID: dict[str, Any] = {
     "name": "transactionId",
     "in": "path",
     "required": True,
+    "description": "The `transactionId` of a movement's answer",
+    "example": "019a202e-4254-7c9c-bda5-498cff37d325",
     "schema": {"type": "string", "format": "uuid"},
 }
 LIMIT: dict[str, Any] = {
     "name": "limit",
     "in": "query",
     "required": False,
+    "description": "How many entries a page has",
     "schema": {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 50},
 }
 

@@ -79,12 +79,7 @@ class Outside(BaseModel):
 class MovementRequest(Outside):
     """A top-up, bonus or spend."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "required": ["amount", "referenceId"],
-            "examples": [{"amount": 100, "referenceId": "order-1001", "note": "Starter pack"}],
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"required": ["amount", "referenceId"]})
 
     amount: Amount
     reference_id: Reference = None
@@ -226,15 +221,15 @@ def json_schemas(models: list[type[BaseModel]]) -> dict[str, Any]:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode=mode)
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
-    return {name: _without_titles(schema) for name, schema in schemas.items()}
+    return {name: _without_noise(schema) for name, schema in schemas.items()}
 
 
-def _without_titles(schema: Any) -> Any:
-    """Drop the titles that pydantic makes from the names: they say nothing that the names do not."""
+def _without_noise(schema: Any) -> Any:
+    """Drop what pydantic adds of itself: titles made from the names, and null as the default of what may be absent."""
     if isinstance(schema, dict):
         return {
-            key: _without_titles(value)
+            key: _without_noise(value)
             for key, value in schema.items()
-            if not (key == "title" and isinstance(value, str))
+            if not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None)
         }
-    return [_without_titles(value) for value in schema] if isinstance(schema, list) else schema
+    return [_without_noise(value) for value in schema] if isinstance(schema, list) else schema

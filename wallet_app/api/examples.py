@@ -1,0 +1,276 @@
+"""Examples for the OpenAPI document, by operation and status: what a caller sends, and what comes back.
+
+A test holds every one against the schema that it is an example of.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wallet_app.api.present import REPLAYED
+
+_ID = "019a202e-4254-7c9c-bda5-498cff37d325"
+_REQUEST_ID = "cbf8c666619d443e85a41a7347fc046a"
+_INSTANT = "2026-01-31T12:00:00.000000Z"
+_GOLD = {"code": "GOLD", "name": "Gold Coins"}
+_HASH = "5f0c6f3ab7a24f1f0c37de1e8f5a3f1c5b9d0c8fe2f9a1d7c4b6e8a0d2f4c6e8"
+
+
+def _request(reference: str, amount: int, note: str) -> dict[str, Any]:
+    return {"amount": amount, "referenceId": reference, "note": note}
+
+
+def _movement(kind: str, reference: str, amount: int, balance: int) -> dict[str, Any]:
+    return {
+        "ok": True,
+        "idempotent": False,
+        "walletId": 3,
+        "userId": 2,
+        "asset": _GOLD,
+        "balance": balance,
+        "held": 0,
+        "version": 2,
+        "transactionId": _ID,
+        "referenceId": reference,
+        "type": kind,
+        "amount": amount,
+        "balanceAfter": balance,
+        "seq": 2,
+        "createdAt": _INSTANT,
+    }
+
+
+def _movements(kind: str, reference: str, amount: int, balance: int) -> dict[str, Any]:
+    first = _movement(kind, reference, amount, balance)
+    # In between somebody topped up 50: the balance is the current one, balanceAfter the transaction's own.
+    replay = {**first, "idempotent": True, "message": REPLAYED, "balance": balance + 50, "version": 3}
+    return {"new": first, "replayed": replay}
+
+
+_BALANCE = {
+    "ok": True,
+    "walletId": 3,
+    "userId": 2,
+    "asset": _GOLD,
+    "balance": 500,
+    "held": 0,
+    "total": 500,
+    "version": 1,
+    "updatedAt": _INSTANT,
+}
+_ENTRY = {
+    "walletId": 3,
+    "seq": 2,
+    "type": "SPEND",
+    "amount": -30,
+    "balanceAfter": 470,
+    "contraWalletId": 11,
+    "createdAt": _INSTANT,
+    "hash": _HASH,
+}
+_TRANSACTION = {
+    "transactionId": _ID,
+    "referenceId": "spend-1001",
+    "kind": "SPEND",
+    "actor": "anonymous",
+    "note": "Sword",
+    "occurredAt": _INSTANT,
+}
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "topUp": _request("topup-1001", 100, "Starter pack"),
+    "grantBonus": _request("bonus-1001", 25, "Daily login"),
+    "spend": _request("spend-1001", 30, "Sword"),
+}
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "topUp": _movements("TOPUP", "topup-1001", 100, 600),
+    "grantBonus": _movements("BONUS", "bonus-1001", 25, 525),
+    "spend": _movements("SPEND", "spend-1001", -30, 470),
+    "getWallet": {
+        "user": {
+            **_BALANCE,
+            "userName": "John",
+            "userType": "USER",
+            "scale": 0,
+            "status": "ACTIVE",
+            "createdAt": _INSTANT,
+        }
+    },
+    "getBalance": {
+        "user": _BALANCE,
+        "system": {**_BALANCE, "walletId": 1, "userId": 1, "balance": -800, "total": -800, "version": None},
+    },
+    "listEntries": {
+        "page": {"ok": True, "walletId": 3, "entries": [_ENTRY | _TRANSACTION], "next": "AAAAAAAAAAIIsonnxNbTvw=="}
+    },
+    "getTransaction": {
+        "spend": {
+            "ok": True,
+            **_TRANSACTION,
+            "walletId": 3,
+            "client": "anonymous",
+            "requestId": _REQUEST_ID,
+            "reverses": None,
+            "createdAt": _INSTANT,
+            "digest": _HASH[::-1],
+            "entries": [_ENTRY],
+            "legs": [
+                {"walletId": 3, "asset": "GOLD", "amount": -30},
+                {"walletId": 11, "asset": "GOLD", "amount": 30},
+            ],
+        }
+    },
+}
+
+
+def _problem(status: int, code: str, title: str, detail: str, **members: Any) -> dict[str, Any]:
+    return {
+        "type": f"urn:dino-wallet:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "requestId": _REQUEST_ID,
+        "ok": False,
+        "error": title,
+        **members,
+    }
+
+
+def _invalid(pointer: str, code: str, detail: str) -> dict[str, Any]:
+    error = {"pointer": pointer, "code": code, "detail": detail}
+    return _problem(422, "validation_error", "Validation error", f"{pointer[1:]}: {detail}.", errors=[error])
+
+
+_UNREADABLE = {
+    "unreadable": _problem(400, "bad_request", "Bad Request", "The body is not JSON: a key stands twice in one object.")
+}
+_CURSOR = {
+    "cursor": _problem(
+        400,
+        "bad_cursor",
+        "Bad cursor",
+        "The cursor was not made by this list with these filters; start again without it.",
+    )
+}
+_NO_WALLET = {"wallet": _problem(404, "wallet_not_found", "Wallet not found", "There is no wallet 99.", walletId=99)}
+_NO_TRANSACTION = {
+    "transaction": _problem(
+        404, "transaction_not_found", "Transaction not found", f"There is no transaction {_ID}.", transactionId=_ID
+    )
+}
+_INSUFFICIENT = {
+    "balance": _problem(
+        409,
+        "insufficient_balance",
+        "Insufficient balance",
+        "Wallet 3 has 20 GOLD, 30 needed.",
+        walletId=3,
+        balance=20,
+        required=30,
+        version=7,
+    )
+}
+_SYSTEM = {
+    "system": _problem(
+        409,
+        "system_wallet",
+        "System wallet",
+        "Wallet 1 belongs to the system: it moves only as the other side of a user's wallet.",
+        walletId=1,
+    )
+}
+_SYSTEM_ENTRIES = {
+    "system": _problem(
+        409,
+        "system_wallet_entries",
+        "System wallet",
+        "Wallet 1 belongs to the system; its movements are read with the user wallets they are against.",
+        walletId=1,
+    )
+}
+_BODY = {"amount": _invalid("/amount", "invalid", "must be a whole number from 1 to 9007199254740991")}
+_MISMATCH = {
+    "mismatch": _problem(
+        422,
+        "reference_mismatch",
+        "Reference was used for something else",
+        "Reference 'order-1001' of wallet 3 already stands for another command: amount differs.",
+        walletId=3,
+        fields=["amount"],
+    )
+}
+_PATH = {"walletId": _invalid("/walletId", "invalid", "must be a whole number from 1")}
+_QUERY = {"parameter": _invalid("/colour", "unknown_parameter", "is not a parameter of this resource")}
+_LIMIT = {"limit": _invalid("/limit", "invalid", "must be a whole number from 1 to 100")}
+_BUSY = {
+    "busy": _problem(
+        503,
+        "wallet_busy",
+        "Wallet is busy",
+        "The wallet is held by another posting; nothing was posted. Repeat with the same reference.",
+    ),
+    "unknown": _problem(
+        503,
+        "outcome_unknown",
+        "Outcome unknown",
+        "The database did not confirm whether this was posted. "
+        "Repeat with the same reference: it is posted once at most.",
+    ),
+}
+_AWAY = {
+    "away": _problem(
+        503,
+        "database_unavailable",
+        "Database unavailable",
+        "The database cannot be reached at the moment. Repeat the request in a second.",
+    )
+}
+
+_EVERYWHERE: dict[int, dict[str, Any]] = {
+    413: {
+        "large": _problem(
+            413,
+            "request_entity_too_large",
+            "Request Entity Too Large",
+            "The body is larger than this resource accepts.",
+        )
+    },
+    415: {
+        "type": _problem(
+            415,
+            "unsupported_media_type",
+            "Unsupported Media Type",
+            "The body must be sent as Content-Type: application/json.",
+        )
+    },
+    429: {
+        "limit": _problem(
+            429,
+            "too_many_requests",
+            "Too Many Requests",
+            "The limit of 120 requests per minute is used up; repeat after the time in Retry-After.",
+        )
+    },
+}
+_MOVEMENT: dict[int, dict[str, Any]] = {
+    400: _UNREADABLE,
+    404: _NO_WALLET,
+    409: _SYSTEM,
+    422: _BODY | _MISMATCH,
+    503: _BUSY,
+}
+_READ: dict[int, dict[str, Any]] = {404: _NO_WALLET, 422: _PATH, 503: _AWAY}
+PROBLEMS: dict[str, dict[int, dict[str, Any]]] = {
+    "topUp": _EVERYWHERE | _MOVEMENT,
+    "grantBonus": _EVERYWHERE | _MOVEMENT,
+    "spend": _EVERYWHERE | _MOVEMENT | {409: _INSUFFICIENT | _SYSTEM},
+    "getWallet": _EVERYWHERE | _READ,
+    "getBalance": _EVERYWHERE | _READ,
+    "listEntries": _EVERYWHERE | _READ | {400: _CURSOR, 409: _SYSTEM_ENTRIES, 422: _LIMIT},
+    "getTransaction": _EVERYWHERE | {404: _NO_TRANSACTION, 422: _QUERY, 503: _AWAY},
+}
+
+HEALTHY = {"connected": {"ok": True, "db_status": "connected", "time": "2026-01-31T12:00:00.000Z"}}
+SICK = {"disconnected": {"ok": False, "db_status": "disconnected", "time": "2026-01-31T12:00:00.000Z"}}
