@@ -275,6 +275,12 @@ def test_tampering_is_reported_by_the_right_invariant(tamper: Tamper, tampering:
     assert report.broken() == tampering.broken
 
 
+def test_every_invariant_is_broken_by_a_tampering(app: Flask) -> None:
+    broken = {name for tampering in TAMPERINGS for name in tampering.broken}
+
+    assert set(service.verify().findings) == broken
+
+
 @pytest.mark.tampers
 def test_a_fault_names_its_wallet_and_seq_in_words(tamper: Tamper) -> None:
     move(3, 100, 50)

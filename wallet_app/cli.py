@@ -155,13 +155,12 @@ def rebuild_balances(dry_run: bool, accept_loss: bool) -> None:
 
 
 def _print_rebuilt(report: service.RebuildReport) -> None:
-    corrected = "would be corrected; nothing was changed" if report.is_dry_run else "corrected"
-    click.echo(
-        f"{report.wallets_checked:,} wallets compared with the ledger: {len(report.changes):,} values {corrected}."
-    )
+    corrected = "would be corrected" if report.is_dry_run else "were corrected"
+    values = len(report.changes)
+    click.echo(f"Wallets compared with the ledger: {report.wallets_checked:,}; values that {corrected}: {values:,}.")
     if report.refusals:
         click.echo(
-            f"{len(report.refusals):,} wallets were left, because following the ledger would hide a loss. "
+            f"Wallets that were left, because following the ledger could hide a loss: {len(report.refusals):,}. "
             "Find out what happened with `flask wallet verify --full`; --accept-loss follows the ledger all the same.",
             err=True,
         )

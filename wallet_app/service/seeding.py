@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from wallet_app.db import unit_of_work
+from wallet_app.errors import InvalidError, RefusedError
 from wallet_app.models import SYSTEM_USERS
 from wallet_app.service import execution, wallets
 from wallet_app.service.commands import Bonus, Command, Origin, Seed, Spend, TopUp
@@ -24,7 +25,32 @@ _ORIGIN = Origin(client="system", actor="flask seed")
 
 _HISTORY_DAYS = 90
 _BATCH = 250
-_NOTES = ("Daily login", "Starter pack", "Sword upgrade", "Season pass", "Guild donation", "Lucky wheel", None, None)
+_BUSY_HOURS = (2, 1, 1, 1, 1, 2, 4, 6, 6, 5, 5, 6, 8, 7, 6, 7, 9, 12, 15, 18, 20, 18, 11, 5)
+"""How much is played in each hour of the day, against the other hours."""
+
+_Kind = type[TopUp] | type[Bonus] | type[Spend]
+_Priced = tuple[tuple[int, str | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Menu:
+    """What an asset is got and used for: amounts with their notes."""
+
+    top_ups: _Priced
+    bonuses: _Priced
+    spends: _Priced
+
+
+_GOLD = _Menu(
+    top_ups=((500, "Pouch of gold"), (1_200, "Chest of gold"), (6_500, "Vault of gold")),
+    bonuses=((10, "Daily login"), (10, "Daily login"), (25, "Quest completed"), (50, "Weekly ranking")),
+    spends=((15, None), (30, "Health potions"), (75, "Guild donation"), (120, "Sword upgrade"), (480, "Season pass")),
+)
+_DIAMOND = _Menu(
+    top_ups=((20, "Handful of diamonds"), (55, "Bag of diamonds"), (240, "Crate of diamonds")),
+    bonuses=((1, "Daily login"), (3, "Achievement"), (5, "Tournament")),
+    spends=((2, "Revive"), (5, "Lucky wheel"), (12, None), (40, "Dragon skin")),
+)
 
 
 def seed(*, demo: bool) -> None:
@@ -60,8 +86,8 @@ def _seed_command(wallet_id: int, amount: int) -> Seed:
     return Seed(wallet_id=wallet_id, reference="sys:seed", origin=_ORIGIN, amount=amount)
 
 
-def _post(commands: Sequence[Command], clock: Callable[[], dt.datetime] | None = None) -> None:
-    for outcome in execution.execute_batch(commands, clock=clock) if commands else ():
+def _post(commands: Sequence[Command]) -> None:
+    for outcome in execution.execute_batch(commands) if commands else ():
         if isinstance(outcome, Exception):
             raise outcome
 
@@ -69,26 +95,57 @@ def _post(commands: Sequence[Command], clock: Callable[[], dt.datetime] | None =
 # --- demo users with a history ---
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Player:
     number: int
     gold: int
     diamond: int
-    gold_balance: int = 0
-    moves: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """Something a player did, `at` seconds after the history begins."""
+
+    at: float
+    wallet_id: int
+    number: int
+    kind: _Kind
+    amount: int
+    note: str | None
 
 
 def seed_users(count: int, *, progress: Callable[[int], object]) -> None:
     """Make `count` demo users, each with wallets and a history over the last 90 days; calls `progress(users made)`.
 
-    The same count always makes the same users and movements, and a repetition finds them; a larger one adds the rest.
+    A user's movements depend on its number alone, so a repetition finds them all and a larger count adds the rest.
     Their entries carry the invented time, not the clock's.
     """
+    midnight = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    start = midnight - dt.timedelta(days=_HISTORY_DAYS)
     for first in range(1, count + 1, _BATCH):
         players = _make_players(range(first, min(first + _BATCH, count + 1)))
-        for commands, clock in _history(players, random.Random(first)):  # noqa: S311
-            _post(commands, clock)
+        moves = sorted((move for player in players for move in _history(player)), key=lambda move: move.at)
+        for at in range(0, len(moves), _BATCH):
+            _post_moves(moves[at : at + _BATCH], start)
         progress(len(players))
+
+
+def _post_moves(moves: Sequence[_Move], start: dt.datetime) -> None:
+    times = iter([start + dt.timedelta(seconds=move.at) for move in moves])
+    commands = [
+        move.kind(
+            wallet_id=move.wallet_id,
+            reference=f"sys:demo:{move.number}",
+            origin=_ORIGIN,
+            amount=move.amount,
+            note=move.note,
+        )
+        for move in moves
+    ]
+    for outcome in execution.execute_batch(commands, clock=times.__next__):
+        # Someone may have played with the wallets since: what does not fit any more is left out.
+        if isinstance(outcome, Exception) and not isinstance(outcome, RefusedError | InvalidError):
+            raise outcome
 
 
 def _make_players(numbers: range) -> list[_Player]:
@@ -108,38 +165,36 @@ def _name(number: int) -> str:
     return f"{first[number % len(first)]} {last[number // len(first) % len(last)]} {number}"
 
 
-def _history(players: list[_Player], dice: random.Random) -> Iterator[tuple[list[Command], Callable[[], dt.datetime]]]:
-    """Yield batches of movements in order of time, with the clock that dates them."""
-    start = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0) - dt.timedelta(
-        days=_HISTORY_DAYS
-    )
-    seconds = _HISTORY_DAYS * 86_400
-    moves = sorted(
-        (dice.randrange(seconds), dice.randrange(1_000_000), player.number, player)
-        for player in players
-        for _ in range(2 + min(40, int(dice.paretovariate(1.2) * 3)))
-    )
-    for at in range(0, len(moves), _BATCH):
-        part = moves[at : at + _BATCH]
-        times = iter([start + dt.timedelta(seconds=move[0], microseconds=move[1]) for move in part])
-        yield [_move(move[3], dice) for move in part], times.__next__
+def _history(player: _Player) -> Iterator[_Move]:
+    """Yield what the player did in order of time: a gift on the day of joining, then bonuses, purchases and spends.
+
+    Most play a little and few play much. Nobody spends what is not there.
+    """
+    dice = random.Random(player.number)  # noqa: S311
+    balances = {player.gold: 0, player.diamond: 0}
+    for number, at in enumerate(_times(dice), 1):
+        wallet_id, menu = (player.diamond, _DIAMOND) if dice.random() < 0.15 else (player.gold, _GOLD)
+        kind, amount, note = _choose(dice, balances[wallet_id], menu)
+        if number == 1:
+            wallet_id, kind, amount, note = player.gold, Bonus, 100, "Welcome gift"
+        balances[wallet_id] += -amount if kind is Spend else amount
+        yield _Move(at, wallet_id, number, kind, amount, note)
 
 
-def _move(player: _Player, dice: random.Random) -> Command:
-    player.moves += 1
-    amount = dice.choice((5, 10, 20, 25, 50, 75, 100))
-    kind: type[TopUp | Bonus | Spend] = dice.choices((TopUp, Bonus, Spend), (2, 3, 5))[0]
-    wallet_id = player.gold
-    if player.moves == 1 or (kind is Spend and player.gold_balance < amount):
-        kind, amount = TopUp, dice.choice((100, 200, 500, 1000))
-    if kind is not Spend and dice.random() < 0.1:
-        wallet_id, amount = player.diamond, dice.randint(1, 20)
-    else:
-        player.gold_balance += -amount if kind is Spend else amount
-    return kind(
-        wallet_id=wallet_id,
-        reference=f"sys:demo:{player.moves}",
-        origin=_ORIGIN,
-        amount=amount,
-        note=dice.choice(_NOTES),
+def _times(dice: random.Random) -> list[float]:
+    joined = dice.randrange(_HISTORY_DAYS)
+    moves = 2 + min(60, int(dice.paretovariate(1.1) * 3))
+    days = (dice.randrange(joined, _HISTORY_DAYS) for _ in range(moves))
+    return sorted(
+        day * 86_400 + dice.choices(range(24), _BUSY_HOURS)[0] * 3_600 + dice.randrange(3_600_000_000) / 1_000_000
+        for day in days
     )
+
+
+def _choose(dice: random.Random, balance: int, menu: _Menu) -> tuple[_Kind, int, str | None]:
+    affordable = [item for item in menu.spends if item[0] <= balance]
+    if affordable and dice.random() < 0.6:
+        return Spend, *dice.choice(affordable)
+    if dice.random() < 0.65:
+        return Bonus, *dice.choice(menu.bonuses)
+    return TopUp, *dice.choices(menu.top_ups, (6, 3, 1))[0]
