@@ -512,9 +512,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
-@pytest.mark.parametrize(
-    "path", [*PATHS, "/wallets//3", "//wallets/3", "/wallets/3//topup", "/health/", "/openapi.json/"]
-)
+@pytest.mark.parametrize("path", [*PATHS, "/wallets//3", "/wallets/3//topup", "/health/", "/openapi.json/"])
 def test_an_unknown_path_is_a_problem(shared: FlaskClient, method: str, path: str) -> None:
     assert_problem(shared.open(path, method=method), 404, "not_found")
 
