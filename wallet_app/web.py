@@ -61,7 +61,8 @@ def init_app(app: Flask) -> None:
     _configure_logging()
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+        # Each proxy adds to X-Forwarded-For; scheme and host are what the outermost one said, usually once.
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=1, x_host=1)  # type: ignore[method-assign]
     # A doubled slash is another path, not a reason to redirect: the redirect would be an HTML page.
     app.url_map.merge_slashes = False
     app.before_request(_begin)
