@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 
 from tests.kernel import wire
 from tests.kernel.conftest import JOHN, UNLOCKED, Books, outcome_of, serve
-from tests.kernel.wire import AnswerLost, BeforeSent, InFlight, Wire
+from tests.kernel.wire import AnswerLost, BeforeSent, InFlight, Silence, Wire
 from wallet_app import service
 from wallet_app.errors import DatabaseUnavailableError, OutcomeUnknownError
 from wallet_app.service import locks, posting
@@ -168,6 +168,26 @@ def test_16_threads_lose_commits_and_every_command_is_posted_exactly_once(far_bo
     receipts = [receipt for n in range(4) for receipt in far_books.in_threads(works[n * 16 : n * 16 + 16])]
     assert [type(receipt) for receipt in receipts] == [service.Receipt] * 64
     assert (far_books.balance(JOHN), far_books.entries(JOHN)) == (436, 65)
+
+
+@pytest.mark.xfail(strict=True, reason="nothing ends the wait for an answer to COMMIT; it is the server's only to end")
+def test_a_commit_that_is_never_answered_is_unknown_at_the_deadline(far_books: Books, cable: Wire) -> None:
+    cable.arm(Silence(wire.commit))
+    outcomes: list[object] = []
+
+    def spend() -> None:
+        with far_books.app.app_context():
+            outcomes.append(outcome_of(far_books.spend(JOHN, 1), seconds_max=0.5))
+
+    caller = threading.Thread(target=spend)
+    caller.start()
+    caller.join(2)
+    was_answered = not caller.is_alive()
+    cable.down()
+    cable.up()
+    caller.join()
+    assert was_answered
+    assert isinstance(outcomes[0], OutcomeUnknownError)
 
 
 def test_control_repeating_without_the_reference_look_up_would_post_twice(

@@ -85,6 +85,13 @@ class InFlight(Fault):
         session.ask(message)
 
 
+class Silence(Fault):
+    """The message is lost, and the connection stays open: nobody tells the client."""
+
+    def strike(self, session: Session, message: bytes) -> None:
+        self.over.set()
+
+
 class Session:
     """One connection through the wire, and a thread for each of its directions."""
 
@@ -121,6 +128,7 @@ class Session:
                 message = _read_message(self.client)
                 if fault := self.wire.fault_for(self, message):
                     fault.strike(self, message)
+                    continue
                 self.has_written = b"INSERT INTO ledger_entries" in message or (
                     self.has_written and b"COMMIT\x00" not in message and b"ROLLBACK\x00" not in message
                 )
