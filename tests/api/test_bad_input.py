@@ -18,7 +18,7 @@ from tests.api.support import JOHN_GOLD, MOVEMENTS, assert_problem, books
 from wallet_app.api.body import DEPTH_MAX
 from wallet_app.money import AMOUNT_MAX
 
-SECONDS_MAX = 1.0
+SECONDS_MAX = 3.0
 READS = ["/wallets/{}", "/wallets/{}/balance", "/wallets/{}/entries"]
 
 # As they stand in a JSON document, because no serializer would write some of them.
