@@ -75,6 +75,8 @@ def test_history_lies_in_the_past_and_varies(app: Flask, database: URL) -> None:
     assert rows(
         database, "SELECT max(created_at) <= now(), min(created_at) > now() - interval '92 days' FROM transactions"
     ) == [(True, True)]
+    days = "SELECT count(DISTINCT date_trunc('day', created_at)) FROM ledger_entries"
+    assert rows(database, days)[0][0] > 30  # type: ignore[operator]
     counts = [count for (count,) in rows(database, "SELECT version FROM wallet_balances WHERE wallet_id > 20")]
     assert len(set(counts)) > 8, "some play much, many play little"
 

@@ -73,11 +73,13 @@ def seed(*, demo: bool) -> None:
     _post([_seed_command(wallet_id, amount) for wallet_id, amount in balances.items()])
 
 
-def _ensure_owner(connection: Connection, name: str, user_type: str, assets: dict[str, int]) -> dict[str, int]:
+def _ensure_owner(
+    connection: Connection, name: str, user_type: str, assets: dict[str, int], created_at: dt.datetime | None = None
+) -> dict[str, int]:
     external_id = None if user_type == "SYSTEM" else f"demo:{name}"
     user_id = wallets.ensure_user(connection, name=name, user_type=user_type, external_id=external_id)
     return {
-        code: wallets.ensure_wallet(connection, user_id=user_id, asset_type_id=asset_id)
+        code: wallets.ensure_wallet(connection, user_id=user_id, asset_type_id=asset_id, created_at=created_at)
         for code, asset_id in assets.items()
     }
 
@@ -123,7 +125,7 @@ def seed_users(count: int, *, progress: Callable[[int], object]) -> None:
     midnight = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     start = midnight - dt.timedelta(days=_HISTORY_DAYS)
     for first in range(1, count + 1, _BATCH):
-        players = _make_players(range(first, min(first + _BATCH, count + 1)))
+        players = _make_players(range(first, min(first + _BATCH, count + 1)), start)
         moves = sorted((move for player in players for move in _history(player)), key=lambda move: move.at)
         for at in range(0, len(moves), _BATCH):
             _post_moves(moves[at : at + _BATCH], start)
@@ -148,13 +150,13 @@ def _post_moves(moves: Sequence[_Move], start: dt.datetime) -> None:
             raise outcome
 
 
-def _make_players(numbers: range) -> list[_Player]:
+def _make_players(numbers: range, created_at: dt.datetime) -> list[_Player]:
     with unit_of_work() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SEEDING_LOCK})
         assets = {code: wallets.ensure_asset(connection, code=code, name=name) for code, name in _ASSETS}
         players = []
         for number in numbers:
-            made = _ensure_owner(connection, _name(number), "USER", assets)
+            made = _ensure_owner(connection, _name(number), "USER", assets, created_at)
             players.append(_Player(number, made["GOLD"], made["DIAMOND"]))
         return players
 

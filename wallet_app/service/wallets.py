@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select
+import datetime as dt
+
+from sqlalchemy import Connection, func, insert, select
 
 from wallet_app.models import AssetType, User, Wallet
 from wallet_app.service import posting
@@ -31,14 +33,21 @@ def ensure_user(connection: Connection, *, name: str, user_type: str = "USER", e
     )
 
 
-def ensure_wallet(connection: Connection, *, user_id: int, asset_type_id: int) -> int:
-    """Return the id of the user's wallet of the asset, made with an empty balance if it is new."""
+def ensure_wallet(
+    connection: Connection, *, user_id: int, asset_type_id: int, created_at: dt.datetime | None = None
+) -> int:
+    """Return the id of the user's wallet of the asset, made with an empty balance if it is new.
+
+    `created_at` is for invented history: no entry of a wallet is dated before the wallet.
+    """
     same = (Wallet.user_id == user_id, Wallet.asset_type_id == asset_type_id)
     found = connection.scalar(select(Wallet.id).where(*same))
     if found is not None:
         return found
     made = connection.execute(
-        insert(Wallet).values(user_id=user_id, asset_type_id=asset_type_id).returning(Wallet.id)
+        insert(Wallet)
+        .values(user_id=user_id, asset_type_id=asset_type_id, created_at=created_at or func.now())
+        .returning(Wallet.id)
     ).scalar_one()
     posting.heal(connection, [made])
     return made
