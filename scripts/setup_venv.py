@@ -19,22 +19,39 @@ def main(requirements: list[Path]) -> None:
     """Make what is missing; of two that start at once on a fresh checkout, the second waits and finds it made."""
     with Path(__file__).open() as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
-        ensure("python", f"{sys.version} {sys.base_prefix} {Path.cwd()}", make_venv)
+        ensure("python", whose, make_venv)
         for file in requirements:
-            ensure(file.name, hashlib.sha256(file.read_bytes()).hexdigest(), partial(install, file))
+            ensure(file.name, partial(digest, file), partial(install, file))
 
 
-def ensure(name: str, wanted: str, make: Callable[[], None]) -> None:
-    """Call `make`, unless the stamp of that name says that `wanted` has been made; then say so in the stamp."""
+def ensure(name: str, wanted: Callable[[], str], make: Callable[[], None]) -> None:
+    """Call `make`, unless the stamp of that name says that what is `wanted` has been made; then say so in the stamp."""
     stamp = VENV / f"stamp-{name}"
-    if stamp.exists() and stamp.read_text() == wanted:
+    if stamp.exists() and stamp.read_text() == wanted():
         return
     make()
-    stamp.write_text(wanted)
+    stamp.write_text(wanted())
+
+
+def whose() -> str:
+    """Return the Python that the environment has, while it works, and the folder: a moved one is made anew.
+
+    Not the Python that runs us: of two on one machine, neither takes away what the other has made and may be using.
+    """
+    try:
+        done = subprocess.run([VENV / "bin/python", "-VV"], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return f"{done.stdout.strip()} in {Path.cwd()}"
+
+
+def digest(file: Path) -> str:
+    """Return what changes when the pinned packages do."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def make_venv() -> None:
-    """Make an empty environment; it belongs to one Python and one folder, so a moved one is made anew."""
+    """Make an empty environment."""
     if not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
         fail(f"{sys.executable} cannot make virtual environments: on Debian or Ubuntu, `apt install python3-venv`.")
     run("Making .venv (only once).", sys.executable, "-m", "venv", "--clear", VENV)

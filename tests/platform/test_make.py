@@ -11,6 +11,9 @@ import pytest
 
 from tests.platform.conftest import REPOSITORY, clean_environment
 
+OTHER_PYTHON = next(
+    (found for found in ("/usr/bin/python3", "/usr/local/bin/python3") if Path(found).exists()), sys.executable
+)
 MAKE = shutil.which("make") or "make"
 SENTENCE = "Dino Wallet cannot be set up: "
 
@@ -86,8 +89,8 @@ def test_a_python_without_venv_is_one_sentence(checkout: Path, tmp_path: Path, m
 def test_the_environment_is_made_once_and_again_when_what_it_is_made_of_changes(checkout: Path) -> None:
     making, installing = "Making .venv (only once).", "Installing requirements.txt (only once, about a minute)."
 
-    def said(place: Path) -> list[str]:
-        code, lines = make(place, "setup", PYTHON=sys.executable)
+    def said(place: Path, **environment: str) -> list[str]:
+        code, lines = make(place, "setup", **{"PYTHON": sys.executable} | environment)
         assert code == 0, lines
         return [line for line in lines if line in {making, installing}]
 
@@ -96,6 +99,11 @@ def test_the_environment_is_made_once_and_again_when_what_it_is_made_of_changes(
     (checkout / "requirements.txt").write_text("# Another line.\n")
     assert said(checkout) == [installing]
     moved = checkout.rename(checkout.with_name("moved"))
+    assert said(moved) == [making, installing]
+    # Whoever has another python3 in front uses what is there; a Python that was changed below it does not work.
+    other = program(moved.parent / "bin", "python3", f'exec "{OTHER_PYTHON}" "$@"')
+    assert said(moved, PATH=f"{other}:/usr/bin:/bin", PYTHON="python3") == []
+    (moved / ".venv" / "bin" / "python").unlink()
     assert said(moved) == [making, installing]
     # An unknown package: the step fails, and is not taken for done the next time.
     (moved / "requirements.txt").write_text("./no-such-package\n")
