@@ -398,6 +398,7 @@ def walk(client: FlaskClient, wallet: int, limit: int, between: Any = None) -> l
         page = ok(client.get(f"/wallets/{wallet}/entries?{query}"))
         assert len(page["entries"]) <= limit
         entries += page["entries"]
+        assert len({entry["seq"] for entry in entries}) == len(entries)
         if "next" not in page:
             return entries
         assert len(page["entries"]) == limit
