@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flask import Flask
 
-from wallet_app import api, cli, config, db, extensions, web
+from wallet_app import api, cli, config, db, extensions, service, web
 from wallet_app.config import Settings
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -15,8 +15,11 @@ _ROOT = Path(__file__).resolve().parent.parent
 def create_app(settings: Settings | None = None) -> Flask:
     """Return the service, ready to serve; raise `config.ConfigurationError` on a setting that is missing or wrong."""
     app = Flask(__name__, static_folder=_ROOT / "static", template_folder=_ROOT / "templates")
-    config.init_app(app, settings or Settings.from_env())
+    settings = settings or Settings.from_env()
+    config.init_app(app, settings)
     db.init_app(app)
+    with app.app_context():
+        service.use_group_commit(db.db.engine) if settings.group_commit else None
     web.init_app(app)
     extensions.init_app(app)
     api.init_app(app)

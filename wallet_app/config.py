@@ -36,6 +36,7 @@ class Settings:
     threads: int = 32
     pool_size: int = 10
     pool_seconds_max: float = 2
+    group_commit: bool = True
     request_seconds_max: float = 10
     rate_limit: str = "120 per minute"
     rate_limit_storage: str = "memory://"
@@ -60,6 +61,7 @@ class Settings:
             workers=read("WALLET_WORKERS", cls.workers, _integer(1, 64)),
             threads=read("WALLET_THREADS", cls.threads, _integer(1, 512)),
             pool_size=read("WALLET_POOL_SIZE", cls.pool_size, _integer(1, 200)),
+            group_commit=read("WALLET_GROUP_COMMIT", cls.group_commit, _switch),
             rate_limit=read("WALLET_RATE_LIMIT", cls.rate_limit, _rate_limit, empty=""),
             rate_limit_storage=read("WALLET_RATE_LIMIT_STORAGE", cls.rate_limit_storage, str),
             cors_origins=read("WALLET_CORS_ORIGINS", cls.cors_origins, _origins),
@@ -116,6 +118,12 @@ def _environment(value: str) -> str:
     return value
 
 
+def _switch(value: str) -> bool:
+    if value not in {"on", "off"}:
+        raise ValueError(f"must be on or off, not {value[:40]!r}")
+    return value == "on"
+
+
 def _integer(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
         if not (value.isascii() and value.isdigit() and low <= int(value[:9]) <= high and len(value) <= 9):
@@ -130,9 +138,7 @@ def _database_url(value: str) -> str:
     try:
         url = make_url(value)
     except (ArgumentError, ValueError):
-        raise ValueError(
-            "is not a database URL: it must look like postgresql://user:password@host:5432/name"
-        ) from None
+        raise ValueError("is not a database URL: it must look like postgresql://user:password@host:5432/name") from None
     if url.drivername not in {"postgres", "postgresql", "postgresql+psycopg"}:
         raise ValueError(f"must be a postgresql:// URL, not {url.drivername}://")
     if not url.database:
@@ -153,9 +159,7 @@ def _rate_limit(value: str) -> str:
     try:
         parse_many(value)
     except ValueError:
-        raise ValueError(
-            f"must look like '120 per minute', or be empty for none, not {value[:40]!r}"
-        ) from None
+        raise ValueError(f"must look like '120 per minute', or be empty for none, not {value[:40]!r}") from None
     return value
 
 

@@ -134,12 +134,14 @@ def _listen_for_lost_standby(dbapi_connection: Any, info: dict[Any, Any]) -> Non
 
 
 @contextmanager
-def unit_of_work() -> Iterator[Connection]:
+def unit_of_work(engine: Engine | None = None) -> Iterator[Connection]:
     """One database transaction, READ COMMITTED: what the body does is committed at its end, or not at all.
+
+    On the current application's engine, or the one given.
 
     Raises CommitNotReplicatedError if the COMMIT was not confirmed by the standby that it had to wait for.
     """
-    with db.engine.connect() as connection:
+    with (engine or db.engine).connect() as connection:
         yield connection
         connection.info.pop("not_replicated", None)
         connection.commit()

@@ -150,3 +150,8 @@ class VerificationRunningError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__("Another verification is running.")
+
+
+class OverloadedError(UnavailableError):
+    code = "overloaded"
+    title = "Overloaded"

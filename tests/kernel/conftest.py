@@ -29,7 +29,7 @@ T = TypeVar("T")
 JOHN, JOHN_DIAMOND, DOE, DOE_DIAMOND = 3, 4, 5, 6
 """The demo wallets: 500 and 10, 300 and 0."""
 
-UNLOCKED = locks._LOCK_WALLETS._generate()
+UNLOCKED = locks._WAIT._generate()
 """The statement that locks wallets, for controls, without its FOR UPDATE."""
 UNLOCKED._for_update_arg = None
 
@@ -116,8 +116,8 @@ def outcome_of(command: service.Command, **options: Any) -> service.Receipt | Ex
 
 
 def serve(url: URL, **settings: Any) -> Iterator[Books]:
-    """Yield the service on the database, in an application context."""
-    app = create_app(replace(settings_for(url), **settings))
+    """Yield the service on the database, in an application context; each command posts alone unless told otherwise."""
+    app = create_app(replace(settings_for(url), **({"group_commit": False} | settings)))
     with app.app_context():
         yield Books(app, url)
         db.engine.dispose()

@@ -17,7 +17,7 @@ from tests.kernel.conftest import DOE, JOHN, ORIGIN, UNLOCKED, Books, outcome_of
 from wallet_app import service
 from wallet_app.db import db
 from wallet_app.errors import InsufficientBalanceError, ReferenceMismatchError
-from wallet_app.service import locks, posting
+from wallet_app.service import loading, locks
 
 
 def spend_all(books: Books) -> list[service.Receipt | Exception]:
@@ -40,7 +40,7 @@ def test_64_threads_spend_a_wallet_down_to_exactly_nothing_and_no_refusal_is_too
 def test_control_without_the_row_lock_the_primary_key_of_the_ledger_still_refuses_a_double_spend(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "_LOCK_WALLETS", UNLOCKED)
+    monkeypatch.setattr(locks, "_WAIT", UNLOCKED)
     outcomes = spend_all(books)
     assert any(isinstance(outcome, IntegrityError) for outcome in outcomes)
 
@@ -48,7 +48,7 @@ def test_control_without_the_row_lock_the_primary_key_of_the_ledger_still_refuse
 def test_control_without_lock_and_primary_key_money_is_spent_that_is_not_there(
     broken_books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "_LOCK_WALLETS", UNLOCKED)
+    monkeypatch.setattr(locks, "_WAIT", UNLOCKED)
     broken_books.sql("ALTER TABLE ledger_entries DROP CONSTRAINT pk_ledger_entries")
     outcomes = spend_all(broken_books)
     receipts = [outcome for outcome in outcomes if isinstance(outcome, service.Receipt)]
@@ -73,7 +73,7 @@ def test_50_threads_with_the_same_reference_make_exactly_one_entry(books: Books)
 def test_control_without_the_reference_look_up_the_primary_key_still_refuses_the_second(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(posting, "load_transactions", lambda connection, keys: {})
+    monkeypatch.setattr(loading, "_load_transactions", lambda connection, keys: {})
     outcomes = send_same_reference(books)
     assert sum(isinstance(outcome, IntegrityError) for outcome in outcomes) == 49
     assert books.entries(JOHN) == 2
@@ -82,7 +82,7 @@ def test_control_without_the_reference_look_up_the_primary_key_still_refuses_the
 def test_control_without_look_up_and_primary_key_the_same_reference_is_posted_again(
     broken_books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(posting, "load_transactions", lambda connection, keys: {})
+    monkeypatch.setattr(loading, "_load_transactions", lambda connection, keys: {})
     broken_books.sql("ALTER TABLE transactions DROP CONSTRAINT pk_transactions")
     send_same_reference(broken_books)
     assert broken_books.entries(JOHN) == 51
@@ -159,7 +159,7 @@ def test_control_when_each_posting_takes_its_locks_in_an_order_of_its_own_they_d
     waited: set[int] = set()
     lock_wallets = locks.lock_wallets
 
-    def lock_in_turn(connection: Connection, wallet_ids: Sequence[int]) -> list[Any]:
+    def lock_in_turn(connection: Connection, wallet_ids: Sequence[int], **options: Any) -> list[Any]:
         order = [JOHN, DOE] if threading.current_thread().name.endswith("_0") else [DOE, JOHN]
         rows = list(lock_wallets(connection, order[:1]))
         if (me := threading.get_ident()) not in waited:

@@ -95,8 +95,8 @@ def test_the_lock_statement_locks_rows_last_of_all_and_joins_nothing(books: Book
 
 
 def test_the_statement_that_is_explained_is_the_one_that_locks() -> None:
-    assert "FOR UPDATE" in str(locks._LOCK_WALLETS)
-    assert locks._LOCK_WALLETS.get_final_froms() == [locks.WalletBalance.__table__]
+    assert "FOR UPDATE" in str(locks._WAIT)
+    assert locks._WAIT.get_final_froms() == [locks.WalletBalance.__table__]
 
 
 def walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from wallet_app.models import ENTRY_TYPES
 from wallet_app.service.books import Entry, PostedTransaction, Receipt, WalletState
 from wallet_app.service.commands import SYSTEM_REFERENCE, Bonus, Command, Movement, Origin, Seed, Spend, TopUp
-from wallet_app.service.execution import BATCH_MAX, execute, execute_batch
+from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
 from wallet_app.service.queries import (
     PAGE_MAX,
     EntryView,
@@ -52,5 +52,6 @@ __all__ = [
     "rebuild_balances",
     "seed",
     "seed_users",
+    "use_group_commit",
     "verify",
 ]

@@ -10,7 +10,7 @@ import datetime as dt
 import random
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, Integer, Row, bindparam, column, func, select
+from sqlalchemy import Connection, Integer, Row, Select, bindparam, column, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger
 
@@ -19,10 +19,13 @@ from wallet_app.models import WalletBalance
 SLOTS = 16
 """How many postings can add to the same SYSTEM wallet at once."""
 
+LockedBalance = Row[int, int, int, int, bytes, dt.datetime]
+"""wallet_id, balance, held, version, chain, updated_at of a locked wallet."""
+
 _SLOT_LOCKS = 7_402_001
 """The advisory locks' first key; the slot's number is the second."""
 
-_LOCK_WALLETS = (
+_WALLETS = (
     select(
         WalletBalance.wallet_id,
         WalletBalance.balance,
@@ -34,8 +37,9 @@ _LOCK_WALLETS = (
     # No join: a joined row would be stale after a wait, only the locked one is read again.
     .where(WalletBalance.wallet_id == func.any(bindparam("wallet_ids", type_=ARRAY(BigInteger))))
     .order_by(WalletBalance.wallet_id)
-    .with_for_update()
 )
+_WAIT = _WALLETS.with_for_update()
+_SKIP = _WALLETS.with_for_update(skip_locked=True)
 
 _slot = func.generate_series(0, SLOTS - 1).table_valued(column("slot", Integer), name="slots").render_derived()
 _TRY_SLOT = select(_slot.c.slot).where(func.pg_try_advisory_xact_lock(_SLOT_LOCKS, _slot.c.slot)).limit(1)
@@ -43,14 +47,24 @@ _WAIT_FOR_SLOT = select(func.pg_advisory_xact_lock(_SLOT_LOCKS, bindparam("slot"
 
 
 def lock_wallets(
-    connection: Connection, wallet_ids: Collection[int]
-) -> Sequence[Row[int, int, int, int, bytes, dt.datetime]]:
-    """Lock the wallets' balance rows until the end of the unit of work and return them in order of id.
+    connection: Connection, wallet_ids: Collection[int], *, waits_for: Collection[int] | None = None
+) -> Sequence[LockedBalance]:
+    """Lock the wallets' balance rows until the end of the unit of work and return them.
 
-    Must be the unit of work's first locking statement, and its only one for wallets: it waits (up to `lock_timeout`).
-    A wallet without a row, or without existence, is not among the rows returned.
+    Must be the unit of work's first locking statement. It waits (up to `lock_timeout`) for all rows; or, given
+    `waits_for`, only for the rows of these wallets, and then takes of the others those that are free. A wallet that is
+    busy, without a balance row, or does not exist is not among the rows returned.
     """
-    return connection.execute(_LOCK_WALLETS, {"wallet_ids": sorted(set(wallet_ids))}).all()
+    if waits_for is None:
+        return _lock(connection, _WAIT, wallet_ids)
+    waited = _lock(connection, _WAIT, waits_for) if waits_for else []
+    return [*waited, *_lock(connection, _SKIP, set(wallet_ids).difference(waits_for))]
+
+
+def _lock(
+    connection: Connection, statement: Select[int, int, int, int, bytes, dt.datetime], wallet_ids: Collection[int]
+) -> Sequence[LockedBalance]:
+    return connection.execute(statement, {"wallet_ids": sorted(set(wallet_ids))}).all() if wallet_ids else []
 
 
 def take_slot(connection: Connection) -> int:

@@ -7,29 +7,23 @@ The number of statements is the same for every size of batch. It never commits: 
 from __future__ import annotations
 
 import datetime as dt
-import os
-import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Sequence
+from enum import Enum
 from typing import Any, Protocol
 
 import orjson
 import structlog
-from sqlalchemy import Connection, Row, text
-from uuid_utils import uuid7
+from sqlalchemy import Connection, text
 
 from wallet_app.errors import WalletServiceError
 from wallet_app.service import locks
-from wallet_app.service.books import Asset, Books, Entry, PostedTransaction, Receipt, WalletState
+from wallet_app.service.books import Books, PostedTransaction, Receipt
 from wallet_app.service.chain import GENESIS
 from wallet_app.service.commands import Command
+from wallet_app.service.loading import Clock, load_books
 from wallet_app.service.rules import decide
 
 log = structlog.get_logger("wallet")
-
-Outcome = Receipt | Exception
-"""A receipt; a WalletServiceError, which is an answer; or another exception, which is a fault of ours."""
-
-Clock = Callable[[], dt.datetime]
 
 
 class BalanceRow(Protocol):
@@ -49,24 +43,37 @@ class BalanceRow(Protocol):
     def updated_at(self) -> dt.datetime: ...
 
 
-class MissingBalancesError(Exception):
-    """User wallets have no balance row; `heal` makes them, then the batch can be posted. Nothing was written."""
+class Deferred(Enum):
+    """Not decided: one of the command's wallets is held by another posting. Nothing happened; post it again."""
 
-    def __init__(self, wallet_ids: Sequence[int]) -> None:
-        super().__init__(wallet_ids)
-        self.wallet_ids = wallet_ids
+    DEFERRED = "deferred"
 
 
-def post(connection: Connection, commands: Sequence[Command], *, clock: Clock | None = None) -> list[Outcome]:
+Outcome = Receipt | Exception
+"""A receipt; a WalletServiceError, which is an answer; or another exception, which is a fault of ours."""
+
+
+def post(
+    connection: Connection,
+    commands: Sequence[Command],
+    *,
+    waits_for: Collection[int] | None = None,
+    clock: Clock | None = None,
+) -> list[Outcome | Deferred]:
     """Post the commands in order and return their outcomes in the same order; a decline touches nothing but itself.
 
-    Locks every wallet of the batch; must be the first thing that its unit of work does. `clock` replaces the database's
-    for invented history. Raises MissingBalancesError, and whatever the database raises; then the unit of work is lost.
+    Locks every wallet of the batch; must be the first thing that its unit of work does. It waits for all of them, or,
+    given `waits_for`, for these alone; a command on another wallet that is busy is then DEFERRED. `clock` replaces the
+    database's for invented history. Raises MissingBalancesError, and whatever the database raises; then the unit of
+    work is lost.
     """
     wallet_ids = sorted({wallet_id for command in commands for wallet_id in command.wallet_ids()})
-    locked = locks.lock_wallets(connection, wallet_ids)
-    books = _load(connection, wallet_ids, locked, commands, clock)
-    outcomes = [_decide(books, command) for command in commands]
+    locked = locks.lock_wallets(connection, wallet_ids, waits_for=waits_for)
+    books, busy = load_books(connection, wallet_ids, locked, commands, clock)
+    outcomes = [
+        Deferred.DEFERRED if busy and not busy.isdisjoint(command.wallet_ids()) else _decide(books, command)
+        for command in commands
+    ]
     if books.posted:
         _write(connection, books)
     return outcomes
@@ -103,112 +110,6 @@ def _decide(books: Books, command: Command) -> Outcome:
     except Exception as fault:
         log.error("rule_failed", kind=command.kind, wallet_id=command.wallet_id, exc_info=fault)
         return fault
-
-
-# --- load: new statements after the lock, so that they see what was committed while it was waited for ---
-
-
-def _load(
-    connection: Connection,
-    wallet_ids: list[int],
-    locked: Sequence[Row[int, int, int, int, bytes, dt.datetime]],
-    commands: Sequence[Command],
-    clock: Clock | None,
-) -> Books:
-    rows = connection.execute(_LOAD_WALLETS, {"wallet_ids": wallet_ids}).all()
-    now: dt.datetime = rows[0].now
-    user_wallets = {row.id: row for row in rows if row.user_type == "USER"}
-    balances = {row.wallet_id: row for row in locked}
-    if missing := user_wallets.keys() - balances.keys():
-        raise MissingBalancesError(sorted(missing))
-    assets = _load_assets(connection)
-    return Books(
-        wallets={wallet_id: _wallet_state(row, balances[wallet_id], assets) for wallet_id, row in user_wallets.items()},
-        system_wallets=frozenset(row.id for row in rows if row.user_type == "SYSTEM"),
-        transactions=load_transactions(connection, {(command.wallet_id, command.reference) for command in commands}),
-        clock=clock or (lambda: now),
-        new_id=_new_id,
-        new_salt=lambda: os.urandom(16),
-    )
-
-
-def _wallet_state(
-    row: Row[Any], balance: Row[int, int, int, int, bytes, dt.datetime], assets: dict[int, Asset]
-) -> WalletState:
-    return WalletState(
-        wallet_id=row.id,
-        user_id=row.user_id,
-        asset=assets[row.asset_type_id],
-        status=row.status,
-        balance=balance.balance,
-        held=balance.held,
-        version=balance.version,
-        chain=balance.chain,
-        updated_at=balance.updated_at,
-    )
-
-
-def _load_assets(connection: Connection) -> dict[int, Asset]:
-    return {
-        row.id: Asset(row.id, row.code, row.name, row.scale, dict(zip(row.owners, row.wallet_ids, strict=True)))
-        for row in connection.execute(_LOAD_ASSETS)
-    }
-
-
-def load_transactions(
-    connection: Connection, keys: Iterable[tuple[int, str]]
-) -> dict[tuple[int, str], PostedTransaction]:
-    """Return the transactions that carry one of the (wallet, reference) pairs, with their entries."""
-    pairs = sorted(keys)
-    rows = connection.execute(
-        _LOAD_TRANSACTIONS,
-        {"wallet_id": [pair[0] for pair in pairs], "reference_id": [pair[1] for pair in pairs]},
-    ).all()
-    found: dict[tuple[int, str], list[Row[Any]]] = {}
-    for row in rows:
-        found.setdefault((row.wallet_id, row.reference_id), []).append(row)
-    return {key: posted_transaction(group) for key, group in found.items()}
-
-
-def posted_transaction(rows: Sequence[Row[Any]]) -> PostedTransaction:
-    """Return a transaction from its rows: one per entry, or one without an entry."""
-    row = rows[0]
-    entries = tuple(_entry(row) for row in rows if row.entry_wallet_id is not None)
-    return PostedTransaction(
-        transaction_id=row.transaction_id,
-        wallet_id=row.wallet_id,
-        reference=row.reference_id,
-        kind=row.kind,
-        client=row.client,
-        actor=row.actor,
-        request_id=row.request_id,
-        requested=row.request if row.request is not None else {"amount": abs(entries[0].amount)},
-        stored_request=row.request,
-        reverses=row.reverses,
-        details=None,
-        details_hash=row.details_hash,
-        digest=row.digest,
-        occurred_at=row.occurred_at,
-        created_at=row.created_at,
-        entries=entries,
-    )
-
-
-def _entry(row: Row[Any]) -> Entry:
-    return Entry(
-        wallet_id=row.entry_wallet_id,
-        seq=row.entry_seq,
-        entry_type=row.entry_type,
-        amount=row.amount,
-        balance_after=row.balance_after,
-        contra_wallet_id=row.contra_wallet_id,
-        created_at=row.entry_created_at,
-        hash=row.hash,
-    )
-
-
-def _new_id(instant: dt.datetime) -> uuid.UUID:
-    return uuid.UUID(int=uuid7(nanoseconds=int(instant.timestamp() * 1_000_000) * 1000).int)
 
 
 # --- write: transactions, entries, balances, slots ---
@@ -304,49 +205,6 @@ def add_to_system_balances(connection: Connection, deltas: dict[int, int]) -> No
         {"slot": locks.take_slot(connection), "wallet_id": list(moved), "delta": list(moved.values())},
     )
 
-
-_LOAD_WALLETS = text("""
-SELECT clock.now, wallets.id, wallets.user_id, wallets.asset_type_id, wallets.status, users.user_type
-  FROM (SELECT clock_timestamp() AS now) AS clock
-  LEFT JOIN (wallets JOIN users ON users.id = wallets.user_id) ON wallets.id = ANY (CAST(:wallet_ids AS bigint[]))
-""")
-
-_LOAD_ASSETS = text("""
-SELECT asset_types.id, asset_types.code, asset_types.name, asset_types.scale,
-       array_agg(users.name) AS owners, array_agg(wallets.id) AS wallet_ids
-  FROM users
-  JOIN wallets ON wallets.user_id = users.id
-  JOIN asset_types ON asset_types.id = wallets.asset_type_id
- WHERE users.user_type = 'SYSTEM'
- GROUP BY asset_types.id
-""")
-
-ENTRIES_OF_TRANSACTION = """
-  LEFT JOIN LATERAL (
-       SELECT entry.* FROM ledger_entries AS entry
-        WHERE entry.wallet_id = transactions.wallet_id AND entry.seq = transactions.seq
-        UNION ALL
-       SELECT entry.* FROM generate_series(1, cardinality(transactions.entry_keys), 2) AS place
-         JOIN ledger_entries AS entry ON entry.wallet_id = transactions.entry_keys[place]
-                                     AND entry.seq = transactions.entry_keys[place + 1]
-       ) AS entries ON true
-"""
-"""Joins `transactions` to its entries by their primary keys alone, in the order in which they were made."""
-
-TRANSACTION_COLUMNS = """
-       transactions.wallet_id, transactions.reference_id, transactions.transaction_id, transactions.kind,
-       transactions.client, transactions.actor, transactions.request_id, transactions.request, transactions.reverses,
-       transactions.details_hash, transactions.digest, transactions.occurred_at, transactions.created_at,
-       entries.wallet_id AS entry_wallet_id, entries.seq AS entry_seq, entries.entry_type, entries.amount,
-       entries.balance_after, entries.contra_wallet_id, entries.created_at AS entry_created_at, entries.hash
-"""
-
-_LOAD_TRANSACTIONS = text(f"""
-SELECT {TRANSACTION_COLUMNS}
-  FROM unnest(CAST(:wallet_id AS bigint[]), CAST(:reference_id AS text[])) AS asked (wallet_id, reference_id)
-  JOIN transactions USING (wallet_id, reference_id)
-  {ENTRIES_OF_TRANSACTION}
-""")  # noqa: S608 - constants
 
 _INSERT_TRANSACTIONS = text("""
 INSERT INTO transactions (

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, text
 from wallet_app.db import reads
 from wallet_app.errors import SystemEntriesError, TransactionNotFoundError, WalletNotFoundError
 from wallet_app.service.books import Entry, PostedTransaction
-from wallet_app.service.posting import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, posted_transaction
+from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, posted_transaction
 
 PAGE_MAX = 100
 

@@ -1,0 +1,222 @@
+"""Group commit: what the lanes promise, with real threads and foreign transactions that hold wallets."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy.engine import URL
+
+from tests.kernel.conftest import DOE, JOHN, Books, outcome_of, serve
+from wallet_app import service
+from wallet_app.db import db
+from wallet_app.errors import (
+    InsufficientBalanceError,
+    OutcomeUnknownError,
+    OverloadedError,
+    WalletBusyError,
+)
+from wallet_app.service import group_commit, posting
+
+
+@pytest.fixture
+def grouped(database: URL) -> Iterator[Books]:
+    """The service with group commit, on a fresh database, whose books must be right when the test is over."""
+    for books in serve(database, group_commit=True, pool_size=8):
+        yield books
+        assert books.faults() == {}
+
+
+def lanes() -> group_commit.GroupCommit:
+    return service.use_group_commit(db.engine)
+
+
+@contextmanager
+def held(books: Books, wallet_id: int) -> Iterator[Callable[[], None]]:
+    """Hold the wallet's row in a foreign transaction; the value yielded lets it go."""
+    with books.connect() as connection:
+        connection.execute("SELECT FROM wallet_balances WHERE wallet_id = %s FOR UPDATE", (wallet_id,))
+        yield connection.rollback
+
+
+def eventually(condition: Callable[[], bool], seconds_max: float = 10) -> None:
+    deadline = time.monotonic() + seconds_max
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.01)
+
+
+def in_background(books: Books, work: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
+    """Run the work in a thread; its result, or the exception it raises, ends up in the list."""
+    results: list[object] = []
+    app = books.app
+    assert app is not None
+
+    def run() -> None:
+        with app.app_context():
+            results.append(work())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, results
+
+
+def test_concurrent_commands_share_database_transactions_and_each_gets_its_own_answer(grouped: Books) -> None:
+    works = [lambda: [outcome_of(grouped.spend(JOHN, 5)) for _ in range(4)] for _ in range(32)]
+    outcomes = [outcome for answers in grouped.in_threads(works) for outcome in answers]
+    receipts = [outcome for outcome in outcomes if isinstance(outcome, service.Receipt)]
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, InsufficientBalanceError)]
+    assert (len(receipts), len(refusals)) == (100, 28)
+    assert sorted(receipt.wallets[0].version for receipt in receipts) == list(range(2, 102))
+    figures = lanes().shared_figures
+    assert figures.commands == 128
+    assert figures.batches < 128
+    assert figures.batch_largest > 1
+
+
+def test_a_wallet_that_a_foreign_transaction_holds_delays_nobody_else(grouped: Books) -> None:
+    with held(grouped, JOHN) as let_go:
+        thread, answers = in_background(grouped, lambda: outcome_of(grouped.spend(JOHN, 5)))
+        eventually(lambda: lanes().waiting_figures.batches > 0)
+        for _ in range(20):
+            service.execute(grouped.top_up(DOE, 1))
+        assert not answers, "John's command waits, Doe's twenty are done"
+        let_go()
+        thread.join(10)
+    assert isinstance(answers[0], service.Receipt)
+
+
+def test_control_a_lane_that_waits_for_every_wallet_stops_everybody(
+    grouped: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post = posting.post
+    monkeypatch.setattr(posting, "post", lambda *args, **options: post(*args, **{**options, "waits_for": None}))
+    with held(grouped, JOHN) as let_go:
+        thread, _ = in_background(grouped, lambda: outcome_of(grouped.spend(JOHN, 5)))
+        eventually(lambda: lanes().shared_figures.batches > 0)
+        other, answers = in_background(grouped, lambda: outcome_of(grouped.top_up(DOE, 1)))
+        other.join(0.5)
+        assert not answers
+        let_go()
+        thread.join(10)
+        other.join(10)
+    assert isinstance(answers[0], service.Receipt)
+
+
+def test_a_wait_that_runs_out_is_told_to_its_own_command_alone(grouped: Books) -> None:
+    with held(grouped, JOHN):
+        first, answers_of_first = in_background(grouped, lambda: outcome_of(grouped.spend(JOHN, 5)))
+        eventually(lambda: lanes().waiting_figures.batches > 0)
+        with held(grouped, DOE) as let_doe_go:
+            second, answers_of_second = in_background(grouped, lambda: outcome_of(grouped.spend(DOE, 5)))
+            eventually(lambda: lanes().queued()[1] == 1)
+            let_doe_go()
+        first.join(10)
+        second.join(10)
+    assert isinstance(answers_of_first[0], WalletBusyError)
+    assert isinstance(answers_of_second[0], service.Receipt)
+    assert grouped.balance(JOHN) == 500
+
+
+def test_commands_on_a_busy_wallet_are_posted_in_the_order_in_which_they_came(grouped: Books) -> None:
+    with held(grouped, JOHN) as let_go:
+        threads = []
+        for amount in (1, 2, 3, 4, 5):
+            waiting = lanes().waiting_figures.batches + lanes().queued()[1]
+            threads.append(in_background(grouped, lambda amount=amount: outcome_of(grouped.top_up(JOHN, amount)))[0])
+            eventually(lambda: lanes().waiting_figures.batches + lanes().queued()[1] > waiting)  # noqa: B023
+        let_go()
+        for thread in threads:
+            thread.join(10)
+    amounts = grouped.sql("SELECT amount FROM ledger_entries WHERE wallet_id = %s ORDER BY seq", JOHN)
+    assert amounts == [(500,), (1,), (2,), (3,), (4,), (5,)]
+
+
+def test_a_command_whose_time_runs_out_in_the_queue_is_withdrawn_and_never_posted(grouped: Books) -> None:
+    with held(grouped, JOHN) as let_go:
+        thread, _ = in_background(grouped, lambda: outcome_of(grouped.spend(JOHN, 5)))
+        eventually(lambda: lanes().waiting_figures.batches > 0)
+        late = grouped.spend(JOHN, 7)
+        assert isinstance(outcome_of(late, seconds_max=0.2), WalletBusyError)
+        let_go()
+        thread.join(10)
+    assert grouped.transactions(late.reference) == 0
+    assert isinstance(outcome_of(late), service.Receipt)
+
+
+def test_a_command_whose_time_runs_out_while_it_is_posted_has_an_unknown_outcome(
+    grouped: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    post = posting.post
+
+    def slow(*args: object, **options: object) -> object:
+        go_on.wait(10)
+        return post(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(posting, "post", slow)
+    command = grouped.spend(JOHN, 5)
+    assert isinstance(outcome_of(command, seconds_max=0.2), OutcomeUnknownError)
+    go_on.set()
+    eventually(lambda: grouped.transactions(command.reference) == 1)
+    assert service.execute(command).is_replay
+
+
+def test_a_full_queue_refuses_at_once_and_grows_no_further(grouped: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "QUEUE_MAX", 3)
+    with held(grouped, JOHN) as let_go:
+        threads = []
+        for n in range(4):
+            threads.append(in_background(grouped, lambda: outcome_of(grouped.spend(JOHN, 5)))[0])
+            eventually(lambda: lanes().waiting_figures.batches > 0 and lanes().queued()[1] >= n)  # noqa: B023
+        assert isinstance(outcome_of(grouped.top_up(DOE, 1)), OverloadedError)
+        let_go()
+        for thread in threads:
+            thread.join(10)
+    assert grouped.balance(JOHN) == 480
+    assert service.execute(grouped.top_up(DOE, 1)).wallets[0].balance == 301
+
+
+def test_a_fault_in_a_lane_is_answered_and_the_lane_goes_on(grouped: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(group_commit, "post_with_retries", lambda *args, **options: 1 / 0)
+        assert isinstance(outcome_of(grouped.top_up(JOHN, 1)), ZeroDivisionError)
+    assert service.execute(grouped.top_up(JOHN, 1)).wallets[0].balance == 501
+
+
+def test_a_poisoned_command_fails_alone_among_those_that_share_its_transaction(grouped: Books) -> None:
+    with held(grouped, JOHN) as let_go:
+        threads = [in_background(grouped, lambda: outcome_of(grouped.top_up(JOHN, 1)))]
+        eventually(lambda: lanes().waiting_figures.batches > 0)
+        for note in ("fine", "a NUL \x00 in it", "fine too"):
+            queued = lanes().queued()[1]
+            threads.append(in_background(grouped, lambda note=note: outcome_of(grouped.top_up(JOHN, 1, note=note))))
+            eventually(lambda: lanes().queued()[1] > queued)  # noqa: B023
+        let_go()
+        for thread, _ in threads:
+            thread.join(10)
+    kinds = [isinstance(answers[0], service.Receipt) for _, answers in threads]
+    assert kinds == [True, True, False, True]
+    assert grouped.balance(JOHN) == 503
+
+
+def test_a_forked_process_has_lanes_of_its_own(grouped: Books) -> None:
+    """A server that preloads forks after the application was made, and may have posted by then."""
+    service.execute(grouped.top_up(JOHN, 1))
+    db.engine.dispose()
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=lambda: service.execute(grouped.top_up(JOHN, 2, "from-the-child")))
+    child.start()
+    child.join(20)
+    assert child.exitcode == 0
+    assert service.execute(grouped.top_up(JOHN, 4)).wallets[0].balance == 507
+
+
+def test_it_can_be_turned_off(books: Books) -> None:
+    before = set(threading.enumerate())
+    service.execute(books.top_up(JOHN, 1))
+    assert set(threading.enumerate()) <= before

@@ -1,0 +1,204 @@
+"""The unit of work around a posting, and what is done when it fails.
+
+The answer is given after COMMIT and never before. Whatever happens to the connection, the same commands are run again
+under the locks: what was committed then answers as a replay. A bare look-up would not do: while the first COMMIT is
+still in flight it finds nothing.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Collection, Sequence
+from enum import Enum, auto
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from wallet_app.db import CommitNotReplicatedError, unit_of_work
+from wallet_app.errors import (
+    DatabaseUnavailableError,
+    OutcomeUnknownError,
+    WalletBusyError,
+    WalletServiceError,
+)
+from wallet_app.service import posting
+from wallet_app.service.commands import Command
+from wallet_app.service.loading import Clock, MissingBalancesError
+from wallet_app.service.posting import Deferred, Outcome
+
+log = structlog.get_logger("wallet")
+
+_CONFLICTS_MAX = 2
+_RECONNECTS_MAX = 2
+
+
+class _Failure(Enum):
+    CONFLICT = auto()  # the database chose this transaction as a victim; nothing was posted
+    BUSY = auto()  # a wait ran out; nothing was posted
+    CROWDED = auto()  # no connection was free; nothing was posted
+    LOST = auto()  # the connection is gone, or there is none
+    POISONED = auto()  # one of the commands cannot be written
+
+
+def post_with_retries(
+    engine: Engine,
+    commands: Sequence[Command],
+    *,
+    deadline: float,
+    waits_for: Collection[int] | None = None,
+    clock: Clock | None = None,
+) -> list[Outcome | Deferred]:
+    """Post the commands in one unit of work, and see to it that each gets an outcome, in order, whatever happens.
+
+    `deadline` is on the monotonic clock; until then a posting in doubt is tried again. A command that cannot be written
+    for a reason of its own is an exception among the outcomes and leaves the others alone. A lock that is not to be had
+    makes a WalletBusyError of every outcome: nothing was posted. Locks as `posting.post` does.
+    """
+    return _Attempts(engine, commands, deadline, waits_for, clock).run()
+
+
+class _Attempts:
+    """The attempts to post one batch, and what they have told so far about its outcome."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        commands: Sequence[Command],
+        deadline: float,
+        waits_for: Collection[int] | None,
+        clock: Clock | None,
+    ) -> None:
+        self._engine = engine
+        self._commands = commands
+        self._deadline = deadline
+        self._waits_for = waits_for
+        self._clock = clock
+        self._conflicts = 0
+        self._reconnects = 0
+        self._heals = 0
+        self._in_doubt = False
+
+    def run(self) -> list[Outcome | Deferred]:
+        while True:
+            committing = False
+            try:
+                with unit_of_work(self._engine) as connection:
+                    outcomes = posting.post(connection, self._commands, waits_for=self._waits_for, clock=self._clock)
+                    committing = True
+            except MissingBalancesError as missing:
+                if (answer := self._heal(missing)) is not None:
+                    return answer
+            except CommitNotReplicatedError:
+                log.error("commit_not_replicated", commands=len(self._commands))
+                self._in_doubt = True
+                return self._all(self._give_up(_Failure.LOST))
+            except PoolTimeoutError:
+                if not self._in_doubt or time.monotonic() > self._deadline:
+                    return self._all(self._give_up(_Failure.CROWDED))
+            except DBAPIError as error:
+                if (answer := self._after(error, committing=committing)) is not None:
+                    return answer
+            except Exception as error:
+                return self._one_by_one(error)
+            else:
+                return outcomes
+
+    def _after(self, error: DBAPIError, *, committing: bool) -> list[Outcome | Deferred] | None:
+        """Return the batch's answer, or None when it is to be tried again."""
+        failure = _classify(error)
+        if failure is _Failure.POISONED:
+            return self._one_by_one(error)
+        if failure is _Failure.CONFLICT:
+            # Locks are taken in order, so a deadlock is a fault of ours: it is logged, and still answered rightly.
+            self._conflicts += 1
+            log.error("posting_conflict", sqlstate=_sqlstate(error), attempt=self._conflicts)
+        if failure is _Failure.LOST:
+            self._in_doubt = self._in_doubt or committing
+            self._reconnects += 1
+            log.warning("connection_lost", committing=committing, attempt=self._reconnects)
+        if time.monotonic() > self._deadline or not (self._in_doubt or self._may_retry(failure)):
+            return self._all(self._give_up(failure))
+        time.sleep(random.uniform(0.005, 0.05) * (1 + self._conflicts + min(self._reconnects, 10)))  # noqa: S311
+        return None
+
+    def _may_retry(self, failure: _Failure) -> bool:
+        """Tell whether one more attempt is due. (In doubt there always is one: until the deadline.)"""
+        if failure is _Failure.CONFLICT:
+            return self._conflicts <= _CONFLICTS_MAX
+        return failure is _Failure.LOST and self._reconnects <= _RECONNECTS_MAX
+
+    def _give_up(self, failure: _Failure) -> WalletServiceError:
+        if self._in_doubt:
+            return OutcomeUnknownError(
+                "The database did not confirm whether this was posted. "
+                "Repeat with the same reference: it is posted once at most."
+            )
+        if failure is _Failure.LOST:
+            return DatabaseUnavailableError(
+                "The database cannot be reached at the moment; nothing was posted. Repeat with the same reference."
+            )
+        if failure is _Failure.CROWDED:
+            return WalletBusyError(
+                "All connections to the database are in use; nothing was posted. Repeat with the same reference."
+            )
+        return WalletBusyError(
+            "The wallet is held by another posting; nothing was posted. Repeat with the same reference."
+        )
+
+    def _heal(self, missing: MissingBalancesError) -> list[Outcome | Deferred] | None:
+        self._heals += 1
+        log.warning("balances_missing", wallet_ids=list(missing.wallet_ids[:10]), count=len(missing.wallet_ids))
+        if self._heals > _RECONNECTS_MAX:
+            return self._all(self._give_up(_Failure.BUSY))
+        try:
+            with unit_of_work(self._engine) as connection:
+                posting.heal(connection, missing.wallet_ids)
+        except CommitNotReplicatedError:
+            # The rows only repeat the ledger; the posting that follows has a COMMIT of its own to be confirmed.
+            return None
+        except PoolTimeoutError:
+            return self._all(self._give_up(_Failure.CROWDED))
+        except DBAPIError as error:
+            return self._after(error, committing=False)
+        return None
+
+    def _one_by_one(self, error: Exception) -> list[Outcome | Deferred]:
+        if self._in_doubt:
+            return self._all(self._give_up(_Failure.LOST))
+        if len(self._commands) == 1:
+            log.error("posting_failed", kind=self._commands[0].kind, exc_info=error)
+            return [error]
+        log.error("batch_poisoned", commands=len(self._commands), error=type(error).__name__)
+        return [self._alone(command) for command in self._commands]
+
+    def _alone(self, command: Command) -> Outcome | Deferred:
+        # Each may wait for its wallet, so without this a long batch would go on for minutes after its deadline.
+        if time.monotonic() > self._deadline:
+            return WalletBusyError(
+                "The time ran out before this command's turn came; nothing was posted. Repeat with the same reference."
+            )
+        return _Attempts(self._engine, [command], self._deadline, self._waits_for, self._clock).run()[0]
+
+    def _all(self, error: WalletServiceError) -> list[Outcome | Deferred]:
+        return [error] * len(self._commands)
+
+
+def _classify(error: DBAPIError) -> _Failure:
+    state = _sqlstate(error)
+    if state in {"40001", "40P01"}:
+        return _Failure.CONFLICT
+    if state in {"55P03", "57014"}:
+        return _Failure.BUSY
+    is_connection_class = state is not None and (state[:2] in {"08", "53"} or state in {"25006", "25P03", "25P04"})
+    is_shutdown = state is not None and state.startswith("57P")
+    has_no_state = state is None and type(error).__name__ in {"OperationalError", "InterfaceError"}
+    if error.connection_invalidated or is_connection_class or is_shutdown or has_no_state:
+        return _Failure.LOST
+    return _Failure.POISONED
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)

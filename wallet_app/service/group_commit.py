@@ -1,0 +1,226 @@
+"""Lets concurrent commands share a database transaction: while one batch commits, the next one gathers.
+
+There is no timer and no artificial wait: a lane posts whatever has queued up by the time it is free. A process has two
+lanes for single commands, each a thread that posts one batch at a time. The *shared* lane skips wallets that another
+posting holds, so that a slow one delays nobody else; their commands go to the *waiting* lane, which waits for the
+wallets of its oldest command and takes along whatever else is free.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+import structlog
+from sqlalchemy import Engine
+
+from wallet_app.errors import OutcomeUnknownError, OverloadedError, WalletBusyError
+from wallet_app.service.attempts import post_with_retries
+from wallet_app.service.commands import Command
+from wallet_app.service.posting import Deferred, Outcome
+
+log = structlog.get_logger("wallet")
+
+LANE_BATCH_MAX = 256
+QUEUE_MAX = 2_000
+"""How many commands may wait in a process, in both lanes together; the next one is refused at once."""
+
+
+class _State(Enum):
+    QUEUED = auto()
+    TAKEN = auto()
+    WITHDRAWN = auto()
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """A command on its way, and the place where its caller waits for the outcome."""
+
+    command: Command
+    wallet_ids: tuple[int, ...]
+    deadline: float
+    queued_at: float
+    state: _State = _State.QUEUED
+    is_waiting: bool = False
+    """Belongs to the waiting lane, until it is answered."""
+    outcome: Outcome | None = None
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(slots=True)
+class LaneFigures:
+    """What a lane has done so far. Seconds are sums over all commands."""
+
+    batches: int = 0
+    commands: int = 0
+    deferred: int = 0
+    batch_largest: int = 0
+    queue_seconds: float = 0.0
+
+
+class GroupCommit:
+    """The lanes of one process on one engine. Their threads start with the first command, and anew after a fork."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._pid = 0
+        self._start = threading.Lock()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._changed = threading.Condition()
+        self._shared: deque[_Ticket] = deque()
+        self._waiting: deque[_Ticket] = deque()
+        self._waiting_wallets: Counter[int] = Counter()
+        self.shared_figures = LaneFigures()
+        self.waiting_figures = LaneFigures()
+
+    def execute(self, command: Command, *, seconds_max: float) -> Outcome:
+        """Post the command with whatever else is on its way and return its outcome.
+
+        Raises OverloadedError when the queue is full, WalletBusyError when the time ran out before the command was
+        taken (it is withdrawn; nothing is posted), OutcomeUnknownError when it ran out afterwards.
+        """
+        ticket = self._queue(command, seconds_max)
+        if not ticket.done.wait(seconds_max) and self._withdraw(ticket):
+            raise WalletBusyError("The time ran out in the queue; nothing was posted. Repeat with the same reference.")
+        if ticket.outcome is None:
+            raise OutcomeUnknownError(
+                "The time ran out while this was posted. Repeat with the same reference: it is posted once at most."
+            )
+        return ticket.outcome
+
+    def queued(self) -> tuple[int, int]:
+        """Return how many commands are in the shared and in the waiting lane."""
+        return len(self._shared), len(self._waiting)
+
+    def _queue(self, command: Command, seconds_max: float) -> _Ticket:
+        if self._pid != os.getpid():
+            self._start_threads()
+        now = time.monotonic()
+        ticket = _Ticket(command, command.wallet_ids(), now + seconds_max, now)
+        with self._changed:
+            if len(self._shared) + len(self._waiting) >= QUEUE_MAX:
+                raise OverloadedError(
+                    "Too many commands are waiting; nothing was posted. Repeat with the same reference."
+                )
+            self._shared.append(ticket)
+            self._changed.notify_all()
+        return ticket
+
+    def _withdraw(self, ticket: _Ticket) -> bool:
+        with self._changed:
+            if ticket.state is _State.QUEUED:
+                ticket.state = _State.WITHDRAWN
+            return ticket.state is _State.WITHDRAWN
+
+    def _start_threads(self) -> None:
+        with self._start:
+            if self._pid == os.getpid():
+                return
+            if self._pid:
+                self._reset()
+            for name, lane in (("shared", self._run_shared), ("waiting", self._run_waiting)):
+                threading.Thread(target=self._forever, args=(lane,), name=f"lane-{name}", daemon=True).start()
+            self._pid = os.getpid()
+
+    def _forever(self, lane: Callable[[], None]) -> None:
+        while True:
+            try:
+                lane()
+            except Exception as fault:
+                log.error("lane_failed", exc_info=fault)
+
+    # --- the shared lane ---
+
+    def _run_shared(self) -> None:
+        """Post what has queued up, but for commands on wallets that the waiting lane has commands for already."""
+        if tickets := self._take(self._shared):
+            outcomes = self._post(tickets, (), self.shared_figures)
+            self._answer(tickets, outcomes)
+
+    # --- the waiting lane ---
+
+    def _run_waiting(self) -> None:
+        """Wait for the oldest command's wallets, holding nothing, and post it with whatever else is free by then."""
+        if tickets := self._take(self._waiting):
+            outcomes = self._post(tickets, tickets[0].wallet_ids, self.waiting_figures)
+            if isinstance(outcomes[0], WalletBusyError):
+                # Its wait ran out, for it alone: the others have not had their turn.
+                outcomes[1:] = [Deferred.DEFERRED] * (len(outcomes) - 1)
+            self._answer(tickets, outcomes)
+
+    # --- both ---
+
+    def _take(self, queue: deque[_Ticket]) -> list[_Ticket]:
+        """Wait for commands and return up to LANE_BATCH_MAX of them, in order."""
+        taken: list[_Ticket] = []
+        with self._changed:
+            while not queue:
+                self._changed.wait()
+            while queue and len(taken) < LANE_BATCH_MAX:
+                ticket = queue.popleft()
+                if ticket.state is _State.WITHDRAWN:
+                    self._leave(ticket)
+                elif not ticket.is_waiting and not self._waiting_wallets.keys().isdisjoint(ticket.wallet_ids):
+                    self._let_wait([ticket])
+                else:
+                    ticket.state = _State.TAKEN
+                    taken.append(ticket)
+        return taken
+
+    def _post(
+        self, tickets: Sequence[_Ticket], waits_for: Sequence[int], figures: LaneFigures
+    ) -> list[Outcome | Deferred]:
+        now = time.monotonic()
+        figures.batches += 1
+        figures.commands += len(tickets)
+        figures.batch_largest = max(figures.batch_largest, len(tickets))
+        figures.queue_seconds += sum(now - ticket.queued_at for ticket in tickets)
+        try:
+            return post_with_retries(
+                self._engine,
+                [ticket.command for ticket in tickets],
+                deadline=max(ticket.deadline for ticket in tickets),
+                waits_for=waits_for,
+            )
+        except Exception as fault:
+            log.error("batch_failed", commands=len(tickets), exc_info=fault)
+            return [fault] * len(tickets)
+
+    def _answer(self, tickets: Sequence[_Ticket], outcomes: Sequence[Outcome | Deferred]) -> None:
+        deferred = []
+        with self._changed:
+            for ticket, outcome in zip(tickets, outcomes, strict=True):
+                if isinstance(outcome, Deferred):
+                    deferred.append(ticket)
+                else:
+                    ticket.outcome = outcome
+                    self._leave(ticket)
+            self._let_wait(deferred)
+        for ticket in tickets:
+            if ticket.outcome is not None:
+                ticket.done.set()
+
+    def _let_wait(self, tickets: Sequence[_Ticket]) -> None:
+        """Put the tickets into the waiting lane; those that were in it go back to its front, in their order."""
+        for ticket in reversed(tickets) if tickets and tickets[0].is_waiting else tickets:
+            ticket.state = _State.QUEUED
+            if ticket.is_waiting:
+                self._waiting.appendleft(ticket)
+            else:
+                ticket.is_waiting = True
+                self._waiting_wallets.update(ticket.wallet_ids)
+                self._waiting.append(ticket)
+        if tickets:
+            self._changed.notify_all()
+
+    def _leave(self, ticket: _Ticket) -> None:
+        if ticket.is_waiting:
+            self._waiting_wallets.subtract(ticket.wallet_ids)
+            self._waiting_wallets += Counter()  # drops what has come down to zero

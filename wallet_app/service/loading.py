@@ -1,0 +1,180 @@
+"""Loads what a batch of commands may look at, after the locks: the books of its wallets, and known references.
+
+New statements, so that they see what was committed while the locks were waited for; the same number for any batch.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+from uuid_utils import uuid7
+
+from wallet_app.service.books import Asset, Books, Entry, PostedTransaction, WalletState
+from wallet_app.service.commands import Command
+from wallet_app.service.locks import LockedBalance
+
+Clock = Callable[[], dt.datetime]
+
+
+class MissingBalancesError(Exception):
+    """User wallets have no balance row; `heal` makes them, then the batch can be posted. Nothing was written."""
+
+    def __init__(self, wallet_ids: Sequence[int]) -> None:
+        super().__init__(wallet_ids)
+        self.wallet_ids = wallet_ids
+
+
+def load_books(
+    connection: Connection,
+    wallet_ids: list[int],
+    locked: Sequence[LockedBalance],
+    commands: Sequence[Command],
+    clock: Clock | None = None,
+) -> tuple[Books, frozenset[int]]:
+    """Return the books of the locked wallets, and the ids of those that are busy: they exist, but are not locked.
+
+    The caller holds the locks on the balance rows `locked`. Raises MissingBalancesError.
+    """
+    rows = connection.execute(_LOAD_WALLETS, {"wallet_ids": wallet_ids}).all()
+    now: dt.datetime = rows[0].now
+    balances = {row.wallet_id: row for row in locked}
+    unlocked = [row for row in rows if row.user_type == "USER" and row.id not in balances]
+    if missing := [row.id for row in unlocked if not row.has_balance]:
+        raise MissingBalancesError(sorted(missing))
+    assets = _load_assets(connection)
+    books = Books(
+        wallets={row.id: _wallet_state(row, balances[row.id], assets) for row in rows if row.id in balances},
+        system_wallets=frozenset(row.id for row in rows if row.user_type == "SYSTEM"),
+        transactions=_load_transactions(connection, {(command.wallet_id, command.reference) for command in commands}),
+        clock=clock or (lambda: now),
+        new_id=_new_id,
+        new_salt=lambda: os.urandom(16),
+    )
+    return books, frozenset(row.id for row in unlocked)
+
+
+def _wallet_state(row: Row[Any], balance: LockedBalance, assets: dict[int, Asset]) -> WalletState:
+    return WalletState(
+        wallet_id=row.id,
+        user_id=row.user_id,
+        asset=assets[row.asset_type_id],
+        status=row.status,
+        balance=balance.balance,
+        held=balance.held,
+        version=balance.version,
+        chain=balance.chain,
+        updated_at=balance.updated_at,
+    )
+
+
+def _load_assets(connection: Connection) -> dict[int, Asset]:
+    return {
+        row.id: Asset(row.id, row.code, row.name, row.scale, dict(zip(row.owners, row.wallet_ids, strict=True)))
+        for row in connection.execute(_LOAD_ASSETS)
+    }
+
+
+def _load_transactions(
+    connection: Connection, keys: Iterable[tuple[int, str]]
+) -> dict[tuple[int, str], PostedTransaction]:
+    """Return the transactions that carry one of the (wallet, reference) pairs, with their entries."""
+    pairs = sorted(keys)
+    rows = connection.execute(
+        _LOAD_TRANSACTIONS,
+        {"wallet_id": [pair[0] for pair in pairs], "reference_id": [pair[1] for pair in pairs]},
+    ).all()
+    found: dict[tuple[int, str], list[Row[Any]]] = {}
+    for row in rows:
+        found.setdefault((row.wallet_id, row.reference_id), []).append(row)
+    return {key: posted_transaction(group) for key, group in found.items()}
+
+
+def posted_transaction(rows: Sequence[Row[Any]]) -> PostedTransaction:
+    """Return a transaction from its rows: one per entry, or one without an entry."""
+    row = rows[0]
+    entries = tuple(_entry(row) for row in rows if row.entry_wallet_id is not None)
+    return PostedTransaction(
+        transaction_id=row.transaction_id,
+        wallet_id=row.wallet_id,
+        reference=row.reference_id,
+        kind=row.kind,
+        client=row.client,
+        actor=row.actor,
+        request_id=row.request_id,
+        requested=row.request if row.request is not None else {"amount": abs(entries[0].amount)},
+        stored_request=row.request,
+        reverses=row.reverses,
+        details=None,
+        details_hash=row.details_hash,
+        digest=row.digest,
+        occurred_at=row.occurred_at,
+        created_at=row.created_at,
+        entries=entries,
+    )
+
+
+def _entry(row: Row[Any]) -> Entry:
+    return Entry(
+        wallet_id=row.entry_wallet_id,
+        seq=row.entry_seq,
+        entry_type=row.entry_type,
+        amount=row.amount,
+        balance_after=row.balance_after,
+        contra_wallet_id=row.contra_wallet_id,
+        created_at=row.entry_created_at,
+        hash=row.hash,
+    )
+
+
+def _new_id(instant: dt.datetime) -> uuid.UUID:
+    return uuid.UUID(int=uuid7(nanoseconds=int(instant.timestamp() * 1_000_000) * 1000).int)
+
+
+_LOAD_WALLETS = text("""
+SELECT clock.now, wallets.id, wallets.user_id, wallets.asset_type_id, wallets.status, users.user_type,
+       EXISTS (SELECT FROM wallet_balances WHERE wallet_id = wallets.id) AS has_balance
+  FROM (SELECT clock_timestamp() AS now) AS clock
+  LEFT JOIN (wallets JOIN users ON users.id = wallets.user_id) ON wallets.id = ANY (CAST(:wallet_ids AS bigint[]))
+""")
+
+_LOAD_ASSETS = text("""
+SELECT asset_types.id, asset_types.code, asset_types.name, asset_types.scale,
+       array_agg(users.name) AS owners, array_agg(wallets.id) AS wallet_ids
+  FROM users
+  JOIN wallets ON wallets.user_id = users.id
+  JOIN asset_types ON asset_types.id = wallets.asset_type_id
+ WHERE users.user_type = 'SYSTEM'
+ GROUP BY asset_types.id
+""")
+
+ENTRIES_OF_TRANSACTION = """
+  LEFT JOIN LATERAL (
+       SELECT entry.* FROM ledger_entries AS entry
+        WHERE entry.wallet_id = transactions.wallet_id AND entry.seq = transactions.seq
+        UNION ALL
+       SELECT entry.* FROM generate_series(1, cardinality(transactions.entry_keys), 2) AS place
+         JOIN ledger_entries AS entry ON entry.wallet_id = transactions.entry_keys[place]
+                                     AND entry.seq = transactions.entry_keys[place + 1]
+       ) AS entries ON true
+"""
+"""Joins `transactions` to its entries by their primary keys alone, in the order in which they were made."""
+
+TRANSACTION_COLUMNS = """
+       transactions.wallet_id, transactions.reference_id, transactions.transaction_id, transactions.kind,
+       transactions.client, transactions.actor, transactions.request_id, transactions.request, transactions.reverses,
+       transactions.details_hash, transactions.digest, transactions.occurred_at, transactions.created_at,
+       entries.wallet_id AS entry_wallet_id, entries.seq AS entry_seq, entries.entry_type, entries.amount,
+       entries.balance_after, entries.contra_wallet_id, entries.created_at AS entry_created_at, entries.hash
+"""
+
+_LOAD_TRANSACTIONS = text(f"""
+SELECT {TRANSACTION_COLUMNS}
+  FROM unnest(CAST(:wallet_id AS bigint[]), CAST(:reference_id AS text[])) AS asked (wallet_id, reference_id)
+  JOIN transactions USING (wallet_id, reference_id)
+  {ENTRIES_OF_TRANSACTION}
+""")  # noqa: S608 - constants
