@@ -31,10 +31,12 @@ def checkout(tmp_path: Path) -> Path:
 
 def make(checkout: Path, *targets: str, **environment: str) -> tuple[int, list[str]]:
     """Return the exit code and what was said, without make's own line about the failed recipe."""
+    # `make test` runs us too: without these, make would take itself for a part of that one.
+    inherited = {name: value for name, value in clean_environment().items() if not name.startswith(("MAKE", "MFLAGS"))}
     done = subprocess.run(
         [MAKE, *targets],
         cwd=checkout,
-        env=clean_environment() | environment,
+        env=inherited | environment,
         capture_output=True,
         text=True,
         check=False,
