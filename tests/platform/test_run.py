@@ -92,15 +92,18 @@ def test_the_second_start_keeps_the_data_and_commands_find_the_database(data_dir
 def test_a_signal_lets_the_request_in_flight_finish(data_dir: Path, start: Start, sent: signal.Signals) -> None:
     service = start()
     service.wait_until_ready()
-    with concurrent.futures.ThreadPoolExecutor() as pool:
+    with concurrent.futures.ThreadPoolExecutor() as pool, socket.create_connection(("127.0.0.1", service.port)) as half:
         with locked_wallet(data_dir):
             body = {"amount": 1, "referenceId": "in-flight"}
             spend = pool.submit(service.request, "POST", "/wallets/3/spend", body)
+            half.sendall(b"GET /wallets/3 HTTP/1.1\r\n")
             time.sleep(0.3)
             # Ctrl-C reaches every process of the terminal, and so does this.
             os.killpg(service.process.pid, sent)
             time.sleep(0.7)
             assert not spend.done()
+            half.sendall(b"Host: wallet\r\n\r\n")
+            assert half.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
         status, answer = spend.result()
     assert (status, answer["balance"]) == (200, 499)
     assert service.process.wait(15) == 0
