@@ -86,7 +86,7 @@ class _Attempts:
             committing = False
             try:
                 with unit_of_work(self._engine) as connection:
-                    outcomes = posting.post(connection, self._commands, waits_for=self._waits_for, clock=self._clock)
+                    outcomes = posting.post(connection, self._commands, waits_for=self._waited(), clock=self._clock)
                     committing = True
             except MissingBalancesError as missing:
                 if (answer := self._heal(missing)) is not None:
@@ -105,6 +105,10 @@ class _Attempts:
                 return self._one_by_one(error)
             else:
                 return outcomes
+
+    def _waited(self) -> Collection[int] | None:
+        # In doubt, a busy wallet may be held by the first attempt itself: only under its lock is the outcome known.
+        return None if self._in_doubt else self._waits_for
 
     def _after(self, error: DBAPIError, *, committing: bool) -> list[Outcome | Deferred] | None:
         """Return the batch's answer, or None when it is to be tried again."""
