@@ -153,6 +153,7 @@ def test_a_server_that_its_killed_parent_left_behind_is_stopped_and_started_anew
         wait_until_gone(orphan)
 
 
+@pytest.mark.slow
 def test_parent_and_server_killed_together_leave_a_folder_that_starts(data_dir: Path) -> None:
     with killed_holder(data_dir) as orphan:
         os.kill(orphan, signal.SIGKILL)
@@ -160,6 +161,7 @@ def test_parent_and_server_killed_together_leave_a_folder_that_starts(data_dir: 
         remember(database, 1)
 
 
+@pytest.mark.slow
 def test_a_stale_pid_that_now_belongs_to_another_program_does_not_stop_the_start(data_dir: Path) -> None:
     database = devdb.start(data_dir)
     remember(database, 1)
@@ -206,6 +208,7 @@ def test_a_second_process_is_refused_and_told_who_holds_the_folder(
     devdb.start(data_dir).stop()
 
 
+@pytest.mark.slow
 def test_two_folders_are_served_side_by_side(data_dir: Path) -> None:
     with devdb.start(data_dir) as one, devdb.start(data_dir.with_name("other")) as other:
         remember(one, 1)
@@ -214,6 +217,7 @@ def test_two_folders_are_served_side_by_side(data_dir: Path) -> None:
         assert remembered(other) == [2]
 
 
+@pytest.mark.slow
 def test_a_half_finished_initdb_is_thrown_away(data_dir: Path) -> None:
     unfinished = data_dir / "postgres.new"
     (unfinished / "base").mkdir(parents=True)
@@ -225,6 +229,7 @@ def test_a_half_finished_initdb_is_thrown_away(data_dir: Path) -> None:
     assert not (data_dir / "postgres.new.password").exists()
 
 
+@pytest.mark.slow
 def test_a_start_killed_before_the_roles_were_made_is_finished_by_the_next(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +244,7 @@ def test_a_start_killed_before_the_roles_were_made_is_finished_by_the_next(
         remember(database, 1)
 
 
+@pytest.mark.slow
 def test_a_folder_too_deep_for_a_socket_gets_one_in_a_short_private_folder(data_dir: Path) -> None:
     deep = data_dir / ("d" * 60) / ("e, 'f' \"g\" %h" * 4) / "data"
     with devdb.start(deep) as database:
@@ -251,6 +257,7 @@ def test_a_folder_too_deep_for_a_socket_gets_one_in_a_short_private_folder(data_
         assert remembered(database) == [1]
 
 
+@pytest.mark.slow
 def test_lost_passwords_are_a_sentence_and_not_a_new_empty_database(data_dir: Path) -> None:
     devdb.start(data_dir).stop()
     (data_dir / "secrets").unlink()
@@ -259,6 +266,7 @@ def test_lost_passwords_are_a_sentence_and_not_a_new_empty_database(data_dir: Pa
     assert not (data_dir / "secrets").exists()
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_start_ends_in_a_sentence_that_names_its_log(data_dir: Path) -> None:
     devdb.start(data_dir).stop()
     (data_dir / "postgres" / "global" / "pg_control").unlink()
@@ -272,6 +280,7 @@ def test_a_data_dir_that_is_a_file_ends_in_a_sentence(data_dir: Path) -> None:
         devdb.start(data_dir)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")
 def test_root_may_keep_its_data_where_the_servers_user_cannot_look(data_dir: Path) -> None:
     data_dir.parent.chmod(0o700)
@@ -312,6 +321,7 @@ def test_others_find_the_server_that_runs_and_only_that(data_dir: Path) -> None:
     assert devdb.running(data_dir) is None
 
 
+@pytest.mark.slow
 def test_a_killed_servers_notes_are_not_taken_for_a_server(data_dir: Path) -> None:
     with killed_holder(data_dir) as orphan:
         assert devdb.running(data_dir) is not None
