@@ -7,14 +7,14 @@ import time
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tests.kernel.conftest import DOE, JOHN, Books, outcome_of, serve
 from wallet_app import service
-from wallet_app.db import db
+from wallet_app.db import db, unit_of_work
 from wallet_app.errors import (
     InsufficientBalanceError,
     OutcomeUnknownError,
@@ -225,7 +225,10 @@ def test_an_exception_in_a_rule_fails_only_its_command(books: Books, monkeypatch
         raise ZeroDivisionError
 
     monkeypatch.setitem(rules.RULES, service.Bonus, broken)
+    commits: list[Connection] = []
+    event.listen(db.engine, "commit", commits.append)
     assert isinstance(assert_only_the_third_fails(books, books.bonus(JOHN, 100)), ZeroDivisionError)
+    assert len(commits) == 1, "the batch was not taken apart"
 
 
 def test_a_command_without_a_rule_fails_only_itself(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +291,35 @@ def test_missing_balance_rows_heal_once_though_8_threads_meet_them(books: Books)
         wallet_id: balance - 8 for wallet_id, balance in before.items()
     }
     service.execute_batch([books.top_up(wallet_id, 1) for wallet_id in (4, 6)])  # The audit wants a row for each.
+
+
+def test_8_threads_that_heal_the_same_rows_at_once_all_succeed(books: Books) -> None:
+    wallet_ids = books.make_wallets(8)
+    books.sql("DELETE FROM wallet_balances WHERE wallet_id = ANY (%s)", wallet_ids)
+    every_second = [wallet_ids[n % 2 :: 2] if n < 4 else list(reversed(wallet_ids)) for n in range(8)]
+
+    def heal(ids: list[int]) -> None:
+        with unit_of_work() as connection:
+            posting.heal(connection, ids)
+            time.sleep(0.05)  # Holds what it made, so that the others meet it.
+
+    books.in_threads([lambda ids=ids: heal(ids) for ids in every_second])
+    assert {books.balance(wallet_id) for wallet_id in wallet_ids} == {0}
+
+
+def test_a_row_that_is_made_while_a_batch_looks_for_it_is_locked_with_the_rest(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock_wallets, missed = locks.lock_wallets, iter([DOE])
+
+    def miss_one(connection: Connection, wallet_ids: Any, **options: Any) -> Any:
+        absent = next(missed, None)
+        return [row for row in lock_wallets(connection, wallet_ids, **options) if row.wallet_id != absent]
+
+    monkeypatch.setattr(locks, "lock_wallets", miss_one)
+    outcomes = service.execute_batch([books.spend(DOE, 1), books.spend(JOHN, 1), books.spend(DOE, 1)])
+    assert [type(outcome) for outcome in outcomes] == [service.Receipt] * 3
+    assert [one.transaction.entries[0].seq for one in outcomes if isinstance(one, service.Receipt)] == [2, 2, 3]
 
 
 def test_a_heal_without_a_free_connection_is_an_answer_too(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,9 @@ def execute_batch(
 
 
 def _decided(outcome: Outcome | Deferred) -> Outcome:
-    # A batch that waits for all its wallets finds one busy only if its balance row was made in the same moment.
+    # A batch that waits for all its wallets defers nothing; the types do not know that.
     if isinstance(outcome, Deferred):
-        return WalletBusyError("The wallet was just being made; nothing was posted. Repeat with the same reference.")
+        return WalletBusyError(
+            "The wallet is held by another posting; nothing was posted. Repeat with the same reference."
+        )
     return outcome

@@ -20,7 +20,7 @@ from wallet_app.service import locks
 from wallet_app.service.books import Books, PostedTransaction, Receipt
 from wallet_app.service.chain import GENESIS
 from wallet_app.service.commands import Command
-from wallet_app.service.loading import Clock, load_books
+from wallet_app.service.loading import Clock, MissingBalancesError, load_books
 from wallet_app.service.rules import decide
 
 log = structlog.get_logger("wallet")
@@ -70,6 +70,9 @@ def post(
     wallet_ids = sorted({wallet_id for command in commands for wallet_id in command.wallet_ids()})
     locked = locks.lock_wallets(connection, wallet_ids, waits_for=waits_for)
     books, busy = load_books(connection, wallet_ids, locked, commands, clock)
+    if busy and waits_for is None:
+        # Their balance rows were made after the lock looked for them: begin again, and lock them with the rest.
+        raise MissingBalancesError(sorted(busy))
     outcomes = [
         Deferred.DEFERRED if busy and not busy.isdisjoint(command.wallet_ids()) else _decide(books, command)
         for command in commands
