@@ -14,12 +14,12 @@ run: setup
 
 # At most five minutes on two cores.
 test: check
-	$(BIN)/python -m pytest -rs -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -rs -m "not slow"
 
 # What needs more: minutes, another server or another program. What is not installed is left out and said, but not in CI.
 test-all: setup-dev
 	$(BIN)/python -m pytest -rs -m slow
-	$(BIN)/python scripts/with_postgres15.py $(BIN)/python -m pytest -m "not slow" --ignore=tests/platform
+	$(BIN)/python scripts/with_postgres15.py $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore=tests/platform
 
 check: setup-dev
 	$(BIN)/python -m ruff check .

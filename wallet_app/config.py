@@ -37,7 +37,6 @@ class Settings:
     pool_size: int = 10
     pool_seconds_max: float = 2
     group_commit: bool = True
-    request_seconds_max: float = 10
     rate_limit: str = "120 per minute"
     rate_limit_storage: str = "memory://"
     cors_origins: tuple[str, ...] = ()

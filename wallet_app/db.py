@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import structlog
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 from psycopg.types.array import ListBinaryDumper
@@ -14,8 +15,11 @@ from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import NullPool
 
 from wallet_app.config import Settings
+
+log = structlog.get_logger("wallet")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,13 +57,11 @@ def init_app(app: Flask) -> None:
     db.init_app(app)
     with app.app_context():
         prepare_connections(db.engine)
+    # A fresh connection for each probe, so that a dead one is never asked; it gives up before the probe does.
     app.extensions["wallet_health_engine"] = create_engine(
         settings.database_url or "",
-        pool_size=1,
-        max_overflow=0,
-        pool_timeout=1,
-        pool_pre_ping=True,
-        connect_args={"connect_timeout": 2},
+        poolclass=NullPool,
+        connect_args={"connect_timeout": 2, "keepalives_idle": 2, "tcp_user_timeout": 2_000},
     )
 
 
@@ -74,6 +76,26 @@ def ping() -> bool:
     return True
 
 
+def log_fault(event_name: str, error: Exception, **context: Any) -> None:
+    """Log an unexpected error with its traceback; of a database error only what holds nobody's data.
+
+    PostgreSQL's DETAIL quotes rows, with notes and references in them.
+    """
+    if not isinstance(error, DBAPIError):
+        log.error(event_name, exc_info=error, **context)
+        return
+    diagnostic = getattr(error.orig, "diag", None)
+    log.error(
+        event_name,
+        error=type(error.orig).__name__,
+        sqlstate=getattr(error.orig, "sqlstate", None),
+        message=getattr(diagnostic, "message_primary", None),
+        constraint=getattr(diagnostic, "constraint_name", None),
+        statement=error.statement,
+        **context,
+    )
+
+
 def engine_options(settings: Settings) -> dict[str, Any]:
     """Return the pool's and the driver's options: a fixed size, and no wait longer than the request may last.
 
@@ -85,6 +107,8 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         "pool_timeout": settings.pool_seconds_max,
         "pool_recycle": 1800,
         "pool_use_lifo": True,
+        # Said, because a database or role may have another default.
+        "isolation_level": "READ COMMITTED",
         # Notes and references are other people's; an exception's text ends up in logs.
         "hide_parameters": True,
         "connect_args": {

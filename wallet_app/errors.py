@@ -87,6 +87,16 @@ class BalanceAboveBoundError(RefusedError):
         )
 
 
+class WalletNotActiveError(RefusedError):
+    code = "wallet_not_active"
+    title = "Wallet is not active"
+
+    def __init__(self, *, wallet_id: int, wallet_status: str) -> None:
+        super().__init__(
+            f"Wallet {wallet_id} is {wallet_status.lower()}.", wallet_id=wallet_id, wallet_status=wallet_status
+        )
+
+
 class SystemWalletError(RefusedError):
     code = "system_wallet"
     title = "System wallet"

@@ -72,6 +72,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         wsgi.Response = _Answer
         super().init_process()
 
+    def is_parent_alive(self) -> bool:
+        """Tell whether the master lives; without one, end as at a signal: a kept-alive client must not hold us back."""
+        self.alive: bool = bool(super().is_parent_alive()) and self.alive
+        return self.alive
+
     def accept(self, listener: Any) -> None:
         try:
             sock, address = listener.accept()

@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -140,7 +141,7 @@ def _begin() -> None:
 def _finish(response: Response) -> Response:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
-    if request.method == "OPTIONS":
+    if request.method == "OPTIONS" and response.status_code == HTTPStatus.OK:
         # Flask answers it with an empty page of HTML.
         response.headers.remove("Content-Type")
     if request.is_secure:
@@ -203,7 +204,7 @@ def _sqlstate(error: DBAPIError) -> str:
 
 
 def _unexpected(error: Exception) -> Response:
-    log.error("unexpected", request_id=request_id(), exc_info=error)
+    db.log_fault("unexpected", error, request_id=request_id())
     return problem(
         500,
         code="internal_error",

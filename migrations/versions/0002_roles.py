@@ -41,9 +41,10 @@ BEGIN
     GRANT SELECT ON ALL TABLES IN SCHEMA public TO wallet_app;
     GRANT INSERT ON asset_types, users, wallets, wallet_balances, system_balances,
                     transactions, transaction_details, ledger_entries TO wallet_app;
-    GRANT UPDATE ON asset_types, users, wallets, wallet_balances, system_balances TO wallet_app;
+    GRANT UPDATE ON wallet_balances, system_balances TO wallet_app;
     GRANT DELETE ON transaction_details TO wallet_app;
-    GRANT INSERT, UPDATE, DELETE ON verify_marks, verify_contra_sums, verify_runs TO wallet_app;
+    GRANT INSERT, UPDATE, DELETE ON verify_marks, verify_contra_sums TO wallet_app;
+    GRANT INSERT ON verify_runs TO wallet_app;
     GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO wallet_app;
 END $$;
 """

@@ -15,6 +15,7 @@ from tests.kernel import audit
 from tests.kernel.conftest import DOE, JOHN, Books, clone
 from wallet_app import service
 from wallet_app.db import APPLICATION_ROLE, db, unit_of_work
+from wallet_app.errors import WalletNotActiveError
 from wallet_app.service import wallets
 
 TABLES = ("transactions", "ledger_entries", "wallet_balances", "system_balances", "wallets", "users", "asset_types")
@@ -265,3 +266,30 @@ def test_a_wallet_that_is_made_twice_at_once_is_one_wallet_or_refused(books: Boo
     assert len({one for one in made if isinstance(one, int)}) == 1
     assert all("uq_wallets_user_id_asset_type_id" in str(one) for one in made if isinstance(one, Exception))
     assert books.sql("SELECT count(*) FROM wallets WHERE user_id = %s", user_id) == [(1,)]
+
+
+@pytest.mark.parametrize("status", ["FROZEN", "CLOSED"])
+def test_a_wallet_that_is_not_active_moves_nothing_and_still_answers_replays(books: Books, status: str) -> None:
+    before = service.execute(books.top_up(JOHN, 5, "before"))
+    books.sql("UPDATE wallets SET status = %s WHERE id = %s", status, JOHN)
+    for command in (books.top_up(JOHN, 1), books.bonus(JOHN, 1), books.spend(JOHN, 1)):
+        with pytest.raises(WalletNotActiveError):
+            service.execute(command)
+    replay = service.execute(books.top_up(JOHN, 5, "before"))
+    assert replay.is_replay
+    assert replay.transaction.transaction_id == before.transaction.transaction_id
+    assert books.balance(JOHN) == 505
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE wallets SET user_id = 3 WHERE id = 3",
+        "UPDATE users SET name = 'x' WHERE id = 2",
+        "UPDATE asset_types SET scale = 2",
+        "DELETE FROM verify_runs",
+    ],
+)
+def test_the_application_role_may_not_give_a_wallet_away_or_forget_a_verification(books: Books, statement: str) -> None:
+    with pytest.raises(Exception, match="permission denied"), unit_of_work() as connection:
+        connection.exec_driver_sql(statement)

@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy.engine import URL
 
 from tests.kernel import wire
-from tests.kernel.conftest import JOHN, UNLOCKED, Books, outcome_of, serve
+from tests.kernel.conftest import DOE, JOHN, UNLOCKED, Books, outcome_of, serve
 from tests.kernel.wire import AnswerLost, BeforeSent, InFlight, Silence, Wire
 from wallet_app import service
 from wallet_app.db import db
 from wallet_app.errors import DatabaseUnavailableError, OutcomeUnknownError
-from wallet_app.service import loading, locks
+from wallet_app.service import attempts, loading, locks, posting
 
 
 @pytest.fixture
@@ -101,6 +101,23 @@ def test_a_commit_in_flight_at_the_deadline_is_answered_as_unknown_and_found_lat
     assert not fault.over.is_set()
     assert fault.over.wait(10)
     assert_repeats(far_books)
+
+
+def test_a_commit_in_doubt_waits_for_no_wallet_that_it_never_had(cable: Wire, far_books: Books) -> None:
+    """A batch of a lane, of which one command was deferred: the doubt is about the other alone."""
+    with far_books.connect() as other:
+        other.execute("SELECT FROM wallet_balances WHERE wallet_id = %s FOR UPDATE", (DOE,))
+        cable.arm(AnswerLost(wire.commit))
+        outcomes = attempts.post_with_retries(
+            db.engine,
+            [far_books.top_up(JOHN, 7, "once"), far_books.top_up(DOE, 1)],
+            deadline=time.monotonic() + 10,
+            waits_for=(),
+        )
+    assert isinstance(outcomes[0], service.Receipt)
+    assert outcomes[0].is_replay
+    assert outcomes[1] is posting.Deferred.DEFERRED
+    assert_posted_once(far_books)
 
 
 @pytest.mark.parametrize("harm", [BeforeSent, AnswerLost])

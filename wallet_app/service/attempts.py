@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Collection, Sequence
+from copy import copy
 from enum import Enum, auto
 
 import structlog
@@ -17,7 +18,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from wallet_app.db import CommitNotReplicatedError, unit_of_work
+from wallet_app.db import CommitNotReplicatedError, log_fault, unit_of_work
 from wallet_app.errors import (
     DatabaseUnavailableError,
     OutcomeUnknownError,
@@ -33,6 +34,7 @@ log = structlog.get_logger("wallet")
 
 _CONFLICTS_MAX = 2
 _RECONNECTS_MAX = 2
+_HEALS_MAX = 2
 
 
 class _Failure(Enum):
@@ -83,11 +85,11 @@ class _Attempts:
 
     def run(self) -> list[Outcome | Deferred]:
         while True:
-            committing = False
+            decided: list[Outcome | Deferred] | None = None
             try:
                 with unit_of_work(self._engine) as connection:
-                    outcomes = posting.post(connection, self._commands, waits_for=self._waited(), clock=self._clock)
-                    committing = True
+                    outcomes = posting.post(connection, self._commands, waits_for=self._waits_for, clock=self._clock)
+                    decided = outcomes
             except MissingBalancesError as missing:
                 if (answer := self._heal(missing)) is not None:
                     return answer
@@ -99,20 +101,24 @@ class _Attempts:
                 if not self._in_doubt or time.monotonic() > self._deadline:
                     return self._all(self._give_up(_Failure.CROWDED))
             except DBAPIError as error:
-                if (answer := self._after(error, committing=committing)) is not None:
+                if (answer := self._after(error, decided)) is not None:
                     return answer
             except Exception as error:
                 return self._one_by_one(error)
             else:
                 return outcomes
 
-    def _waited(self) -> Collection[int] | None:
-        # In doubt, a busy wallet may be held by the first attempt itself: only under its lock is the outcome known.
-        return None if self._in_doubt else self._waits_for
+    def _after(self, error: DBAPIError, decided: list[Outcome | Deferred] | None) -> list[Outcome | Deferred] | None:
+        """Return the batch's answer, or None when it is to be tried again.
 
-    def _after(self, error: DBAPIError, *, committing: bool) -> list[Outcome | Deferred] | None:
-        """Return the batch's answer, or None when it is to be tried again."""
+        `decided` are the outcomes that were about to be committed, None if it had not come so far.
+        """
         failure = _classify(error)
+        if failure is _Failure.LOST and decided is not None and not self._in_doubt:
+            log.warning("commit_in_doubt", commands=len(decided))
+            return self._repeat_in_doubt(decided)
+        if failure is _Failure.BUSY and self._waits_for and not self._in_doubt:
+            return self._told_busy(self._waits_for)
         if failure is _Failure.POISONED:
             return self._one_by_one(error)
         if failure is _Failure.CONFLICT:
@@ -120,13 +126,33 @@ class _Attempts:
             self._conflicts += 1
             log.error("posting_conflict", sqlstate=_sqlstate(error), attempt=self._conflicts)
         if failure is _Failure.LOST:
-            self._in_doubt = self._in_doubt or committing
             self._reconnects += 1
-            log.warning("connection_lost", committing=committing, attempt=self._reconnects)
+            log.warning("connection_lost", in_doubt=self._in_doubt, attempt=self._reconnects)
         if time.monotonic() > self._deadline or not (self._in_doubt or self._may_retry(failure)):
             return self._all(self._give_up(failure))
         time.sleep(random.uniform(0.005, 0.05) * (1 + self._conflicts + min(self._reconnects, 10)))  # noqa: S311
         return None
+
+    def _repeat_in_doubt(self, decided: list[Outcome | Deferred]) -> list[Outcome | Deferred]:
+        """Run again what was about to be committed, and that alone: what was deferred is in no doubt.
+
+        It waits for all its wallets, because the first attempt itself may still hold them: only under their locks is
+        the outcome known.
+        """
+        doubtful = [at for at, outcome in enumerate(decided) if not isinstance(outcome, Deferred)]
+        again = _Attempts(self._engine, [self._commands[at] for at in doubtful], self._deadline, None, self._clock)
+        again._in_doubt = True
+        answers: list[Outcome | Deferred] = [Deferred.DEFERRED] * len(decided)
+        for at, answer in zip(doubtful, again.run(), strict=True):
+            answers[at] = answer
+        return answers
+
+    def _told_busy(self, waited: Collection[int]) -> list[Outcome | Deferred]:
+        """Answer the commands on the wallets that were waited for in vain; the others have not had their turn."""
+        return [
+            Deferred.DEFERRED if set(waited).isdisjoint(command.wallet_ids()) else self._give_up(_Failure.BUSY)
+            for command in self._commands
+        ]
 
     def _may_retry(self, failure: _Failure) -> bool:
         """Tell whether one more attempt is due. (In doubt there always is one: until the deadline.)"""
@@ -155,7 +181,7 @@ class _Attempts:
     def _heal(self, missing: MissingBalancesError) -> list[Outcome | Deferred] | None:
         self._heals += 1
         log.warning("balances_missing", wallet_ids=list(missing.wallet_ids[:10]), count=len(missing.wallet_ids))
-        if self._heals > _RECONNECTS_MAX:
+        if self._heals > _HEALS_MAX:
             return self._all(self._give_up(_Failure.BUSY))
         try:
             with unit_of_work(self._engine) as connection:
@@ -166,17 +192,26 @@ class _Attempts:
         except PoolTimeoutError:
             return self._all(self._give_up(_Failure.CROWDED))
         except DBAPIError as error:
-            return self._after(error, committing=False)
+            return self._after(error, None)
         return None
 
     def _one_by_one(self, error: Exception) -> list[Outcome | Deferred]:
         if self._in_doubt:
             return self._all(self._give_up(_Failure.LOST))
         if len(self._commands) == 1:
-            log.error("posting_failed", kind=self._commands[0].kind, exc_info=error)
+            log_fault("posting_failed", error, kind=self._commands[0].kind)
             return [error]
         log.error("batch_poisoned", commands=len(self._commands), error=type(error).__name__)
-        return [self._alone(command) for command in self._commands]
+        answers: list[Outcome | Deferred] = []
+        deferred: set[int] = set()
+        for command in self._commands:
+            # Whoever comes after a deferred command on the same wallet must not overtake it.
+            is_behind = not deferred.isdisjoint(command.wallet_ids())
+            answer = Deferred.DEFERRED if is_behind else self._alone(command)
+            if isinstance(answer, Deferred):
+                deferred.update(command.wallet_ids())
+            answers.append(answer)
+        return answers
 
     def _alone(self, command: Command) -> Outcome | Deferred:
         # Each may wait for its wallet, so without this a long batch would go on for minutes after its deadline.
@@ -184,10 +219,12 @@ class _Attempts:
             return WalletBusyError(
                 "The time ran out before this command's turn came; nothing was posted. Repeat with the same reference."
             )
-        return _Attempts(self._engine, [command], self._deadline, self._waits_for, self._clock).run()[0]
+        waits_for = None if self._waits_for is None else set(self._waits_for).intersection(command.wallet_ids())
+        return _Attempts(self._engine, [command], self._deadline, waits_for, self._clock).run()[0]
 
     def _all(self, error: WalletServiceError) -> list[Outcome | Deferred]:
-        return [error] * len(self._commands)
+        # One each: an exception that is raised in several threads would mix their tracebacks.
+        return [copy(error) for _ in self._commands]
 
 
 def _classify(error: DBAPIError) -> _Failure:

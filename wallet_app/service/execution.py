@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Engine
 
@@ -20,12 +19,14 @@ from wallet_app.service.posting import Deferred, Outcome
 REQUEST_SECONDS_MAX = 10.0
 BATCH_MAX = 1_000
 
-_lanes: WeakKeyDictionary[Engine, GroupCommit] = WeakKeyDictionary()
+_lanes: dict[Engine, GroupCommit] = {}
 
 
 def use_group_commit(engine: Engine) -> GroupCommit:
     """Let `execute` on this engine share database transactions; return its lanes, which know their figures."""
-    return _lanes.setdefault(engine, GroupCommit(engine))
+    if engine not in _lanes:
+        _lanes[engine] = GroupCommit(engine)
+    return _lanes[engine]
 
 
 def execute(command: Command, *, seconds_max: float = REQUEST_SECONDS_MAX) -> Receipt:

@@ -147,13 +147,14 @@ class GroupCommit:
     # --- the waiting lane ---
 
     def _run_waiting(self) -> None:
-        """Wait for the oldest command's wallets, holding nothing, and post it with whatever else is free by then."""
+        """Post what is free by now; then wait for the oldest command that is not, and take along what is free then.
+
+        Without the first step, everybody here would wait for the first.
+        """
         if tickets := self._take(self._waiting):
-            outcomes = self._post(tickets, tickets[0].wallet_ids, self.waiting_figures)
-            if isinstance(outcomes[0], WalletBusyError):
-                # Its wait ran out, for it alone: the others have not had their turn.
-                outcomes[1:] = [Deferred.DEFERRED] * (len(outcomes) - 1)
-            self._answer(tickets, outcomes)
+            self._answer(tickets, self._post(tickets, (), self.waiting_figures))
+        if tickets and tickets[0].state is _State.QUEUED and (tickets := self._take(self._waiting)):
+            self._answer(tickets, self._post(tickets, tickets[0].wallet_ids, self.waiting_figures))
 
     # --- both ---
 
@@ -165,7 +166,9 @@ class GroupCommit:
                 self._changed.wait()
             while queue and len(taken) < LANE_BATCH_MAX:
                 ticket = queue.popleft()
-                if ticket.state is _State.WITHDRAWN:
+                if ticket.state is _State.WITHDRAWN or ticket.deadline <= time.monotonic():
+                    # Its caller withdraws it, or has just been told that the time ran out: it must not be posted later.
+                    ticket.state = _State.WITHDRAWN
                     self._leave(ticket)
                 elif not ticket.is_waiting and not self._waiting_wallets.keys().isdisjoint(ticket.wallet_ids):
                     self._let_wait([ticket])
@@ -222,5 +225,7 @@ class GroupCommit:
 
     def _leave(self, ticket: _Ticket) -> None:
         if ticket.is_waiting:
-            self._waiting_wallets.subtract(ticket.wallet_ids)
-            self._waiting_wallets += Counter()  # drops what has come down to zero
+            for wallet_id in ticket.wallet_ids:
+                self._waiting_wallets[wallet_id] -= 1
+                if not self._waiting_wallets[wallet_id]:
+                    del self._waiting_wallets[wallet_id]

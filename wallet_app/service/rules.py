@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from wallet_app.errors import WalletNotActiveError
 from wallet_app.service import movements
 from wallet_app.service.books import Books, Plan, Receipt
 from wallet_app.service.commands import Bonus, Command, Seed, Spend, TopUp
@@ -23,5 +24,9 @@ def decide(books: Books, command: Command) -> Receipt:
     Raises a NotFoundError, RefusedError or InvalidError if it declines; then the books are as before, and its reference
     is still free.
     """
-    books.wallet(command.wallet_id)
-    return books.replay(command) or books.apply(command, RULES[type(command)](books, command))
+    anchor = books.wallet(command.wallet_id)
+    if replayed := books.replay(command):
+        return replayed
+    if anchor.status != "ACTIVE":
+        raise WalletNotActiveError(wallet_id=anchor.wallet_id, wallet_status=anchor.status)
+    return books.apply(command, RULES[type(command)](books, command))
