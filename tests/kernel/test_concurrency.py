@@ -20,6 +20,13 @@ from wallet_app.errors import InsufficientBalanceError, ReferenceMismatchError
 from wallet_app.service import loading, locks
 
 
+@pytest.fixture(autouse=True)
+def patient(broken_books: Books) -> None:
+    """Let a wait last: 64 threads queue for one wallet, and on a busy machine the last one's turn comes late."""
+    for name in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
+        broken_books.sql(f"ALTER DATABASE {broken_books.url.database} SET {name} = '60s'")
+
+
 def spend_all(books: Books) -> list[service.Receipt | Exception]:
     """64 threads spend John's 500 by 5s, two each: 128 tries for what suffices for 100."""
     commands = [(books.spend(JOHN, 5), books.spend(JOHN, 5)) for _ in range(64)]
