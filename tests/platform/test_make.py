@@ -65,9 +65,9 @@ def test_without_python_every_target_says_what_to_install(checkout: Path, tmp_pa
 
 
 def test_an_old_python_is_one_sentence(checkout: Path, tmp_path: Path) -> None:
-    # It answers the question for its version with no, as one does that is older.
-    path = program(tmp_path / "bin", "python3", "exit 1")
-    code, said = make(checkout, "run", PATH=f"{path}:/usr/bin:/bin")
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.version_info = (3, 10, 13)\n")
+    path = program(tmp_path / "bin", "python3", f'exec "{sys.executable}" "$@"')
+    code, said = make(checkout, "run", PATH=f"{path}:/usr/bin:/bin", PYTHONPATH=str(tmp_path))
     assert code != 0
     assert said == [
         f"{SENTENCE}python3 is older than Python 3.11. Install a later one and name it, "
