@@ -35,7 +35,7 @@ class Settings:
     workers: int = 1
     threads: int = 32
     pool_size: int = 10
-    pool_seconds_max: float = 2
+    pool_seconds_max: int = 2
     group_commit: bool = True
     rate_limit: str = "120 per minute"
     rate_limit_storage: str = "memory://"

@@ -119,7 +119,7 @@ def test_connections_that_died_unseen_are_replaced_without_a_word(
 
 
 def test_a_pool_without_a_free_connection_is_503(database: URL) -> None:
-    settings = replace(settings_for(database), pool_size=1, pool_seconds_max=0.1)
+    settings = replace(settings_for(database), pool_size=1, pool_seconds_max=1)
     app = create_app(settings)
     with app.app_context():
         with db.engine.connect():
