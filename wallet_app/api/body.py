@@ -12,40 +12,22 @@ from typing import Any, NoReturn, TypeVar
 
 from flask import request
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
-from wallet_app import text
-from wallet_app.errors import InvalidError
-from wallet_app.service import SYSTEM_REFERENCE
+from wallet_app import fields
+from wallet_app.fields import invalid, printable, refusal
 
 Model = TypeVar("Model", bound=BaseModel)
 
 DEPTH_MAX = 16
 _INTEGER_DIGITS_MAX = 40
-_ERRORS_MAX = 20
 _JSON_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-?8"?)?\s*', re.IGNORECASE)
 # A raw key has no comma, because two headers reach us as one with a comma between them.
 _KEY = re.compile(
     r'"([\x20\x21\x23-\x5b\x5d-\x7e]{1,255})"'
     r"|([\x21\x23-\x2b\x2d-\x5b\x5d-\x7e][\x20\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{0,254})"
 )
-
-
-class ValidationFailedError(InvalidError):
-    """One or more fields are wrong; `errors` has a JSON pointer for each."""
-
-    code = "validation_error"
-    title = "Validation error"
-
-    def __init__(self, errors: list[dict[str, str]]) -> None:
-        first = errors[0]
-        where = first["pointer"].removeprefix("/") or "body"
-        super().__init__(f"{where}: {first['detail']}.", errors=errors)
-
-
-def invalid(pointer: str, code: str, detail: str) -> ValidationFailedError:
-    """Return the refusal of a single field."""
-    return ValidationFailedError([{"pointer": pointer, "code": code, "detail": detail}])
 
 
 def read_body(model: type[Model]) -> Model:
@@ -57,7 +39,7 @@ def read_body(model: type[Model]) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as exc:
-        raise ValidationFailedError([_error(error) for error in exc.errors(include_url=False)[:_ERRORS_MAX]]) from None
+        raise refusal(exc) from None
 
 
 def read_reference(from_body: str | None) -> str:
@@ -67,17 +49,14 @@ def read_reference(from_body: str | None) -> str:
         raise invalid("/referenceId", "missing", "is required, here or as the Idempotency-Key header")
     if from_body is not None and from_header is not None and from_body != from_header:
         raise invalid("/referenceId", "differs", "differs from the Idempotency-Key header")
-    reference = from_body or from_header or ""
-    if reference.startswith(SYSTEM_REFERENCE):
-        raise invalid("/referenceId", "reserved", f"must not begin with {SYSTEM_REFERENCE}, which is the service's own")
-    return reference
+    return from_body or from_header or ""
 
 
 def refuse_unknown_parameters(known: Iterable[str]) -> None:
     """Raise for a query parameter that the resource does not know, or that comes twice: nothing is ignored silently."""
     for name, values in request.args.lists():
         if name not in known:
-            raise invalid(f"/{_printable(name)}", "unknown_parameter", "is not a parameter of this resource")
+            raise invalid(f"/{printable(name)}", "unknown_parameter", "is not a parameter of this resource")
         if len(values) > 1:
             raise invalid(f"/{name}", "repeated", "may be given once")
 
@@ -92,7 +71,9 @@ def _idempotency_key() -> str | None:
             "Idempotency-Key must be given once, as 3 to 200 printable ASCII characters, quoted if there is a comma."
         )
     try:
-        return text.clean(match[1] or match[2], low=3, high=200)
+        return fields.read_reference(match[1] or match[2])
+    except PydanticCustomError as exc:
+        raise invalid("/referenceId", exc.type, exc.message()) from None
     except ValueError as exc:
         raise BadRequest(f"Idempotency-Key {exc}.") from None
 
@@ -141,25 +122,3 @@ def _require_depth(value: Any, depth: int) -> None:
 
 def _too_deep() -> BadRequest:
     return BadRequest(f"The body is nested more than {DEPTH_MAX} levels deep.")
-
-
-def _error(error: Any) -> dict[str, str]:
-    pointer = "".join(f"/{_printable(str(part))}" for part in error["loc"])
-    kind = str(error["type"])
-    if kind == "extra_forbidden":
-        return {"pointer": pointer, "code": "unknown_field", "detail": "is not a field of this request"}
-    if kind == "missing":
-        return {"pointer": pointer, "code": "missing", "detail": "is required"}
-    if kind == "string_unicode":
-        return {"pointer": pointer, "code": "invalid", "detail": "must not have a lone surrogate in a field's name"}
-    if kind == "value_error":
-        return {"pointer": pointer, "code": "invalid", "detail": str(error["ctx"]["error"])}
-    if kind == "model_type":
-        return {"pointer": pointer, "code": "invalid", "detail": "must be a JSON object"}
-    return {"pointer": pointer, "code": "invalid", "detail": str(error["msg"])[:1].lower() + str(error["msg"])[1:]}
-
-
-def _printable(name: str) -> str:
-    """Return a name from outside as part of a JSON pointer: escaped, of bounded length, and encodable."""
-    escaped = name.replace("~", "~0").replace("/", "~1")
-    return escaped[:100].encode("utf-8", "replace").decode()

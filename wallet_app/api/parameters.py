@@ -8,11 +8,10 @@ from typing import Any
 
 from flask import request
 
-from wallet_app.api.body import invalid
-from wallet_app.errors import TransactionNotFoundError, WalletNotFoundError
+from wallet_app.errors import TransactionNotFoundError
+from wallet_app.fields import ID_MAX, invalid, read_wallet_id
 from wallet_app.service import PAGE_MAX
 
-_ID_MAX = 2**63 - 1
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 WALLET_ID: dict[str, Any] = {
@@ -21,7 +20,7 @@ WALLET_ID: dict[str, Any] = {
     "required": True,
     "description": "The wallet's id",
     "example": 3,
-    "schema": {"type": "integer", "format": "int64", "minimum": 1, "maximum": _ID_MAX},
+    "schema": {"type": "integer", "format": "int64", "minimum": 1, "maximum": ID_MAX},
 }
 TRANSACTION_ID: dict[str, Any] = {
     "name": "transactionId",
@@ -42,11 +41,10 @@ LIMIT: dict[str, Any] = {
 
 def wallet_id(value: str) -> int:
     """Return the id; 422 for what is no positive integer, WalletNotFoundError for one that no wallet can have."""
-    if not re.fullmatch(r"[0-9]{1,100}", value) or int(value) == 0:
-        raise invalid("/walletId", "invalid", "must be a whole number from 1")
-    if int(value) > _ID_MAX:
-        raise WalletNotFoundError(int(value))
-    return int(value)
+    try:
+        return read_wallet_id(value)
+    except ValueError as exc:
+        raise invalid("/walletId", "invalid", str(exc)) from None
 
 
 def transaction_id(value: str) -> uuid.UUID:

@@ -4,58 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from wallet_app import text
-from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, parse_amount
-from wallet_app.service import ENTRY_TYPES, SYSTEM_REFERENCE
+from wallet_app.fields import Amount, Note, Outside, ReferenceIfGiven
+from wallet_app.money import AMOUNT_MAX
+from wallet_app.service import ENTRY_TYPES
 
-
-def _reference(value: object) -> str:
-    return text.clean(value, low=3, high=200)
-
-
-def _note(value: object) -> str | None:
-    return None if value is None else text.clean(value, low=0, high=500) or None
-
-
-Amount = Annotated[
-    int,
-    PlainValidator(parse_amount),
-    WithJsonSchema(
-        {
-            "description": "In the asset's smallest unit. A string of digits is accepted too.",
-            "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": AMOUNT_MAX},
-                {"type": "string", "pattern": AMOUNT_PATTERN},
-            ],
-        }
-    ),
-]
-Reference = Annotated[
-    str | None,
-    PlainValidator(_reference),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "pattern": text.REFERENCE_PATTERN,
-            "not": {"pattern": f"^{text.TRIMMED}{SYSTEM_REFERENCE}"},
-            "description": "The idempotency key: names this command of this wallet for ever. "
-            "Trimmed, 3 to 200 characters.",
-        }
-    ),
-]
-Note = Annotated[
-    str | None,
-    PlainValidator(_note),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "string", "pattern": text.NOTE_PATTERN}, {"type": "null"}],
-            "description": "For people. Trimmed, at most 500 characters.",
-        }
-    ),
-]
 Integer53 = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
 ExactInteger = Annotated[
     int | str,
@@ -70,19 +25,13 @@ Instant = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"
 Identifier = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
 
 
-class Outside(BaseModel):
-    """What all have in common: camelCase outside, and no unknown fields."""
-
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True)
-
-
 class MovementRequest(Outside):
     """A top-up, bonus or spend."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["amount", "referenceId"]})
 
     amount: Amount
-    reference_id: Reference = None
+    reference_id: ReferenceIfGiven = None
     note: Note = None
 
 

@@ -1,0 +1,158 @@
+"""The fields of what callers send: types that check themselves, and the refusal that names what is wrong.
+
+Whoever reads from outside (a request's body, an item of a batch, a row of a file) takes its fields from here, so that
+the same value is accepted, or refused in the same words, everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, WithJsonSchema
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from wallet_app import text
+from wallet_app.errors import InvalidError, WalletNotFoundError
+from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, parse_amount
+from wallet_app.service import SYSTEM_REFERENCE
+
+ID_MAX = 2**63 - 1
+_ERRORS_MAX = 20
+_ID_DIGITS_MAX = 100
+_ID_DIGITS = re.compile(rf"[0-9]{{1,{_ID_DIGITS_MAX}}}")
+
+
+class ValidationFailedError(InvalidError):
+    """One or more fields are wrong; `errors` has a JSON pointer for each."""
+
+    code = "validation_error"
+    title = "Validation error"
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        first = errors[0]
+        where = first["pointer"].removeprefix("/") or "body"
+        super().__init__(f"{where}: {first['detail']}.", errors=errors)
+
+
+def invalid(pointer: str, code: str, detail: str) -> ValidationFailedError:
+    """Return the refusal of a single field."""
+    return ValidationFailedError([{"pointer": pointer, "code": code, "detail": detail}])
+
+
+def refusal(fault: ValidationError, *, tag: str | None = None) -> ValidationFailedError:
+    """Return pydantic's findings in our words. `tag` names the field by which a union was told apart, if it was."""
+    return ValidationFailedError([_error(error, tag) for error in fault.errors(include_url=False)[:_ERRORS_MAX]])
+
+
+def _error(error: Any, tag: str | None) -> dict[str, str]:
+    # A union puts the tag's value in front of where the fault is; to the caller it is no part of the path.
+    pointer = "".join(f"/{printable(str(part))}" for part in error["loc"][0 if tag is None else 1 :])
+    kind = str(error["type"])
+    if kind == "extra_forbidden":
+        return {"pointer": pointer, "code": "unknown_field", "detail": "is not a field of this request"}
+    if kind == "missing":
+        return {"pointer": pointer, "code": "missing", "detail": "is required"}
+    if kind == "union_tag_not_found":
+        return {"pointer": f"/{tag}", "code": "missing", "detail": "is required"}
+    if kind == "union_tag_invalid":
+        known = error["ctx"]["expected_tags"].replace("'", "")
+        return {"pointer": f"/{tag}", "code": "invalid", "detail": f"must be one of {known}"}
+    if kind == "string_unicode":
+        return {"pointer": pointer, "code": "invalid", "detail": "must not have a lone surrogate in a field's name"}
+    if kind == "value_error":
+        return {"pointer": pointer, "code": "invalid", "detail": str(error["ctx"]["error"])}
+    if kind in {"model_type", "model_attributes_type"}:
+        return {"pointer": pointer, "code": "invalid", "detail": "must be a JSON object"}
+    code = "reserved" if kind == "reserved" else "invalid"
+    return {"pointer": pointer, "code": code, "detail": str(error["msg"])[:1].lower() + str(error["msg"])[1:]}
+
+
+def printable(name: str) -> str:
+    """Return a name from outside as part of a JSON pointer: escaped, of bounded length, and encodable."""
+    escaped = name.replace("~", "~0").replace("/", "~1")
+    return escaped[:100].encode("utf-8", "replace").decode()
+
+
+def read_wallet_id(value: object) -> int:
+    """Return the id; ValueError for what is no positive integer, WalletNotFoundError for one that no wallet can have.
+
+    A string of digits is an id too: that is how it stands in a path and in a file's row.
+    """
+    if isinstance(value, str) and _ID_DIGITS.fullmatch(value):
+        value = int(value)
+    if type(value) is not int or value < 1:
+        raise ValueError("must be a whole number from 1")
+    if value > ID_MAX:
+        raise WalletNotFoundError(value)
+    return value
+
+
+def read_reference(value: object) -> str:
+    """Return a caller's reference, or raise ValueError; `reserved` if it is one of the service's own."""
+    reference = text.clean(value, low=3, high=200)
+    if reference.startswith(SYSTEM_REFERENCE):
+        raise PydanticCustomError("reserved", f"must not begin with {SYSTEM_REFERENCE}, which is the service's own")
+    return reference
+
+
+def _note(value: object) -> str | None:
+    return None if value is None else text.clean(value, low=0, high=500) or None
+
+
+WalletId = Annotated[
+    int,
+    # Its WalletNotFoundError is no ValueError, so it passes through pydantic as it is.
+    PlainValidator(read_wallet_id),
+    WithJsonSchema(
+        {
+            "description": "The wallet's id. A string of digits is accepted too.",
+            "anyOf": [
+                {"type": "integer", "format": "int64", "minimum": 1, "maximum": ID_MAX},
+                {"type": "string", "pattern": "^[0-9]*[1-9][0-9]*$", "maxLength": _ID_DIGITS_MAX},
+            ],
+        }
+    ),
+]
+Amount = Annotated[
+    int,
+    PlainValidator(parse_amount),
+    WithJsonSchema(
+        {
+            "description": "In the asset's smallest unit. A string of digits is accepted too.",
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": AMOUNT_MAX},
+                {"type": "string", "pattern": AMOUNT_PATTERN},
+            ],
+        }
+    ),
+]
+_REFERENCE_SCHEMA = WithJsonSchema(
+    {
+        "type": "string",
+        "pattern": text.REFERENCE_PATTERN,
+        "not": {"pattern": f"^{text.TRIMMED}{SYSTEM_REFERENCE}"},
+        "description": "The idempotency key: names this command of this wallet for ever. Trimmed, 3 to 200 characters.",
+    }
+)
+Reference = Annotated[str, PlainValidator(read_reference), _REFERENCE_SCHEMA]
+ReferenceIfGiven = Annotated[str | None, PlainValidator(read_reference), _REFERENCE_SCHEMA]
+"""None stands for its absence; a caller's null is refused."""
+
+Note = Annotated[
+    str | None,
+    PlainValidator(_note),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "pattern": text.NOTE_PATTERN}, {"type": "null"}],
+            "description": "For people. Trimmed, at most 500 characters.",
+        }
+    ),
+]
+
+
+class Outside(BaseModel):
+    """What all have in common: camelCase outside, and no unknown fields."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True)

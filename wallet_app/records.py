@@ -1,0 +1,72 @@
+"""A command as a record: an item of a batch, a line of NDJSON or a row of a CSV, read in one way for all of them.
+
+`{"type": "spend", "walletId": 3, "amount": 100, "referenceId": "order-1001", "note": "Sword"}`. A new kind of command
+is one more class here, and its name in `Record`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from wallet_app import service
+from wallet_app.fields import Amount, Note, Outside, Reference, WalletId, refusal
+from wallet_app.service import Command, Origin
+
+
+class MovementRecord(Outside):
+    """What the records of top-ups, bonuses and spends have in common."""
+
+    wallet_id: WalletId
+    amount: Amount
+    reference_id: Reference
+    note: Note = None
+
+
+class TopUpRecord(MovementRecord):
+    type: Literal["topup"]
+
+    def command(self, origin: Origin) -> Command:
+        return _movement(service.TopUp, self, origin)
+
+
+class BonusRecord(MovementRecord):
+    type: Literal["bonus"]
+
+    def command(self, origin: Origin) -> Command:
+        return _movement(service.Bonus, self, origin)
+
+
+class SpendRecord(MovementRecord):
+    type: Literal["spend"]
+
+    def command(self, origin: Origin) -> Command:
+        return _movement(service.Spend, self, origin)
+
+
+def _movement(command: type[service.Movement], record: MovementRecord, origin: Origin) -> Command:
+    return command(
+        wallet_id=record.wallet_id,
+        reference=record.reference_id,
+        origin=origin,
+        amount=record.amount,
+        note=record.note,
+    )
+
+
+Record = Annotated[TopUpRecord | BonusRecord | SpendRecord, Field(discriminator="type")]
+
+_RECORDS: TypeAdapter[TopUpRecord | BonusRecord | SpendRecord] = TypeAdapter(Record)
+
+
+def read_command(record: object, *, origin: Origin) -> Command:
+    """Return the command that the record asks for, in the name of `origin`.
+
+    Raises ValidationFailedError with JSON pointers into the record, or WalletNotFoundError for an id that no wallet can
+    have. A file's row is a record whose values are strings: amounts and ids may be.
+    """
+    try:
+        return _RECORDS.validate_python(record).command(origin)
+    except ValidationError as exc:
+        raise refusal(exc, tag="type") from None
