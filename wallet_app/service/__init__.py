@@ -6,6 +6,7 @@ from wallet_app.models import ENTRY_TYPES
 from wallet_app.service.books import Entry, PostedTransaction, Receipt, WalletState
 from wallet_app.service.commands import SYSTEM_REFERENCE, Bonus, Command, Movement, Origin, Seed, Spend, TopUp
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
+from wallet_app.service.preview import NO_TRANSACTION, Preview, previewing
 from wallet_app.service.queries import (
     PAGE_MAX,
     EntryView,
@@ -31,8 +32,10 @@ __all__ = [
     "Finding",
     "Movement",
     "Origin",
+    "NO_TRANSACTION",
     "PAGE_MAX",
     "PostedTransaction",
+    "Preview",
     "RebuildReport",
     "Receipt",
     "Refusal",
@@ -49,6 +52,7 @@ __all__ = [
     "get_transaction",
     "get_wallet",
     "list_entries",
+    "previewing",
     "rebuild_balances",
     "seed",
     "seed_users",

@@ -74,7 +74,7 @@ def post(
         # Their balance rows were made after the lock looked for them: begin again, and lock them with the rest.
         raise MissingBalancesError(sorted(busy))
     outcomes = [
-        Deferred.DEFERRED if busy and not busy.isdisjoint(command.wallet_ids()) else _decide(books, command)
+        Deferred.DEFERRED if busy and not busy.isdisjoint(command.wallet_ids()) else answer(books, command)
         for command in commands
     ]
     if books.posted:
@@ -105,7 +105,8 @@ def write_balances(connection: Connection, wallets: Sequence[BalanceRow]) -> Non
     )
 
 
-def _decide(books: Books, command: Command) -> Outcome:
+def answer(books: Books, command: Command) -> Outcome:
+    """Return what the rules decide; a fault of ours is an outcome too, and the other commands go on."""
     try:
         return decide(books, command)
     except WalletServiceError as declined:

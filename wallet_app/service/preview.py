@@ -1,0 +1,164 @@
+"""Preview: what commands would do, by the rules that post them; nothing is locked or written, no reference burnt.
+
+It stays on one state of the database however many chunks it is asked about, and what an earlier command would do counts
+for the later ones. What it must remember for that it keeps in a private SQLite database, which moves to a temporary
+file as it grows: memory stays bounded for millions of commands.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+import orjson
+from sqlalchemy import Connection, text
+
+from wallet_app.db import snapshot
+from wallet_app.service.books import Books, Entry, PostedTransaction
+from wallet_app.service.chain import GENESIS
+from wallet_app.service.commands import Command
+from wallet_app.service.loading import load_books
+from wallet_app.service.locks import LockedBalance
+from wallet_app.service.posting import LEDGER_SAYS, Outcome, answer
+
+NO_TRANSACTION = uuid.UUID(int=0)
+"""The id of every transaction that only would be made: it has none yet."""
+
+
+@contextmanager
+def previewing() -> Iterator[Preview]:
+    """Yield a Preview of the database as it is now. It holds a connection and a snapshot, so let it end soon."""
+    with snapshot() as connection, closing(sqlite3.connect("")) as memory:
+        # Its caller reads a file and writes results between two chunks, and whoever waits here holds no lock. The price
+        # of a long preview is that vacuum keeps the dead rows that its snapshot still sees.
+        now: dt.datetime = connection.execute(_STAY).scalar_one()
+        memory.executescript(_MEMORY)
+        yield Preview(connection, memory, now)
+
+
+class Preview:
+    """Answers chunks of commands one after the other, as if each had been posted. Made by `previewing`."""
+
+    def __init__(self, connection: Connection, memory: sqlite3.Connection, now: dt.datetime) -> None:
+        self._connection = connection
+        self._memory = memory
+        self._now = now
+
+    def preview(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Return what would come of the commands, in order, after all those that were asked about before.
+
+        The outcomes are those of `execute_batch`, but for what only a posting gives: the transaction's id, its time and
+        its hashes.
+        """
+        wallet_ids = sorted({wallet_id for command in commands for wallet_id in command.wallet_ids()})
+        balances = _load_balances(self._connection, wallet_ids)
+        books, _ = load_books(self._connection, wallet_ids, balances, commands, lambda: self._now)
+        books.new_id = lambda _: NO_TRANSACTION
+        books.new_salt = lambda: bytes(16)
+        self._recall(books, commands)
+        outcomes = [answer(books, command) for command in commands]
+        self._remember(books)
+        return outcomes
+
+    def _recall(self, books: Books, commands: Sequence[Command]) -> None:
+        """Bring the books to where the earlier chunks left them."""
+        for wallet in list(books.wallets.values()):
+            if found := self._memory.execute(_RECALL_WALLET, (wallet.wallet_id,)).fetchone():
+                balance, held, version = found
+                books.wallets[wallet.wallet_id] = replace(wallet, balance=balance, held=held, version=version)
+        for key in {(command.wallet_id, command.reference) for command in commands}:
+            if found := self._memory.execute(_RECALL_TRANSACTION, key).fetchone():
+                books.transactions[key] = self._transaction(*key, *found)
+
+    def _remember(self, books: Books) -> None:
+        self._memory.executemany(
+            _REMEMBER_WALLET,
+            [(wallet.wallet_id, wallet.balance, wallet.held, wallet.version) for wallet in books.changed_wallets()],
+        )
+        self._memory.executemany(_REMEMBER_TRANSACTION, [_memorable(transaction) for transaction in books.posted])
+
+    def _transaction(
+        self, wallet_id: int, reference: str, kind: str, client: str, requested: bytes, entries: bytes
+    ) -> PostedTransaction:
+        """Return what a replay needs to know of a transaction that would have been made in an earlier chunk."""
+        return PostedTransaction(
+            transaction_id=NO_TRANSACTION,
+            wallet_id=wallet_id,
+            reference=reference,
+            kind=kind,
+            client=client,
+            actor="",
+            request_id=None,
+            requested=orjson.loads(requested),
+            stored_request=None,
+            reverses=None,
+            details=None,
+            details_hash=None,
+            digest=GENESIS,
+            occurred_at=self._now,
+            created_at=self._now,
+            entries=tuple(
+                Entry(anchor, seq, entry_type, amount, balance_after, contra, self._now, GENESIS)
+                for anchor, seq, entry_type, amount, balance_after, contra in orjson.loads(entries)
+            ),
+        )
+
+
+def _load_balances(connection: Connection, wallet_ids: list[int]) -> Sequence[LockedBalance]:
+    """Return the wallets' balances; where the row is missing, what a posting would heal it with."""
+    found = connection.execute(_BALANCES, {"wallet_ids": wallet_ids}).all()
+    missing = set(wallet_ids).difference(row.wallet_id for row in found)
+    if not missing:
+        return found
+    return [*found, *connection.execute(_LEDGER_SAYS, {"wallet_ids": sorted(missing), "genesis": GENESIS})]
+
+
+def _memorable(transaction: PostedTransaction) -> tuple[int, str, str, str, bytes, bytes]:
+    entries = [
+        (entry.wallet_id, entry.seq, entry.entry_type, entry.amount, entry.balance_after, entry.contra_wallet_id)
+        for entry in transaction.entries
+    ]
+    requested = orjson.dumps(transaction.requested)
+    return (
+        transaction.wallet_id,
+        transaction.reference,
+        transaction.kind,
+        transaction.client,
+        requested,
+        orjson.dumps(entries),
+    )
+
+
+_STAY = text("""
+SELECT clock_timestamp(), set_config('idle_in_transaction_session_timeout', '0', true),
+       set_config('statement_timeout', '60s', true)
+""")
+
+_BALANCES = text("""
+SELECT wallet_id, balance, held, version, chain, updated_at
+  FROM wallet_balances
+ WHERE wallet_id = ANY (CAST(:wallet_ids AS bigint[]))
+""")
+
+_LEDGER_SAYS = text(LEDGER_SAYS)
+
+# Never made durable: what it holds is worth nothing when the preview is over. Its cache is 64 MiB at most.
+_MEMORY = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA cache_size = -65536;
+CREATE TABLE moved (wallet_id INTEGER PRIMARY KEY, balance INTEGER, held INTEGER, version INTEGER);
+CREATE TABLE accepted (
+  wallet_id INTEGER, reference TEXT, kind TEXT, client TEXT, requested BLOB, entries BLOB,
+  PRIMARY KEY (wallet_id, reference)
+) WITHOUT ROWID;
+"""
+
+_RECALL_WALLET = "SELECT balance, held, version FROM moved WHERE wallet_id = ?"
+_RECALL_TRANSACTION = "SELECT kind, client, requested, entries FROM accepted WHERE wallet_id = ? AND reference = ?"
+_REMEMBER_WALLET = "INSERT OR REPLACE INTO moved VALUES (?, ?, ?, ?)"
+_REMEMBER_TRANSACTION = "INSERT INTO accepted VALUES (?, ?, ?, ?, ?, ?)"
