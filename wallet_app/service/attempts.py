@@ -28,7 +28,7 @@ from wallet_app.errors import (
 from wallet_app.service import posting
 from wallet_app.service.commands import Command
 from wallet_app.service.loading import Clock, MissingBalancesError
-from wallet_app.service.posting import Deferred, Outcome
+from wallet_app.service.posting import BatchRefusedError, Deferred, Outcome
 
 log = structlog.get_logger("wallet")
 
@@ -52,14 +52,17 @@ def post_with_retries(
     deadline: float,
     waits_for: Collection[int] | None = None,
     clock: Clock | None = None,
+    is_atomic: bool = False,
 ) -> list[Outcome | Deferred]:
     """Post the commands in one unit of work, and see to it that each gets an outcome, in order, whatever happens.
 
     `deadline` is on the monotonic clock; until then a posting in doubt is tried again. A command that cannot be written
     for a reason of its own is an exception among the outcomes and leaves the others alone. A lock that is not to be had
     makes a WalletBusyError of every outcome: nothing was posted. Locks as `posting.post` does.
+
+    If `is_atomic`, the outcomes are all receipts, or all the same exception; or BatchRefusedError is raised.
     """
-    return _Attempts(engine, commands, deadline, waits_for, clock).run()
+    return _Attempts(engine, commands, deadline, waits_for, clock, is_atomic).run()
 
 
 class _Attempts:
@@ -72,12 +75,14 @@ class _Attempts:
         deadline: float,
         waits_for: Collection[int] | None,
         clock: Clock | None,
+        is_atomic: bool,
     ) -> None:
         self._engine = engine
         self._commands = commands
         self._deadline = deadline
         self._waits_for = waits_for
         self._clock = clock
+        self._is_atomic = is_atomic
         self._conflicts = 0
         self._reconnects = 0
         self._heals = 0
@@ -88,8 +93,16 @@ class _Attempts:
             decided: list[Outcome | Deferred] | None = None
             try:
                 with unit_of_work(self._engine) as connection:
-                    outcomes = posting.post(connection, self._commands, waits_for=self._waits_for, clock=self._clock)
+                    outcomes = posting.post(
+                        connection,
+                        self._commands,
+                        waits_for=self._waits_for,
+                        clock=self._clock,
+                        is_atomic=self._is_atomic,
+                    )
                     decided = outcomes
+            except BatchRefusedError:
+                raise
             except MissingBalancesError as missing:
                 if (answer := self._heal(missing)) is not None:
                     return answer
@@ -140,7 +153,8 @@ class _Attempts:
         the outcome known.
         """
         doubtful = [at for at, outcome in enumerate(decided) if not isinstance(outcome, Deferred)]
-        again = _Attempts(self._engine, [self._commands[at] for at in doubtful], self._deadline, None, self._clock)
+        commands = [self._commands[at] for at in doubtful]
+        again = _Attempts(self._engine, commands, self._deadline, None, self._clock, self._is_atomic)
         again._in_doubt = True
         answers: list[Outcome | Deferred] = [Deferred.DEFERRED] * len(decided)
         for at, answer in zip(doubtful, again.run(), strict=True):
@@ -201,6 +215,9 @@ class _Attempts:
         if len(self._commands) == 1:
             log_fault("posting_failed", error, kind=self._commands[0].kind)
             return [error]
+        if self._is_atomic:
+            log_fault("posting_failed", error, commands=len(self._commands))
+            return [error] * len(self._commands)
         log.error("batch_poisoned", commands=len(self._commands), error=type(error).__name__)
         answers: list[Outcome | Deferred] = []
         deferred: set[int] = set()
@@ -220,7 +237,7 @@ class _Attempts:
                 "The time ran out before this command's turn came; nothing was posted. Repeat with the same reference."
             )
         waits_for = None if self._waits_for is None else set(self._waits_for).intersection(command.wallet_ids())
-        return _Attempts(self._engine, [command], self._deadline, waits_for, self._clock).run()[0]
+        return _Attempts(self._engine, [command], self._deadline, waits_for, self._clock, is_atomic=False).run()[0]
 
     def _all(self, error: WalletServiceError) -> list[Outcome | Deferred]:
         # One each: an exception that is raised in several threads would mix their tracebacks.

@@ -53,14 +53,26 @@ Outcome = Receipt | Exception
 """A receipt; a WalletServiceError, which is an answer; or another exception, which is a fault of ours."""
 
 
+class BatchRefusedError(Exception):
+    """The command at `index` of an atomic batch is not accepted, for the reason `error`. Nothing was written."""
+
+    def __init__(self, index: int, error: Exception) -> None:
+        super().__init__(index, error)
+        self.index = index
+        self.error = error
+
+
 def post(
     connection: Connection,
     commands: Sequence[Command],
     *,
     waits_for: Collection[int] | None = None,
     clock: Clock | None = None,
+    is_atomic: bool = False,
 ) -> list[Outcome | Deferred]:
     """Post the commands in order and return their outcomes in the same order; a decline touches nothing but itself.
+
+    Unless `is_atomic`: then BatchRefusedError is raised for the first that is not accepted, and nothing is written.
 
     Locks every wallet of the batch; must be the first thing that its unit of work does. It waits for all of them, or,
     given `waits_for`, for these alone; a command on another wallet that is busy is then DEFERRED. `clock` replaces the
@@ -77,6 +89,8 @@ def post(
         Deferred.DEFERRED if busy and not busy.isdisjoint(command.wallet_ids()) else answer(books, command)
         for command in commands
     ]
+    if is_atomic:
+        _require_receipts(outcomes)
     if books.posted:
         _write(connection, books)
     return outcomes
@@ -114,6 +128,12 @@ def answer(books: Books, command: Command) -> Outcome:
     except Exception as fault:
         log.error("rule_failed", kind=command.kind, wallet_id=command.wallet_id, exc_info=fault)
         return fault
+
+
+def _require_receipts(outcomes: Sequence[Outcome | Deferred]) -> None:
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, Exception):
+            raise BatchRefusedError(index, outcome)
 
 
 # --- write: transactions, entries, balances, slots ---
