@@ -15,8 +15,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from tests.api.support import JOHN_GOLD, MOVEMENTS, assert_problem, books
-from wallet_app.api.body import DEPTH_MAX
 from wallet_app.money import AMOUNT_MAX
+from wallet_app.strict_json import DEPTH_MAX
 
 SECONDS_MAX = 3.0
 READS = ["/wallets/{}", "/wallets/{}/balance", "/wallets/{}/entries"]

@@ -1,27 +1,21 @@
-"""Reads what a caller sends, strictly: what is not understood to the last field is refused, never guessed.
-
-The standard library's parser is used because it can be told to refuse duplicate keys, NaN and endless integers.
-"""
+"""Reads what a caller sends, strictly: what is not understood to the last field is refused, never guessed."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
-from typing import Any, NoReturn, TypeVar
+from typing import TypeVar
 
 from flask import request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
-from wallet_app import fields
+from wallet_app import fields, strict_json
 from wallet_app.fields import invalid, printable, refusal
 
 Model = TypeVar("Model", bound=BaseModel)
 
-DEPTH_MAX = 16
-_INTEGER_DIGITS_MAX = 40
 _JSON_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-?8"?)?\s*', re.IGNORECASE)
 # A raw key has no comma, because two headers reach us as one with a comma between them.
 _KEY = re.compile(
@@ -35,7 +29,10 @@ def read_body(model: type[Model]) -> Model:
     if not _JSON_TYPE.fullmatch(request.headers.get("Content-Type", "")):
         raise UnsupportedMediaType("The body must be sent as Content-Type: application/json.")
     refuse_unknown_parameters(())
-    value = _parse(request.get_data(cache=False))
+    try:
+        value = strict_json.parse(request.get_data(cache=False))
+    except ValueError as exc:
+        raise BadRequest(f"The body {exc}.") from None
     try:
         return model.model_validate(value)
     except ValidationError as exc:
@@ -76,49 +73,3 @@ def _idempotency_key() -> str | None:
         raise invalid("/referenceId", exc.type, exc.message()) from None
     except ValueError as exc:
         raise BadRequest(f"Idempotency-Key {exc}.") from None
-
-
-def _parse(data: bytes) -> Any:
-    try:
-        value = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_object,
-            parse_constant=_refuse_constant,
-            parse_int=_integer,
-        )
-    except UnicodeDecodeError:
-        raise BadRequest("The body is not UTF-8.") from None
-    except RecursionError:
-        raise _too_deep() from None
-    except ValueError as exc:
-        raise BadRequest(f"The body is not JSON: {exc}.") from None
-    _require_depth(value, DEPTH_MAX)
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _integer(digits: str) -> int:
-    # Python refuses to convert thousands of digits; cut off, the number still exceeds every bound of ours.
-    return int(digits) if len(digits) <= _INTEGER_DIGITS_MAX else int(digits[:_INTEGER_DIGITS_MAX])
-
-
-def _require_depth(value: Any, depth: int) -> None:
-    if isinstance(value, (dict, list)):
-        if depth == 0:
-            raise _too_deep()
-        for inner in value.values() if isinstance(value, dict) else value:
-            _require_depth(inner, depth - 1)
-
-
-def _too_deep() -> BadRequest:
-    return BadRequest(f"The body is nested more than {DEPTH_MAX} levels deep.")
