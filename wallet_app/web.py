@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -68,11 +68,7 @@ def init_app(app: Flask) -> None:
     app.url_map.merge_slashes = False
     app.before_request(_begin)
     app.after_request(_finish)
-    app.register_error_handler(WalletServiceError, _service_error)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(DBAPIError, _database_error)
-    app.register_error_handler(PoolTimeoutError, _database_away)
-    app.register_error_handler(Exception, _unexpected)
+    app.register_error_handler(Exception, _error_response)
     app.add_url_rule("/health", view_func=health)
 
 
@@ -91,6 +87,14 @@ def json_response(body: Mapping[str, Any], status: int = 200, headers: Mapping[s
     return Response(orjson.dumps(body), status, dict(headers or {}), content_type="application/json")
 
 
+class Problem(NamedTuple):
+    """An error as the outside sees it: an RFC 9457 problem with its status and headers."""
+
+    status: int
+    body: dict[str, Any]
+    headers: Mapping[str, str]
+
+
 def problem(
     status: int,
     *,
@@ -99,8 +103,8 @@ def problem(
     detail: str,
     headers: Mapping[str, str] | None = None,
     **members: Any,
-) -> Response:
-    """Return an RFC 9457 problem, with the original service's `ok` and `error` beside its members."""
+) -> Problem:
+    """Make a problem, with the original service's `ok` and `error` beside its members."""
     body = {
         "type": f"urn:dino-wallet:problem:{code}",
         "title": title,
@@ -112,7 +116,14 @@ def problem(
         "error": title,
         **members,
     }
-    return Response(orjson.dumps(body), status, dict(headers or {}), content_type="application/problem+json")
+    return Problem(status, body, headers or {})
+
+
+def problem_response(found: Problem) -> Response:
+    """Return the problem as an answer of its own."""
+    return Response(
+        orjson.dumps(found.body), found.status, dict(found.headers), content_type="application/problem+json"
+    )
 
 
 def camel_case(name: str) -> str:
@@ -159,14 +170,31 @@ def _finish(response: Response) -> Response:
     return response
 
 
-def _service_error(error: WalletServiceError) -> Response:
+def _error_response(error: Exception) -> Response:
+    return problem_response(problem_of(error))
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return how the outside sees the error; one that is a fault of ours is logged."""
+    if isinstance(error, WalletServiceError):
+        return _service_problem(error)
+    if isinstance(error, HTTPException):
+        return _http_problem(error)
+    if isinstance(error, PoolTimeoutError):
+        return _database_away(error)
+    if isinstance(error, DBAPIError):
+        return _database_problem(error)
+    return _unexpected(error)
+
+
+def _service_problem(error: WalletServiceError) -> Problem:
     status = next(status for family, status in _STATUS if isinstance(error, family))
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, UnavailableError) else {}
     members = {camel_case(name): value for name, value in error.details.items()}
     return problem(status, code=error.code, title=error.title, detail=error.detail, headers=headers, **members)
 
 
-def _http_error(error: HTTPException) -> Response:
+def _http_problem(error: HTTPException) -> Problem:
     status = error.code or 500
     title, code = error.name, error.name.lower().replace(" ", "_").replace("'", "")
     headers = {
@@ -185,16 +213,16 @@ def _http_error(error: HTTPException) -> Response:
     return problem(status, code=code, title=title, detail=detail, headers=headers)
 
 
-def _database_error(error: DBAPIError) -> Response:
+def _database_problem(error: DBAPIError) -> Problem:
     """Answer what no service call could finish handling: a database that is away, or a fault of ours."""
     # Class 54 is about sizes, which are checked before the database sees them.
     is_ours = not isinstance(error, (OperationalError, InterfaceError)) or _sqlstate(error).startswith("54")
     return _unexpected(error) if is_ours else _database_away(error)
 
 
-def _database_away(error: Exception) -> Response:
+def _database_away(error: Exception) -> Problem:
     log.warning("database_unavailable", request_id=request_id(), error=type(error).__name__)
-    return _service_error(
+    return _service_problem(
         DatabaseUnavailableError("The database cannot be reached at the moment. Repeat the request in a second.")
     )
 
@@ -203,7 +231,7 @@ def _sqlstate(error: DBAPIError) -> str:
     return getattr(error.orig, "sqlstate", None) or ""
 
 
-def _unexpected(error: Exception) -> Response:
+def _unexpected(error: Exception) -> Problem:
     db.log_fault("unexpected", error, request_id=request_id())
     return problem(
         500,
