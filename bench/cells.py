@@ -10,8 +10,9 @@ from pathlib import Path
 
 from bench import bulk, http_load, kernel, yardstick
 from bench.database import Database
-from bench.http_load import Answers, Load
+from bench.http_load import Load
 from bench.serving import Service
+from wallet_app import service
 
 CONNECTIONS = (16, 64, 256)
 OPEN_CONNECTIONS = 256
@@ -55,9 +56,9 @@ class Stage:
         """Return what begins the references of one cell, and of no other one."""
         return f"b{secrets.token_hex(4)}"
 
-    def items(self, distribution: str) -> Path:
-        """Return the file that says which wallets are used."""
-        return self.folder / ("hot" if distribution == "hot" else "wallets")
+    def items(self, name: str) -> Path:
+        """Return the file that says which wallets are used, or which paths are asked for."""
+        return self.folder / name
 
 
 @dataclass(frozen=True)
@@ -98,25 +99,22 @@ def all_cells() -> Iterator[Cell]:
         yield _open(DISTRIBUTIONS[-1], share)
 
 
-def _http(stage: Stage, service: Service, load: Load) -> Outcome:
-    answers = http_load.run(service, load)
-    return _counted(stage, answers)
-
-
-def _counted(stage: Stage, answers: Answers) -> Outcome:
+def ask(stage: Stage, load: Load, to: Service | None = None) -> Outcome:
+    """Put a load on the service, and keep what it may have posted."""
+    answers = http_load.run(to or stage.service, load)
     stage.posted_min += answers.posted_min
     stage.posted_max += answers.posted_max
     return Outcome(answers.seconds, answers.answered, answers.failed, answers.latency, answers.memory_bytes)
 
 
 def _load(stage: Stage, distribution: Distribution, connections: int, **more: float) -> Load:
-    items = stage.items(distribution.name)
+    items = stage.items("hot" if distribution.name == "hot" else "wallets")
     return Load("spend", items, connections, stage.seconds, stage.tag(), zipf=distribution.zipf, **more)
 
 
 def _spends(distribution: Distribution, connections: int) -> Cell:
     def measure(stage: Stage) -> Outcome:
-        return _http(stage, stage.service, _load(stage, distribution, connections))
+        return ask(stage, _load(stage, distribution, connections))
 
     title = f"spends, {distribution.title}, {connections} connections"
     return Cell(f"spend-{distribution.name}-{connections}", title, measure)
@@ -138,15 +136,15 @@ def _yardstick(distribution: Distribution, clients: int) -> Cell:
 
 
 def _replays(stage: Stage) -> Outcome:
-    return _http(stage, stage.service, _load(stage, DISTRIBUTIONS[0], 64, replays=REPLAYS))
+    return ask(stage, _load(stage, DISTRIBUTIONS[0], 64, replays=REPLAYS))
 
 
 def _limited(stage: Stage) -> Outcome:
-    return _http(stage, stage.limited, _load(stage, DISTRIBUTIONS[0], 64))
+    return ask(stage, _load(stage, DISTRIBUTIONS[0], 64), stage.limited)
 
 
 def _balances(stage: Stage) -> Outcome:
-    return _http(stage, stage.service, Load("balance", stage.items("random"), 64, stage.seconds, stage.tag()))
+    return ask(stage, Load("balance", stage.items("wallets"), 64, stage.seconds, stage.tag()))
 
 
 def _bulk(stage: Stage) -> Outcome | None:
@@ -161,12 +159,17 @@ def _bulk(stage: Stage) -> Outcome | None:
 
 def _kernel(size: int) -> Cell:
     def measure(stage: Stage) -> Outcome:
-        done = kernel.run(stage.wallet_ids, size=size, seconds=stage.seconds, tag=stage.tag())
-        stage.posted_min += done.done
-        stage.posted_max += done.sent
-        return Outcome(done.seconds, done.done, done.sent - done.done, in_process=True)
+        return post(stage, size=size, kind=service.Spend)
 
     return Cell(f"kernel-{size}", f"the kernel alone, batches of {size:,}", measure)
+
+
+def post(stage: Stage, *, size: int, kind: type[service.Movement]) -> Outcome:
+    """Post batches by the kernel alone, and keep what they came to."""
+    done = kernel.run(stage.wallet_ids, size=size, seconds=stage.seconds, tag=stage.tag(), kind=kind)
+    stage.posted_min += done.done
+    stage.posted_max += done.sent
+    return Outcome(done.seconds, done.done, done.sent - done.done, in_process=True)
 
 
 def _open(distribution: Distribution, share: float) -> Cell:
@@ -175,7 +178,7 @@ def _open(distribution: Distribution, share: float) -> Cell:
         if not rates:
             return None
         rate = round(statistics.median(rates) * share)
-        return _http(stage, stage.service, _load(stage, distribution, OPEN_CONNECTIONS, rate=rate))
+        return ask(stage, _load(stage, distribution, OPEN_CONNECTIONS, rate=rate))
 
     title = f"spends, {distribution.title}, open loop at {share:.0%} of the rate with 64 connections"
     return Cell(f"open-{distribution.name}-{share * 100:.0f}", title, measure)

@@ -17,6 +17,7 @@ SCRIPT = Path(__file__).with_name("load.lua")
 MEMORY_EVERY_SECONDS = 1.5
 TIMEOUT_SECONDS = 15
 _BUCKETS_PER_MILLISECOND = 10
+POSTING = ("spend", "topup")
 PERCENTILES = (50, 90, 99, 99.9)
 
 
@@ -98,7 +99,7 @@ def _watch(process: subprocess.Popen[str], service: Service) -> tuple[str, int]:
 def _answers(load: Load, result: dict[str, Any], memory: int) -> Answers:
     failed = result["refused"] + result["broken"] + result["timeouts"] + result["unmatched"]
     fine = result["answered"] - result["refused"]
-    posts = result["calls"] - result["repeats"] if load.kind == "spend" else 0
+    posts = result["calls"] - result["repeats"] if load.kind in POSTING else 0
     # What was on its way at the end may have been posted or not.
     unknown = result["calls"] - fine
     return Answers(

@@ -22,9 +22,7 @@ class Posted:
     done: int
 
 
-def run(
-    wallet_ids: Sequence[int], *, size: int, seconds: float, tag: str, kind: type[service.Movement] = service.Spend
-) -> Posted:
+def run(wallet_ids: Sequence[int], *, size: int, seconds: float, tag: str, kind: type[service.Movement]) -> Posted:
     """Post batches of one size on random wallets for so long; needs the application."""
     sent, done = 0, 0
     began = time.perf_counter()

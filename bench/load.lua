@@ -4,7 +4,7 @@
 -- one: arrivals are drawn beforehand (a Poisson process), an idle connection takes the next one, and a latency counts
 -- from the instant at which the request was meant to start, however late a connection was free for it.
 --
--- Arguments, after `--`: kind=spend|balance|get run=TAG items=FILE (wallet ids, or paths for get, one a line)
+-- Arguments, after `--`: kind=spend|topup|balance|get run=TAG items=FILE (wallet ids, or paths for get, one a line)
 -- zipf=EXPONENT (0: uniform) replays=SHARE rate=PER_SECOND (0: closed) seed=NUMBER. One thread: one queue of arrivals.
 
 local ffi = require("ffi")
@@ -20,7 +20,7 @@ local KEPT = 1024        -- How many requests may be repeated; the newest 256 ar
 local format, random, floor = string.format, math.random, math.floor
 local instant = ffi.new("instant")
 local options = {}
-local pick, make
+local pick, make, post_head
 local kept, fresh = {}, 0
 local thread_of_run
 
@@ -60,21 +60,21 @@ local function zipf(items, exponent)
   end
 end
 
-local function spend(id_header)
+local function post(id_header)
   fresh = fresh + 1
   local body = format('{"amount":1,"referenceId":"%s-%d"}', options.run, fresh)
-  local head = format("POST /wallets/%s/spend HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n", pick())
+  local head = format(post_head, pick())
   local rest = format("Content-Length: %d\r\n\r\n%s", #body, body)
   kept[fresh % KEPT] = head .. rest
   return head .. id_header .. rest
 end
 
-local function spend_or_repeat(id_header)
+local function post_or_repeat(id_header)
   if fresh > KEPT and random() < options.replays then
     repeats = repeats + 1
     return kept[(fresh - random(256, KEPT - 1)) % KEPT]
   end
-  return spend(id_header)
+  return post(id_header)
 end
 
 local function balance(id_header)
@@ -139,7 +139,8 @@ function init(arguments)
   math.randomseed(tonumber(options.seed))
   local items = lines_of(options.items)
   pick = options.zipf > 0 and zipf(items, options.zipf) or uniform(items)
-  make = ({ spend = options.replays > 0 and spend_or_repeat or spend, balance = balance, get = get })[options.kind]
+  post_head = "POST /wallets/%s/" .. options.kind .. " HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+  make = ({ balance = balance, get = get })[options.kind] or (options.replays > 0 and post_or_repeat or post)
   if options.rate > 0 then
     request, delay, response = open_request, next_arrival, open_response
   else

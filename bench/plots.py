@@ -35,6 +35,25 @@ def draw(measured: Mapping[str, Measured], stem: Path) -> list[Path]:
     return files
 
 
+def draw_growth(measured: Mapping[int, Mapping[str, Measured]], stem: Path) -> list[Path]:
+    """Draw each cell's rate by the number of entries, against its rate on the smallest ledger, and return the file."""
+    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    first = next(iter(measured.values()))
+    for name, cell in first.items():
+        base = _rates(first, name)
+        if base and name != "verify-nothing":
+            series = [(size, [rate / median(base) for rate in _rates(cells, name)]) for size, cells in measured.items()]
+            line(axes, series, cell.title)
+    axes.set(title="Speed by the size of the ledger", xlabel="entries", ylabel="against the smallest", xscale="log")
+    axes.set_ylim(0, None)
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(fontsize="small")
+    file = stem.with_name(f"{stem.name}-growth.svg")
+    figure.savefig(file, metadata={"Date": None})
+    pyplot.close(figure)
+    return [file]
+
+
 def line(axes: Axes, series: Series, label: str, style: str = "-") -> bool:
     """Draw the medians as a line, with bars from the least to the most; return whether there was anything."""
     series = [(at, values) for at, values in series if values]

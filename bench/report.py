@@ -45,13 +45,13 @@ def show(measured: Mapping[str, Measured]) -> None:
     head = ("", "a second", "min .. max", "p50 ms", "p99 ms", "service", "postgres", "client", "MiB", "batch")
     rows = [_row(cell) for cell in measured.values()]
     print(f"\n{'':<66}{'CPU us an operation':>56}")
-    _print_table([head, *rows])
+    print_table([head, *rows])
     found = ratios(measured)
     if found:
         print(
             "\nAgainst pgbench, one spend a transaction, at its best number of clients; median of the rounds' ratios:"
         )
-        _print_table([(title, f"{median(values):.2f}", _span(values, "{:.2f}")) for title, values in found.items()])
+        print_table([(title, f"{median(values):.2f}", _span(values, "{:.2f}")) for title, values in found.items()])
 
 
 def median(values: Sequence[float]) -> float:
@@ -91,7 +91,8 @@ def _span(values: Sequence[float], form: str) -> str:
     return f"{form.format(min(values))} .. {form.format(max(values))}"
 
 
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows with their columns aligned: the first to the left, the others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         first, *others = (
@@ -126,7 +127,7 @@ def compare(measured: Mapping[str, Measured], earlier: Path) -> None:
     if before["format"] != FORMAT:
         raise ValueError(f"{earlier} is a result of format {before['format']}, not {FORMAT}.")
     print(f"\nAgainst {earlier.name} (commit {before['machine']['commit']}):")
-    _print_table([("", "rate", "service CPU"), *_compared(measured, before["cells"])])
+    print_table([("", "rate", "service CPU"), *_compared(measured, before["cells"])])
 
 
 def _compared(measured: Mapping[str, Measured], before: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -56,14 +56,15 @@ def run(stage: Stage, chosen: Sequence[Cell], rounds: int, *, tell: Callable[[st
     measured: dict[str, Measured] = {}
     for number in range(1, rounds + 1):
         for cell in chosen:
-            sample = _measure(stage, cell)
+            sample = measure(stage, cell)
             if sample is not None:
                 measured.setdefault(cell.name, Measured(cell.title)).samples.append(sample)
-            tell(f"round {number}/{rounds}  {cell.name:<20}{_in_words(sample)}")
+            tell(f"round {number}/{rounds}  {cell.name:<20}{in_words(sample)}")
     return measured
 
 
-def _measure(stage: Stage, cell: Cell) -> Sample | None:
+def measure(stage: Stage, cell: Cell) -> Sample | None:
+    """Run the cell and return what it came to, with the CPU that everybody used meanwhile; None if it was left out."""
     service = stage.limited if cell.name.startswith("limited") else stage.service
     lanes_before, before = service.group_commit_figures(), _cpu(stage, service)
     outcome = cell.measure(stage)
@@ -111,7 +112,8 @@ def _batch_mean(lanes: dict[str, float]) -> float | None:
     return None
 
 
-def _in_words(sample: Sample | None) -> str:
+def in_words(sample: Sample | None) -> str:
+    """Return what a line of progress says of it."""
     if sample is None:
         return "left out: there is nothing to measure"
     if sample["failed"]:
