@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from bench.yardstick import find_pgbench
 
 def main() -> int:
     """Run what the command line asks for."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # So that nothing is left running.
     asked = _arguments()
     try:
         require_wrk()
@@ -25,6 +27,8 @@ def main() -> int:
     except (MissingProgramError, NotDurableError) as problem:
         print(f"The benchmark cannot run: {problem}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def _arguments() -> argparse.Namespace:
@@ -35,6 +39,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="*", metavar="PATTERNS", help="cells, as in 'spend-*-64,pgbench-*'")
     parser.add_argument("--list", action="store_true", help="print the names of the cells, and no more")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="an earlier result's JSON file")
+    parser.add_argument("--results", type=Path, default=report.RESULTS, help="where the result is written")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="where the data lies meanwhile")  # noqa: S108
     asked = parser.parse_args()
     if asked.quick:
@@ -74,7 +79,7 @@ def _run(asked: argparse.Namespace) -> int:
     stem = report.stem(here)
     cells_json = report.as_json(measured)
     result = {"machine": here, "settings": settings, "cells": cells_json, "ratios": report.ratios(measured)}
-    file = report.save(stem, result | {"books": checked})
+    file = report.save(asked.results, stem, result | {"books": checked})
     drawn = plots.draw(measured, file.with_suffix(""))
     return _conclude(faults, checked, measured, [file, *drawn])
 

@@ -102,10 +102,10 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
         print("  ".join((first, *others)).rstrip())
 
 
-def save(stem: str, result: Mapping[str, Any]) -> Path:
+def save(folder: Path, stem: str, result: Mapping[str, Any]) -> Path:
     """Write the result and return its file."""
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{stem}.json"
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{stem}.json"
     file.write_text(json.dumps({"format": FORMAT, **result}, indent=1) + "\n")
     return file
 

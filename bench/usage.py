@@ -12,7 +12,7 @@ class Tree:
     """A process with all that it has started."""
 
     def __init__(self, process_id: int) -> None:
-        self._root = psutil.Process(process_id)
+        self.root = psutil.Process(process_id)
 
     def cpu_seconds(self) -> float:
         """Return what the tree has used so far, with its members that have ended."""
@@ -37,9 +37,9 @@ class Tree:
         return total
 
     def _members(self) -> Iterator[psutil.Process]:
-        yield self._root
+        yield self.root
         try:
-            yield from self._root.children(recursive=True)
+            yield from self.root.children(recursive=True)
         except psutil.NoSuchProcess:
             return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ ALWAYS_COPIED = 100_000
 
 def main() -> int:
     """Run what the command line asks for."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # So that nothing is left running.
     asked = _arguments()
     try:
         require_wrk()
@@ -35,6 +37,8 @@ def main() -> int:
     except (MissingProgramError, NotDurableError) as problem:
         print(f"The benchmark cannot run: {problem}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def _arguments() -> argparse.Namespace:
@@ -44,6 +48,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="how often each cell runs (default: 5)")
     parser.add_argument("--seconds", type=float, default=3, help="how long a cell runs (default: 3)")
     parser.add_argument("--quick", action="store_true", help="one round, 1,000 wallets, 10^3 and 10^4 entries")
+    parser.add_argument("--results", type=Path, default=report.RESULTS, help="where the result is written")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="where the data lies meanwhile")  # noqa: S108
     asked = parser.parse_args()
     asked.sizes = [size for size in SIZES if size <= asked.up_to]
@@ -73,7 +78,7 @@ def _run(asked: argparse.Namespace) -> int:
     show(measured, full)
     cells = {f"{name}@{size}": cell for size, found in measured.items() for name, cell in found.items()}
     result = {"machine": here, "settings": settings, "cells": report.as_json(cells), "verify_full_seconds": full}
-    file = report.save(report.stem(here, "growth-"), result | {"faults": faults})
+    file = report.save(asked.results, report.stem(here, "growth-"), result | {"faults": faults})
     explained = file.with_suffix(".plans.txt")
     explained.write_text("\n\n".join(f"# {size:,} entries\n\n{text}" for size, text in texts.items()) + "\n")
     drawn = plots.draw_growth(measured, file.with_suffix(""))
