@@ -51,6 +51,8 @@ def read_reference(from_body: str | None) -> str:
 
 def refuse_unknown_parameters(known: Iterable[str]) -> None:
     """Raise for a query parameter that the resource does not know, or that comes twice: nothing is ignored silently."""
+    if not request.environ.get("QUERY_STRING"):
+        return
     for name, values in request.args.lists():
         if name not in known:
             raise invalid(f"/{printable(name)}", "unknown_parameter", "is not a parameter of this resource")
@@ -59,10 +61,11 @@ def refuse_unknown_parameters(known: Iterable[str]) -> None:
 
 
 def _idempotency_key() -> str | None:
-    values = request.headers.getlist("Idempotency-Key")
-    if not values:
+    # Several headers of this name arrive as one, with commas between them.
+    value = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    if value is None:
         return None
-    match = _KEY.fullmatch(values[0]) if len(values) == 1 else None
+    match = _KEY.fullmatch(value)
     if match is None:
         raise BadRequest(
             "Idempotency-Key must be given once, as 3 to 200 printable ASCII characters, quoted if there is a comma."
