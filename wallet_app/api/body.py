@@ -24,8 +24,11 @@ _KEY = re.compile(
 )
 
 
-def read_body(model: type[Model]) -> Model:
-    """Return the request's JSON body as the model, or raise: 415, 413, 400 (unreadable), 422 (wrong in itself)."""
+def read_body(model: type[Model], *, tag: str | None = None) -> Model:
+    """Return the request's JSON body as the model, or raise: 415, 413, 400 (unreadable), 422 (wrong in itself).
+
+    `tag` names the field that tells what the body is, if the model is a union.
+    """
     if not _JSON_TYPE.fullmatch(request.headers.get("Content-Type", "")):
         raise UnsupportedMediaType("The body must be sent as Content-Type: application/json.")
     refuse_unknown_parameters(())
@@ -36,7 +39,7 @@ def read_body(model: type[Model]) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as exc:
-        raise refusal(exc) from None
+        raise refusal(exc, tag=tag) from None
 
 
 def read_reference(from_body: str | None) -> str:
