@@ -10,7 +10,7 @@ export PATH
 
 # exec, because a signal for make's child must reach the service and not a shell in between.
 run: setup
-	@exec $(BIN)/python -m wallet_app.run
+	@exec $(BIN)/python serve.py
 
 # At most five minutes on two cores.
 test: check

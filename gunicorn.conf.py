@@ -6,7 +6,13 @@ import os
 import signal
 from typing import Any
 
-from wallet_app.config import ConfigurationError, Settings
+from gevent import monkey
+
+# Before anything that waits is imported: what is imported earlier keeps its threads' locks, and psycopg its own waits.
+# Processes, their signals and their ends stay Python's: gevent would reap the master's children before gunicorn does.
+monkey.patch_all(os=False, signal=False, subprocess=False)
+
+from wallet_app.config import ConfigurationError, Settings  # noqa: E402
 
 try:
     _settings = Settings.from_env()
@@ -15,7 +21,8 @@ except ConfigurationError as problem:
 
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
 workers = _settings.workers
-threads = _settings.threads
+# Of each worker; further ones wait in the kernel until one of these ends.
+worker_connections = _settings.connections_max
 worker_class = "wallet_app.server.Worker"
 preload_app = True
 

@@ -32,8 +32,8 @@ class Settings:
     data_dir: Path = Path(".data")
     host: str = "127.0.0.1"
     port: int = 8000
-    workers: int = 1
-    threads: int = 32
+    workers: int = 2
+    connections_max: int = 1000
     pool_size: int = 10
     pool_seconds_max: int = 2
     group_commit: bool = True
@@ -58,7 +58,7 @@ class Settings:
             host=read("HOST", cls.host, str),
             port=read("PORT", cls.port, _integer(1, 65_535)),
             workers=read("WALLET_WORKERS", cls.workers, _integer(1, 64)),
-            threads=read("WALLET_THREADS", cls.threads, _integer(1, 512)),
+            connections_max=read("WALLET_CONNECTIONS", cls.connections_max, _integer(1, 100_000)),
             pool_size=read("WALLET_POOL_SIZE", cls.pool_size, _integer(1, 200)),
             group_commit=read("WALLET_GROUP_COMMIT", cls.group_commit, _switch),
             rate_limit=read("WALLET_RATE_LIMIT", cls.rate_limit, _rate_limit, empty=""),

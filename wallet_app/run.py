@@ -1,4 +1,7 @@
-"""`make run`: one process that claims the port, starts PostgreSQL if none is given, migrates, seeds, serves."""
+"""`make run`: one process that claims the port, starts PostgreSQL if none is given, migrates, seeds, serves.
+
+It starts by way of serve.py, because Python must be patched for greenlets before this package is imported.
+"""
 
 from __future__ import annotations
 
@@ -262,7 +265,3 @@ def _is_healthy(settings: Settings) -> bool:
 
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

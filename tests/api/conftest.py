@@ -89,7 +89,7 @@ def live(server: URL, template: str) -> Iterator[Live]:
     log = Path(tempfile.mkdtemp(prefix="wallet-live-"), "log")
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "wallet_app.run"], cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
+            [sys.executable, "serve.py"], cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
         )
     try:
         wait_until_healthy(process, port, log)

@@ -30,7 +30,7 @@ def clean_environment() -> dict[str, str]:
 
 
 class Service:
-    """A `python -m wallet_app.run` of its own on a free port; its words are in `said()`."""
+    """A `python serve.py` of its own on a free port; its words are in `said()`."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.port = int(settings.get("PORT") or free_port())
@@ -39,7 +39,7 @@ class Service:
         self.begun = time.monotonic()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "wallet_app.run"],
+                [sys.executable, "serve.py"],
                 cwd=REPOSITORY,
                 env=clean_environment() | self.settings,
                 stdin=subprocess.DEVNULL,
@@ -76,7 +76,7 @@ class Service:
         found = subprocess.run(
             ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=False
         ).stdout.splitlines()
-        return [int(line.split()[0]) for line in found if "wallet_app.run" in line]
+        return [int(line.split()[0]) for line in found if "serve.py" in line]
 
     def stop(self, sent: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to end, and return its exit code."""

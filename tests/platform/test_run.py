@@ -1,4 +1,4 @@
-"""`python -m wallet_app.run` in real processes: it starts, drains, survives kills and says what is wrong."""
+"""`python serve.py` in real processes: it starts, drains, survives kills and says what is wrong."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def flask(data_dir: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 def run_to_its_end(**settings: str) -> tuple[int, list[str]]:
     done = subprocess.run(
-        [sys.executable, "-m", "wallet_app.run"],
+        [sys.executable, "serve.py"],
         cwd=REPOSITORY,
         env=clean_environment() | settings,
         capture_output=True,

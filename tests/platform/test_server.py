@@ -31,7 +31,7 @@ def service(server: URL, template: str, tmp_path_factory: pytest.TempPathFactory
     service = Service(
         tmp_path_factory.mktemp("service"),
         DATABASE_URL=url.render_as_string(hide_password=False),
-        WALLET_THREADS="4",
+        WALLET_WORKERS="1",
     )
     try:
         service.wait_until_ready()
