@@ -6,7 +6,6 @@ import gc
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,15 +17,14 @@ import click
 from flask import Flask
 from flask.cli import with_appcontext
 from sqlalchemy.exc import DBAPIError
-from tqdm import tqdm
 
 from wallet_app import cli, records, service, text
 from wallet_app.errors import WalletServiceError
-from wallet_app.imports import ImportFileError, results, running, source
+from wallet_app.imports import ImportFileError, result_file, running, source
+from wallet_app.imports.progress import Progress
 
 _FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 _NAME_MAX = 150
-_SECONDS_BETWEEN_LINES = 10.0
 _COLLECT_EVERY = 50_000
 """Objects. A chunk makes many that live until it is posted; at Python's 700, looking for cycles among them took a
 quarter of the processor's time."""
@@ -143,7 +141,7 @@ def _request(*, file: Path, file_format: str | None, result: Path | None, **more
     return _Request(file=file, file_format=found, result=result or default, **more)
 
 
-def _import(request: _Request) -> tuple[bool, results.Tally]:
+def _import(request: _Request) -> tuple[bool, result_file.Tally]:
     """Return whether it came to the end of the file, and what came of the rows."""
     stop = threading.Event()
     with ExitStack() as stack:
@@ -154,7 +152,7 @@ def _import(request: _Request) -> tuple[bool, results.Tally]:
         commands = source.Source(file, request.file_format)
         written = stack.enter_context(_results(request, commands, identity))
         before = written.tally.rows
-        progress = stack.enter_context(_Progress(identity.lines - bool(commands.columns) if identity else None, before))
+        progress = stack.enter_context(Progress(identity.lines - bool(commands.columns) if identity else None, before))
         stack.enter_context(_ending_gently(stop, progress.say))
         posting = running.Posting(say=progress.say, stop=stop)
         post = posting.until_refused if request.stop_on_error else posting.each
@@ -187,14 +185,14 @@ def _opened(request: _Request) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     with request.file.open("rb") as file:
-        results.lock(file, f"Another import of {request.file} is running: wait for its end.")
+        result_file.lock(file, f"Another import of {request.file} is running: wait for its end.")
         yield file
 
 
 @contextmanager
 def _results(
     request: _Request, commands: source.Source, identity: source.Identity | None
-) -> Iterator[results.ResultFile]:
+) -> Iterator[result_file.ResultFile]:
     known = {
         "size": identity.size if identity else None,
         "sha256": identity.sha256 if identity else None,
@@ -202,7 +200,7 @@ def _results(
         "client": request.client,
         "dryRun": request.is_dry_run,
     }
-    with results.open_results(
+    with result_file.open_results(
         request.result,
         commands,
         known,
@@ -253,46 +251,7 @@ def _ending_gently(stop: threading.Event, say: Callable[[str], object]) -> Itera
             signal.signal(number, handler)
 
 
-class _Progress:
-    """How far it is, on stderr: a bar on a terminal, else a line now and then."""
-
-    def __init__(self, total: int | None, done: int) -> None:
-        self._bar: tqdm[Any] = tqdm(
-            total=total,
-            initial=done,
-            unit=" rows",
-            unit_scale=True,
-            delay=1,
-            leave=False,
-            file=sys.stderr,
-            disable=None,
-        )
-        self._done = done
-        self._total = total
-        self._started = self._said = time.monotonic()
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._started
-
-    def update(self, rows: int) -> None:
-        self._done += rows
-        self._bar.update(rows)
-        if self._bar.disable and time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
-            self._said = time.monotonic()
-            click.echo(f"{self._done:,}{f' of about {self._total:,}' if self._total else ''} rows", err=True)
-
-    def say(self, sentence: str) -> None:
-        tqdm.write(sentence, file=sys.stderr)
-
-
-def _print_summary(request: _Request, tally: results.Tally, before: int, seconds: float) -> None:
+def _print_summary(request: _Request, tally: result_file.Tally, before: int, seconds: float) -> None:
     rows = tally.rows - before
     if before:
         click.echo(f"Rows that had a result from an earlier run: {before:,}.")
