@@ -78,6 +78,11 @@ class Database:
         connection.execute("SET lock_timeout = 0")
         return connection
 
+    def is_superuser(self) -> bool:
+        """Whether the strongest login may do everything."""
+        with self.connect(admin=True) as connection:
+            return connection.execute("SELECT current_setting('is_superuser')").fetchone() == ("on",)
+
     def settings(self) -> dict[str, str]:
         """Return the server's settings as the service finds them; raise NotDurableError where one would lose money."""
         found = _show(self.service_url)
