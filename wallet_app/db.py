@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -10,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import structlog
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
+from psycopg import OperationalError
 from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
@@ -57,12 +59,15 @@ def init_app(app: Flask) -> None:
     db.init_app(app)
     with app.app_context():
         prepare_connections(db.engine)
+        event.listen(db.engine, "do_connect", look_up_host)
     # A fresh connection for each probe, so that a dead one is never asked; it gives up before the probe does.
-    app.extensions["wallet_health_engine"] = create_engine(
+    health_engine = create_engine(
         settings.database_url or "",
         poolclass=NullPool,
         connect_args={"connect_timeout": 2, "keepalives_idle": 2, "tcp_user_timeout": 2_000},
     )
+    event.listen(health_engine, "do_connect", look_up_host)
+    app.extensions["wallet_health_engine"] = health_engine
 
 
 def ping() -> bool:
@@ -133,6 +138,24 @@ def prepare_connections(engine: Engine) -> None:
         with dbapi_connection.cursor() as cursor:
             cursor.execute(_PREPARE)
         dbapi_connection.commit()
+
+
+def look_up_host(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> None:  # noqa: ARG001
+    """Tell the driver its server's addresses. Raises OperationalError.
+
+    libpq would look the name up in C, where a name server that is slow stops every greenlet of the process.
+    """
+    host = str(parameters.get("host") or "")
+    if not host or "hostaddr" in parameters or host[0] in "/@" or "," in host:
+        return  # A socket's folder, or a list, which only libpq knows how to go through.
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as exc:
+        raise OperationalError(f"{host} cannot be looked up: {exc.strerror}") from exc
+    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+    parameters["hostaddr"] = ",".join(addresses)
+    # One for each address. The name stays, because the server's certificate is checked against it.
+    parameters["host"] = ",".join([host] * len(addresses))
 
 
 # A role's own settings (ALTER ROLE ... SET) win, because they also hold behind a pooler; these fill the gaps.
