@@ -6,7 +6,7 @@ BIN := .venv/bin
 PATH ?= /usr/local/bin:/usr/bin:/bin
 export PATH
 
-.PHONY: run test test-all check lock clean setup setup-dev python
+.PHONY: run test test-all check lock clean setup setup-dev setup-bench python bench bench-growth
 
 # exec, because a signal for make's child must reach the service and not a shell in between.
 run: setup
@@ -17,9 +17,17 @@ test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile -rs -m "not slow"
 
 # What needs more: minutes, another server or another program. What is not installed is left out and said, but not in CI.
-test-all: setup-dev
+test-all: setup-bench
 	$(BIN)/python -m pytest -rs -m slow
 	$(BIN)/python scripts/with_postgres15.py $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore=tests/platform
+
+# The service beside pgbench, a quarter of an hour; `make bench BENCH="--quick"` tries it out, BENCH="--help" tells more.
+bench: setup-bench
+	@$(BIN)/python -m bench $(BENCH)
+
+# The same work on 10^4, 10^6 and 10^7 entries, an hour; BENCH="--up-to 1e6" is the shorter one.
+bench-growth: setup-bench
+	@$(BIN)/python -m bench.growth $(BENCH)
 
 check: setup-dev
 	$(BIN)/python -m ruff check .
@@ -33,6 +41,9 @@ setup: python
 setup-dev: python
 	@"$(PYTHON)" scripts/setup_venv.py requirements.txt requirements-dev.txt
 
+setup-bench: python
+	@"$(PYTHON)" scripts/setup_venv.py requirements.txt requirements-dev.txt requirements-bench.txt
+
 python:
 	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "Dino Wallet cannot be set up: there is no $(PYTHON). Install Python 3.11 or later (on Debian or Ubuntu: apt install python3 python3-venv)." >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Dino Wallet cannot be set up: $(PYTHON) is older than Python 3.11. Install a later one and name it, as in: make run PYTHON=python3.12" >&2; exit 1; }
@@ -41,6 +52,7 @@ python:
 lock: .cache/uv/bin/uv
 	$< $(PIN) requirements.in -o requirements.txt
 	$< $(PIN) requirements-dev.in -o requirements-dev.txt
+	$< $(PIN) requirements-bench.in -o requirements-bench.txt
 
 PIN = pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command "make lock"

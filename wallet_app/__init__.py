@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flask import Flask
 
-from wallet_app import api, cli, config, db, extensions, service, web
+from wallet_app import api, cli, cli_import, config, db, extensions, service, web
 from wallet_app.config import Settings
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -24,4 +24,5 @@ def create_app(settings: Settings | None = None) -> Flask:
     extensions.init_app(app)
     api.init_app(app)
     cli.init_app(app)
+    cli_import.init_app(app)
     return app

@@ -51,12 +51,13 @@ def _plainly(function: Callable[P, None]) -> Callable[P, None]:
                 "This needs two database connections at once: set WALLET_POOL_SIZE to 2 or more."
             ) from error
         except DBAPIError as error:
-            raise _CannotError(_sentence(error)) from error
+            raise _CannotError(database_sentence(error)) from error
 
     return command
 
 
-def _sentence(error: DBAPIError) -> str:
+def database_sentence(error: DBAPIError) -> str:
+    """Return what a user can do about it; raise the error itself if it is a fault of ours."""
     state = getattr(error.orig, "sqlstate", None)
     if state in {"42P01", "42703", "3F000"}:
         return "The database has no tables of this version: run `flask db upgrade` first."

@@ -6,12 +6,13 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
+import psycopg
 import structlog
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
-from psycopg import OperationalError
+from psycopg.rows import TupleRow
 from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
@@ -151,7 +152,7 @@ def look_up_host(dialect: Any, record: Any, arguments: Any, parameters: dict[str
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as exc:
-        raise OperationalError(f"{host} cannot be looked up: {exc.strerror}") from exc
+        raise psycopg.OperationalError(f"{host} cannot be looked up: {exc.strerror}") from exc
     addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
     parameters["hostaddr"] = ",".join(addresses)
     # One for each address. The name stays, because the server's certificate is checked against it.
@@ -189,11 +190,28 @@ def unit_of_work(engine: Engine | None = None) -> Iterator[Connection]:
     Raises CommitNotReplicatedError if the COMMIT was not confirmed by the standby that it had to wait for.
     """
     with (engine or db.engine).connect() as connection:
+        # Said, because what goes to the driver directly would not begin it.
+        connection.begin()
         yield connection
         connection.info.pop("not_replicated", None)
         connection.commit()
         if connection.info.pop("not_replicated", False):
             raise CommitNotReplicatedError
+
+
+@contextmanager
+def direct(connection: Connection) -> Iterator[psycopg.Connection[TupleRow]]:
+    """The driver's own connection, for what SQLAlchemy does not offer: pipelines and COPY. Errors are SQLAlchemy's."""
+    driver = cast("psycopg.Connection[TupleRow]", connection.connection.driver_connection)
+    try:
+        yield driver
+    except psycopg.Error as error:
+        if driver.closed:
+            # Fails as well, and then SQLAlchemy knows that its other connections are of no use either.
+            connection.exec_driver_sql("SELECT 1")
+        raise DBAPIError.instance(
+            None, None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect
+        ) from error
 
 
 @contextmanager

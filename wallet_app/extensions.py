@@ -6,14 +6,14 @@ import math
 import re
 import time
 from pathlib import Path
+from typing import cast
 
 import structlog
 from flask import Flask, Response, g, request
 from flask_cors import CORS
 from flask_migrate import Migrate
 from limits import RateLimitItem, parse_many
-from limits.storage import storage_from_string
-from limits.strategies import FixedWindowRateLimiter
+from limits.storage import Storage, storage_from_string
 from werkzeug.exceptions import TooManyRequests
 
 from wallet_app.config import Settings
@@ -56,10 +56,10 @@ def _limit_requests(app: Flask, settings: Settings) -> None:
     """Give each client one budget for the whole API, not one per route.
 
     By the `limits` library itself and not Flask-Limiter, which takes longer, counts for all applications of a process
-    together, and puts Retry-After on every answer.
+    together, and puts Retry-After on every answer. Fixed windows, counted with one call to the storage each.
     """
     budgets = parse_many(settings.rate_limit)
-    counter = FixedWindowRateLimiter(storage_from_string(settings.rate_limit_storage))
+    storage = cast(Storage, storage_from_string(settings.rate_limit_storage))
 
     def take() -> None:
         # A probe must not be told that a service is sick because it was asked often; a preflight asks for nothing.
@@ -67,29 +67,37 @@ def _limit_requests(app: Flask, settings: Settings) -> None:
             return
         client = request.remote_addr or "unknown"
         try:
-            refused = [budget for budget in budgets if not counter.hit(budget, client)]
-            states = [(budget, *counter.get_window_stats(budget, client)) for budget in refused or budgets]
+            states = [_count(storage, budget, client) for budget in budgets]
         except Exception as error:
             # Refusing everybody because the counter is away would be worse than counting nobody for a while.
             log.error("rate_limit_unavailable", exc_info=error)
             return
-        budget, reset, remaining = min(states, key=lambda state: (state[2], -state[1]))
-        g.rate_limit = (budget, remaining, max(1, math.ceil(reset - time.time())))
+        refused = [state for state in states if state[1] < 0]
+        budget, left, reset = min(refused or states, key=lambda state: (max(state[1], 0), -state[2]))
+        g.rate_limit = (budget, max(left, 0), max(1, math.ceil(reset - time.time())))
         if refused:
             raise TooManyRequests(_in_words(budget))
 
     def tell(response: Response) -> Response:
         if (state := g.get("rate_limit")) is not None:
             budget, remaining, seconds = state
-            response.headers["RateLimit-Limit"] = str(budget.amount)
-            response.headers["RateLimit-Remaining"] = str(remaining)
-            response.headers["RateLimit-Reset"] = str(seconds)
+            headers = response.headers
+            headers["RateLimit-Limit"] = str(budget.amount)
+            headers["RateLimit-Remaining"] = str(remaining)
+            headers["RateLimit-Reset"] = str(seconds)
             if response.status_code == TooManyRequests.code:
-                response.headers["Retry-After"] = str(seconds)
+                headers["Retry-After"] = str(seconds)
         return response
 
     app.before_request(take)
     app.after_request(tell)
+
+
+def _count(storage: Storage, budget: RateLimitItem, client: str) -> tuple[RateLimitItem, int, float]:
+    """Count a request; return what is left after it (below 0 if it is one too many) and when the window ends."""
+    key = budget.key_for(client)
+    count = storage.incr(key, budget.get_expiry())
+    return budget, budget.amount - count, storage.get_expiry(key)
 
 
 def _in_words(budget: RateLimitItem) -> str:

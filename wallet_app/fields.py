@@ -63,6 +63,9 @@ def _error(error: Any, tag: str | None) -> dict[str, str]:
         return {"pointer": pointer, "code": "invalid", "detail": "must not have a lone surrogate in a field's name"}
     if kind == "value_error":
         return {"pointer": pointer, "code": "invalid", "detail": str(error["ctx"]["error"])}
+    if kind in {"too_short", "too_long"}:
+        words = {"too_short": "at least {min_length} item", "too_long": "at most {max_length} items"}[kind]
+        return {"pointer": pointer, "code": "invalid", "detail": "must have " + words.format(**error["ctx"])}
     if kind in {"model_type", "model_attributes_type"}:
         return {"pointer": pointer, "code": "invalid", "detail": "must be a JSON object"}
     code = "reserved" if kind == "reserved" else "invalid"

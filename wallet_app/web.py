@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import re
+import secrets
 import sys
 import time
-import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 import structlog
@@ -34,6 +34,9 @@ from wallet_app.errors import (
 )
 from wallet_app.service import Origin
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 log = structlog.get_logger("wallet")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -44,22 +47,24 @@ _STATUS: tuple[tuple[type[WalletServiceError], int], ...] = (
     (InvalidError, 422),
     (UnavailableError, 503),
 )
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=()",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-}
+_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), microphone=(), geolocation=(), payment=()"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Cache-Control", "no-store"),
+)
+"""What every answer has, unless it says otherwise itself."""
 
 
 def init_app(app: Flask) -> None:
     """Register everything that happens around a request, whichever face serves it."""
     settings: Settings = app.extensions["wallet_settings"]
     _configure_logging()
+    app.wsgi_app = _WithHeaders(app.wsgi_app)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         # Each proxy adds to X-Forwarded-For; scheme and host are what the outermost one said, usually once.
@@ -143,29 +148,44 @@ def health() -> Response:
     return json_response(body, 200 if connected else 503, {} if connected else {"Retry-After": "1"})
 
 
+class _WithHeaders:
+    """Adds the headers that all answers have to the finished list: through Flask's they cost ten times as much."""
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+            given = {name for name, _ in headers}
+            return start_response(status, headers + [pair for pair in _HEADERS if pair[0] not in given], exc_info)
+
+        return self._application(environ, start)
+
+
 def _begin() -> None:
-    g.started = time.perf_counter()
-    given = request.headers.get("X-Request-Id", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    context = g._get_current_object()
+    context.started = time.perf_counter()
+    given = request.environ.get("HTTP_X_REQUEST_ID", "")
+    context.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
 
 def _finish(response: Response) -> Response:
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
-    if request.method == "OPTIONS" and response.status_code == HTTPStatus.OK:
+    context, environ = g._get_current_object(), request.environ
+    if environ["REQUEST_METHOD"] == "OPTIONS" and response.status_code == HTTPStatus.OK:
         # Flask answers it with an empty page of HTML.
         response.headers.remove("Content-Type")
-    if request.is_secure:
+    if environ["wsgi.url_scheme"] == "https":
         response.headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
-    response.headers["X-Request-Id"] = request_id()
+    response.headers["X-Request-Id"] = context.request_id
+    rule = request.url_rule
     log.info(
         "request",
-        request_id=request_id(),
-        actor=g.get("actor", "anonymous"),
-        method=request.method,
-        route=request.url_rule.rule if request.url_rule else None,
+        request_id=context.request_id,
+        actor=context.get("actor", "anonymous"),
+        method=environ["REQUEST_METHOD"],
+        route=rule.rule if rule else None,
         status=response.status_code,
-        ms=round((time.perf_counter() - g.started) * 1000, 1),
+        ms=round((time.perf_counter() - context.started) * 1000, 1),
     )
     return response
 
@@ -252,10 +272,10 @@ def _configure_logging() -> None:
             structlog.processors.JSONRenderer(serializer=_dumps),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+        logger_factory=structlog.BytesLoggerFactory(file=sys.stdout.buffer),
         cache_logger_on_first_use=True,
     )
 
 
-def _dumps(event: Any, **_: Any) -> str:
-    return orjson.dumps(event, default=repr).decode()
+def _dumps(event: Any, **_: Any) -> bytes:
+    return orjson.dumps(event, default=repr)

@@ -1,4 +1,4 @@
-"""What our run changes of Schemathesis: one check, the spelling of whole numbers, and whose wallets it takes.
+"""What our run changes of Schemathesis: one check, the spelling of whole numbers, whose wallets it takes, and lines.
 
 The check: 412, and 422 `reference_mismatch`, say nothing against the document: they depend on what was posted before.
 
@@ -7,6 +7,8 @@ money. So the run sends whole amounts as integers, and test_bad_input.py holds t
 
 The wallets: of the ids that a wallet could have, half become ids that a wallet has, because nothing is found out from
 404 alone. Ids that are wrong in themselves stay as they are.
+
+The lines: NDJSON is any text, line by line, so there is no text that is no NDJSON, and nothing else can be sent.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 import schemathesis
-from schemathesis import Case, CheckContext, HookContext, Response
+from schemathesis import Case, CheckContext, HookContext, Response, SerializationContext
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 SEEDED_WALLETS = 6
@@ -30,18 +32,43 @@ def valid_data_is_accepted(ctx: CheckContext, response: Response, case: Case) ->
     return positive_data_acceptance(ctx, response, case)
 
 
+@schemathesis.serializer("application/x-ndjson")
+def lines(context: SerializationContext, value: str) -> bytes:
+    return value.encode("utf-8", "replace")
+
+
+@schemathesis.hook
+def filter_case(context: HookContext, case: Case) -> bool:
+    """Leave out what would be lines and is no text."""
+    return case.media_type != "application/x-ndjson" or isinstance(case.body, str)
+
+
 @schemathesis.hook
 def map_body(context: HookContext, body: Any) -> Any:
-    """Spell a whole amount without a fraction; to JSON Schema it stays the same value, valid or not."""
-    if isinstance(body, dict) and isinstance(amount := body.get("amount"), float) and amount.is_integer():
-        return {**body, "amount": int(amount)}
-    return body
+    """Spell whole amounts and ids without a fraction; to JSON Schema they stay the same values, valid or not."""
+    if not isinstance(body, dict):
+        return body
+    spelled = {name: _spelled(name, value) for name, value in body.items()}
+    if isinstance(items := body.get("items"), list):
+        spelled["items"] = [map_body(context, item) for item in items]
+    return spelled
+
+
+def _spelled(name: str, value: Any) -> Any:
+    if name in {"amount", "walletId"} and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return _a_seeded_wallet(value) if name == "walletId" else value
 
 
 @schemathesis.hook
 def map_path_parameters(context: HookContext, path_parameters: Any) -> Any:
     """Send every other valid wallet id to one of the seeded wallets."""
-    wallet = (path_parameters or {}).get("walletId")
-    if type(wallet) is int and 1 <= wallet < 2**63 and wallet % 2:
-        return {**path_parameters, "walletId": wallet // 2 % SEEDED_WALLETS + 1}
+    if "walletId" in (path_parameters or {}):
+        return {**path_parameters, "walletId": _a_seeded_wallet(path_parameters["walletId"])}
     return path_parameters
+
+
+def _a_seeded_wallet(wallet: Any) -> Any:
+    if type(wallet) is int and 1 <= wallet < 2**63 and wallet % 2:
+        return wallet // 2 % SEEDED_WALLETS + 1
+    return wallet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from flask.testing import FlaskClient
-from limits.strategies import FixedWindowRateLimiter
+from limits.storage import MemoryStorage
 
 from tests.api.conftest import MakeClient
 from tests.api.support import MOVEMENTS, assert_headers, assert_problem, books, movement
@@ -84,7 +84,7 @@ def test_a_counter_that_fails_refuses_nobody(client_with: MakeClient, monkeypatc
         raise ConnectionError("no counter")
 
     client = client_with(rate_limit="1 per minute")
-    monkeypatch.setattr(FixedWindowRateLimiter, "hit", fail)
+    monkeypatch.setattr(MemoryStorage, "incr", fail)
     for _ in range(3):
         answer = client.get("/wallets/3")
         assert answer.status_code == 200

@@ -80,7 +80,7 @@ def test_50_threads_with_the_same_reference_make_exactly_one_entry(books: Books)
 def test_control_without_the_reference_look_up_the_primary_key_still_refuses_the_second(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_load_transactions", lambda connection, keys: {})
+    monkeypatch.setattr(loading, "_known_transactions", lambda rows: {})
     outcomes = send_same_reference(books)
     assert sum(isinstance(outcome, IntegrityError) for outcome in outcomes) == 49
     assert books.entries(JOHN) == 2
@@ -89,7 +89,7 @@ def test_control_without_the_reference_look_up_the_primary_key_still_refuses_the
 def test_control_without_look_up_and_primary_key_the_same_reference_is_posted_again(
     broken_books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_load_transactions", lambda connection, keys: {})
+    monkeypatch.setattr(loading, "_known_transactions", lambda rows: {})
     broken_books.sql("ALTER TABLE transactions DROP CONSTRAINT pk_transactions")
     send_same_reference(broken_books)
     assert broken_books.entries(JOHN) == 51

@@ -214,7 +214,7 @@ def test_a_commit_that_is_never_answered_is_unknown_at_the_deadline(far_books: B
 def test_control_repeating_without_the_reference_look_up_would_post_twice(
     broken_far_books: Books, cable: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_load_transactions", lambda connection, keys: {})
+    monkeypatch.setattr(loading, "_known_transactions", lambda rows: {})
     broken_far_books.sql("ALTER TABLE transactions DROP CONSTRAINT pk_transactions")
     cable.arm(AnswerLost(wire.commit))
     service.execute(broken_far_books.top_up(JOHN, 7, "once"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import event
 
@@ -22,17 +23,23 @@ LOCKING = re.compile(r"\bFOR\s+(NO\s+KEY\s+)?(UPDATE|SHARE|KEY)|\bLOCK\s+TABLE|a
 
 @contextmanager
 def statements() -> Iterator[list[tuple[str, Any]]]:
-    """Collect what the service sends to the database."""
+    """Collect what the driver is asked to send, whoever asks it: SQLAlchemy or the kernel itself."""
+    db.engine.connect().close()  # A new connection asks about the server first.
     sent: list[tuple[str, Any]] = []
+    execute, copy = psycopg.Cursor.execute, psycopg.Cursor.copy
 
-    def collect(connection: Any, cursor: Any, statement: str, parameters: Any, *_: object) -> None:
-        sent.append((statement, parameters))
+    def collect_execute(self: Any, query: str, params: Any = None, **options: Any) -> Any:
+        sent.append((query, params))
+        return execute(self, query, params, **options)
 
-    event.listen(db.engine, "before_cursor_execute", collect)
-    try:
+    def collect_copy(self: Any, statement: str, params: Any = None, **options: Any) -> Any:
+        sent.append((statement, params))
+        return copy(self, statement, params, **options)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(psycopg.Cursor, "execute", collect_execute)
+        patched.setattr(psycopg.Cursor, "copy", collect_copy)
         yield sent
-    finally:
-        event.remove(db.engine, "before_cursor_execute", collect)
 
 
 def mixed(books: Books, wallet_ids: Sequence[int], count: int) -> list[service.Command]:
@@ -62,7 +69,9 @@ def test_replays_and_refusals_need_no_more_statements_and_write_nothing(books: B
         InsufficientBalanceError,
     ]
     assert len(sent) == 4, "lock, wallets with the clock, assets, transactions"
-    assert not [statement for statement, _ in sent if re.search(r"\b(INSERT|DELETE|UPDATE\s+\w+\s+SET)\b", statement)]
+    assert not [
+        statement for statement, _ in sent if re.search(r"\b(INSERT|COPY|DELETE|UPDATE\s+\w+\s+SET)\b", statement)
+    ]
 
 
 def test_only_the_first_statement_locks_rows_and_the_slot_comes_after_it_without_waiting(books: Books) -> None:

@@ -129,7 +129,7 @@ class Session:
                 if fault := self.wire.fault_for(self, message):
                     fault.strike(self, message)
                     continue
-                self.has_written = b"INSERT INTO ledger_entries" in message or (
+                self.has_written = b"COPY ledger_entries" in message or (
                     self.has_written and b"COMMIT\x00" not in message and b"ROLLBACK\x00" not in message
                 )
                 self.server.sendall(message)

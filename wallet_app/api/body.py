@@ -24,8 +24,11 @@ _KEY = re.compile(
 )
 
 
-def read_body(model: type[Model]) -> Model:
-    """Return the request's JSON body as the model, or raise: 415, 413, 400 (unreadable), 422 (wrong in itself)."""
+def read_body(model: type[Model], *, tag: str | None = None) -> Model:
+    """Return the request's JSON body as the model, or raise: 415, 413, 400 (unreadable), 422 (wrong in itself).
+
+    `tag` names the field that tells what the body is, if the model is a union.
+    """
     if not _JSON_TYPE.fullmatch(request.headers.get("Content-Type", "")):
         raise UnsupportedMediaType("The body must be sent as Content-Type: application/json.")
     refuse_unknown_parameters(())
@@ -36,7 +39,7 @@ def read_body(model: type[Model]) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as exc:
-        raise refusal(exc) from None
+        raise refusal(exc, tag=tag) from None
 
 
 def read_reference(from_body: str | None) -> str:
@@ -51,6 +54,8 @@ def read_reference(from_body: str | None) -> str:
 
 def refuse_unknown_parameters(known: Iterable[str]) -> None:
     """Raise for a query parameter that the resource does not know, or that comes twice: nothing is ignored silently."""
+    if not request.environ.get("QUERY_STRING"):
+        return
     for name, values in request.args.lists():
         if name not in known:
             raise invalid(f"/{printable(name)}", "unknown_parameter", "is not a parameter of this resource")
@@ -59,10 +64,11 @@ def refuse_unknown_parameters(known: Iterable[str]) -> None:
 
 
 def _idempotency_key() -> str | None:
-    values = request.headers.getlist("Idempotency-Key")
-    if not values:
+    # Several headers of this name arrive as one, with commas between them.
+    value = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    if value is None:
         return None
-    match = _KEY.fullmatch(values[0]) if len(values) == 1 else None
+    match = _KEY.fullmatch(value)
     if match is None:
         raise BadRequest(
             "Idempotency-Key must be given once, as 3 to 200 printable ASCII characters, quoted if there is a comma."

@@ -5,6 +5,8 @@ A test holds every one against the schema that it is an example of.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Any
 
 from wallet_app.api.present import REPLAYED
@@ -77,10 +79,21 @@ _TRANSACTION = {
     "occurredAt": _INSTANT,
 }
 
+_TOP_UP = {"type": "topup", "walletId": 3, **_request("topup-1001", 100, "Starter pack")}
+_TOO_MUCH = {"type": "spend", "walletId": 3, **_request("spend-1002", 700, "Castle")}
+_MALFORMED = {"type": "spend", "walletId": 3, **_request("spend-1003", 0, "Air")}
+
 REQUESTS: dict[str, dict[str, Any]] = {
-    "topUp": _request("topup-1001", 100, "Starter pack"),
-    "grantBonus": _request("bonus-1001", 25, "Daily login"),
-    "spend": _request("spend-1001", 30, "Sword"),
+    "topUp": {"request": _request("topup-1001", 100, "Starter pack")},
+    "grantBonus": {"request": _request("bonus-1001", 25, "Daily login")},
+    "spend": {"request": _request("spend-1001", 30, "Sword")},
+    "postBatch": {
+        "each": {"mode": "each", "items": [_TOP_UP, _TOO_MUCH, _MALFORMED]},
+        "atomic": {
+            "mode": "atomic",
+            "items": [_TOP_UP, {"type": "spend", "walletId": 3, **_request("spend-1001", 30, "Sword")}],
+        },
+    },
 }
 
 ANSWERS: dict[str, dict[str, Any]] = {
@@ -228,6 +241,12 @@ _AWAY = {
     )
 }
 
+
+def _at(problems: dict[str, dict[str, Any]], index: int) -> dict[str, Any]:
+    """Return the problems as those of an item of an atomic batch."""
+    return {name: {**shown, "index": index} for name, shown in problems.items()}
+
+
 _EVERYWHERE: dict[int, dict[str, Any]] = {
     413: {
         "large": _problem(
@@ -270,7 +289,67 @@ PROBLEMS: dict[str, dict[int, dict[str, Any]]] = {
     "getBalance": _EVERYWHERE | _READ,
     "listEntries": _EVERYWHERE | _READ | {400: _CURSOR, 409: _SYSTEM_ENTRIES, 422: _LIMIT},
     "getTransaction": _EVERYWHERE | {404: _NO_TRANSACTION, 422: _QUERY, 503: _AWAY},
+    "postBatch": _EVERYWHERE
+    | {
+        400: _UNREADABLE,
+        404: _at(_NO_WALLET, 1),
+        409: _at(_INSUFFICIENT | _SYSTEM, 1),
+        415: {
+            "type": _problem(
+                415,
+                "unsupported_media_type",
+                "Unsupported Media Type",
+                "The body must be sent as Content-Type: application/json or application/x-ndjson.",
+            )
+        },
+        422: _at(_BODY | _MISMATCH, 1) | {"items": _invalid("/items", "invalid", "must have at most 1000 items")},
+        503: _BUSY
+        | {
+            "overloaded": _problem(
+                503,
+                "overloaded",
+                "Overloaded",
+                "Too many batches are being posted; nothing was posted. Repeat with the same references.",
+            )
+        },
+    },
 }
+
+
+def _batch(mode: str, *answers: dict[str, Any]) -> dict[str, Any]:
+    items = [{"status": answer.get("status", 200), "body": answer} for answer in answers]
+    refused = sum(item["status"] != 200 for item in items)
+    return {
+        "ok": True,
+        "mode": mode,
+        "done": len(items) - refused,
+        "replayed": 0,
+        "refused": refused,
+        "items": items,
+    }
+
+
+def _lines(values: Iterable[object]) -> str:
+    return "".join(f"{json.dumps(value)}\n" for value in values)
+
+
+_TOPPED_UP = _movement("TOPUP", "topup-1001", 100, 600)
+_SPENT = {**_movement("SPEND", "spend-1001", -30, 570), "version": 3, "seq": 3}
+_REFUSED = _problem(
+    409,
+    "insufficient_balance",
+    "Insufficient balance",
+    "Wallet 3 has 600 GOLD, 700 needed.",
+    walletId=3,
+    balance=600,
+    required=700,
+    version=2,
+)
+_EACH = _batch("each", _TOPPED_UP, _REFUSED, _BODY["amount"])
+
+ANSWERS["postBatch"] = {"each": _EACH, "atomic": _batch("atomic", _TOPPED_UP, _SPENT)}
+LINES = {"postBatch": {"run": _lines([_TOP_UP, _TOO_MUCH, _MALFORMED])}}
+ANSWER_LINES = {"postBatch": {"run": _lines({"index": index, **item} for index, item in enumerate(_EACH["items"]))}}
 
 HEALTHY = {"connected": {"ok": True, "db_status": "connected", "time": "2026-01-31T12:00:00.000Z"}}
 SICK = {"disconnected": {"ok": False, "db_status": "disconnected", "time": "2026-01-31T12:00:00.000Z"}}

@@ -37,6 +37,7 @@ client; `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` tell what
 _TAGS = {
     "Service": "Whether it works",
     "Movements": "Credit comes in and goes out, once per reference",
+    "Batches": "Many commands in one request, and runs of any length",
     "Wallets": "What a wallet has, and how it came to it",
     "Transactions": "What was accepted under a reference",
 }
@@ -81,7 +82,7 @@ def document() -> dict[str, Any]:
     """Return the OpenAPI 3.1 document."""
     models: list[type[BaseModel]] = [HealthAnswer, Problem]
     for operation in OPERATIONS:
-        models += [model for model in (operation.request, operation.answer) if model is not None]
+        models += [model for model in (operation.request, operation.answer, operation.line) if model is not None]
     paths: dict[str, Any] = {"/health": {"get": _health()}}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
@@ -101,7 +102,8 @@ def document() -> dict[str, Any]:
 
 def _operation(operation: Operation) -> dict[str, Any]:
     name = operation.operation_id
-    headers = ["X-Request-Id"] + (["Idempotent-Replayed"] if operation.request else [])
+    is_single = operation.request is not None and operation.line is None
+    headers = ["X-Request-Id"] + (["Idempotent-Replayed"] if is_single else [])
     described: dict[str, Any] = {
         "operationId": name,
         "summary": operation.summary,
@@ -117,8 +119,13 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.request is not None:
         described["requestBody"] = {
             "required": True,
-            "content": _content(operation.request.__name__, "application/json", {"request": examples.REQUESTS[name]}),
+            "content": _content(operation.request.__name__, "application/json", examples.REQUESTS[name]),
         }
+    if operation.line is not None:
+        described["requestBody"]["content"] |= _lines("One record a line", examples.LINES[name])
+        described["responses"]["200"]["content"] |= _lines(
+            f"One {operation.line.__name__} a line", examples.ANSWER_LINES[name]
+        )
     return described
 
 
@@ -146,6 +153,15 @@ def _answer(description: str, model: str, shown: dict[str, Any], headers: list[s
         "description": description,
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
         "content": _content(model, media, shown),
+    }
+
+
+def _lines(description: str, shown: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "application/x-ndjson": {
+            "schema": {"type": "string", "contentMediaType": "application/x-ndjson", "description": description},
+            "examples": {name: {"value": value} for name, value in shown.items()},
+        }
     }
 
 

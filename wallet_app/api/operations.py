@@ -29,6 +29,8 @@ class Operation:
     tag: str
     answer: type[BaseModel]
     request: type[BaseModel] | None
+    line: type[BaseModel] | None
+    """A line of the answer, where a run of lines (NDJSON) may be sent instead of one body."""
     parameters: tuple[dict[str, Any], ...]
     problems: tuple[int, ...]
 
@@ -43,6 +45,7 @@ def operation(
     tag: str,
     answer: type[BaseModel],
     request: type[BaseModel] | None = None,
+    line: type[BaseModel] | None = None,
     parameters: tuple[dict[str, Any], ...] = (),
     problems: tuple[int, ...] = (),
 ) -> Callable[[View], View]:
@@ -56,10 +59,11 @@ def operation(
                 path=path,
                 operation_id=camel_case(view.__name__),
                 summary=summary.rstrip("."),
-                description=re.sub(r"\s+", " ", description).strip(),
+                description=_paragraphs(description),
                 tag=tag,
                 answer=answer,
                 request=request,
+                line=line,
                 parameters=parameters,
                 problems=problems,
             )
@@ -68,6 +72,10 @@ def operation(
         return view
 
     return register
+
+
+def _paragraphs(docstring: str) -> str:
+    return "\n\n".join(re.sub(r"\s+", " ", paragraph).strip() for paragraph in docstring.strip().split("\n\n"))
 
 
 def _flask_parameter(match: re.Match[str]) -> str:

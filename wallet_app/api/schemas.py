@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from wallet_app.fields import Amount, Note, Outside, ReferenceIfGiven
 from wallet_app.money import AMOUNT_MAX
-from wallet_app.service import ENTRY_TYPES
+from wallet_app.records import Record
+from wallet_app.service import BATCH_MAX, ENTRY_TYPES
 
 Integer53 = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
 ExactInteger = Annotated[
@@ -59,6 +60,25 @@ class MovementAnswer(Outside):
     balance_after: Integer53 = Field(description="The balance right after this transaction's entry.")
     seq: int = Field(description="The number of this transaction's entry; belongs to `balanceAfter`.")
     created_at: Instant
+
+
+class EachBatch(Outside):
+    """Each item is answered by itself: a record as in an atomic batch; what is none is refused by itself."""
+
+    mode: Literal["each"]
+    items: Annotated[list[Any], Field(min_length=1, max_length=BATCH_MAX)]
+
+
+class AtomicBatch(Outside):
+    """All items are posted, or nothing happens."""
+
+    mode: Literal["atomic"]
+    # Described as records but not read as such here: each is read by itself, so that the refused one can be named.
+    items: Annotated[list[SkipValidation[Record]], Field(min_length=1, max_length=BATCH_MAX)]
+
+
+class BatchRequest(RootModel[Annotated[EachBatch | AtomicBatch, Field(discriminator="mode")]]):
+    """A batch of commands."""
 
 
 class BalanceAnswer(Outside):
@@ -145,7 +165,7 @@ class FieldError(Outside):
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem details. Some codes add members: `balance`, `required`, `version`, `fields`, ..."""
+    """RFC 9457 problem details. Some codes add members: `balance`, `required`, `version`, `fields`, `index`, ..."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="allow")
 
@@ -158,6 +178,28 @@ class Problem(BaseModel):
     ok: Literal[False]
     error: str
     errors: list[FieldError] | None = None
+
+
+class BatchItemAnswer(Outside):
+    """What the item would have been answered with alone."""
+
+    status: int = Field(description="200, or the status of the problem.")
+    body: MovementAnswer | Problem
+
+
+class BatchAnswer(Outside):
+    ok: Literal[True]
+    mode: Literal["each", "atomic"]
+    done: int = Field(description="How many items were posted now.")
+    replayed: int = Field(description="How many items had been posted before.")
+    refused: int = Field(description="How many items were not accepted, for whatever reason; `atomic`: none.")
+    items: list[BatchItemAnswer] = Field(description="In the order of the request.")
+
+
+class BatchLineAnswer(BatchItemAnswer):
+    """The answer to one line."""
+
+    index: int = Field(description="The number of the line, from 0.")
 
 
 def json_schemas(models: list[type[BaseModel]]) -> dict[str, Any]:

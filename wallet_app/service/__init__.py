@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from wallet_app.models import ENTRY_TYPES
 from wallet_app.service.books import Entry, PostedTransaction, Receipt, WalletState
+from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
 from wallet_app.service.commands import SYSTEM_REFERENCE, Bonus, Command, Movement, Origin, Seed, Spend, TopUp
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
+from wallet_app.service.posting import BatchRefusedError
 from wallet_app.service.preview import NO_TRANSACTION, Preview, previewing
 from wallet_app.service.queries import (
     PAGE_MAX,
@@ -22,7 +24,9 @@ from wallet_app.service.verification import Fault, Finding, VerifyReport, verify
 
 __all__ = [
     "BATCH_MAX",
+    "BatchRefusedError",
     "Bonus",
+    "CHUNK_MAX",
     "Change",
     "Command",
     "ENTRY_TYPES",
@@ -48,7 +52,9 @@ __all__ = [
     "WalletState",
     "WalletView",
     "execute",
+    "execute_atomic",
     "execute_batch",
+    "execute_each",
     "get_transaction",
     "get_wallet",
     "list_entries",

@@ -1,7 +1,8 @@
 """The functional core: the locked state of wallets in memory, and the one function that changes it; no SQL here.
 
 A rule looks at `Books` and returns a `Plan`; `apply` turns the plan into entries. What comes out is written to the
-database as it stands, so everything that must hold of an entry is settled here.
+database as it stands, so everything that must hold of an entry is settled here. States, entries and receipts are named
+tuples: as unchangeable as frozen dataclasses, and made in less than half the time.
 """
 
 from __future__ import annotations
@@ -33,8 +34,7 @@ class Asset:
     contra: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class WalletState:
+class WalletState(NamedTuple):
     """A user wallet as it stands under its lock. Amounts in the asset's smallest unit. An entry makes a new state."""
 
     wallet_id: int
@@ -48,8 +48,7 @@ class WalletState:
     updated_at: dt.datetime
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedEntry:
+class PlannedEntry(NamedTuple):
     """A movement of `amount` (signed, never 0) between a user wallet and the contra wallet of a SYSTEM user."""
 
     wallet_id: int
@@ -58,16 +57,14 @@ class PlannedEntry:
     contra: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What a rule decided; the entries are made in this order."""
 
     entries: tuple[PlannedEntry, ...]
     reverses: uuid.UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An entry as the ledger has it."""
 
     wallet_id: int
@@ -80,8 +77,7 @@ class Entry:
     hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Details:
+class Details(NamedTuple):
     """What is kept of a transaction in the erasable table."""
 
     salt: bytes
@@ -89,8 +85,7 @@ class Details:
     metadata: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostedTransaction:
+class PostedTransaction(NamedTuple):
     """An accepted command with its entries."""
 
     transaction_id: uuid.UUID
@@ -111,8 +106,7 @@ class PostedTransaction:
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """The answer to an accepted command: its transaction, and each wallet it touched as it stands now.
 
     `is_replay` tells that the reference had been accepted before and nothing was changed this time.
@@ -177,13 +171,13 @@ class Books:
         touched = {entry.wallet_id for transaction in self.posted for entry in transaction.entries}
         return [self.wallets[wallet_id] for wallet_id in sorted(touched)]
 
-    def _created_at(self, wallet_ids: Iterable[int]) -> dt.datetime:
+    def _created_at(self, entries: tuple[PlannedEntry, ...]) -> dt.datetime:
         # A clock can be set back; along a wallet's seq the time never falls.
-        return max([self.clock(), *(self.wallets[wallet_id].updated_at for wallet_id in wallet_ids)])
+        return max([self.clock(), *[self.wallets[entry.wallet_id].updated_at for entry in entries]])
 
     def _posted(self, command: Command, plan: Plan) -> tuple[PostedTransaction, dict[int, WalletState]]:
         """Return the transaction that the plan makes, and the wallets as they are after it."""
-        created_at = self._created_at(entry.wallet_id for entry in plan.entries)
+        created_at = self._created_at(plan.entries)
         stamp = _Stamp(self.new_id(created_at), created_at, command.occurred_at or created_at)
         details, hashed = _details(command, self.new_salt)
         digest = _digest(command, plan, stamp, hashed)
@@ -236,7 +230,7 @@ def differing_fields(transaction: PostedTransaction, command: Command) -> list[s
 
 def _touched(transaction: PostedTransaction) -> list[int]:
     """Return the wallets to report: the anchor first, then the others in order of their entries."""
-    return list(dict.fromkeys([transaction.wallet_id, *(entry.wallet_id for entry in transaction.entries)]))
+    return list(dict.fromkeys([transaction.wallet_id, *[entry.wallet_id for entry in transaction.entries]]))
 
 
 class _Stamp(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from functools import lru_cache
 from hashlib import sha256
 from struct import pack
 
@@ -49,9 +50,9 @@ def transaction_digest(
                 transaction_id.bytes,
                 pack(">q", wallet_id),
                 _text(reference),
-                _text(kind),
-                _text(client),
-                _text(actor),
+                _often(kind),
+                _often(client),
+                _often(actor),
                 _text(request_id),
                 pack(">q", _microseconds(occurred_at)),
                 _bytes(reverses.bytes if reverses else None),
@@ -82,7 +83,7 @@ def entry_hash(
                 previous,
                 pack(">qq", wallet_id, seq),
                 transaction_id.bytes,
-                _text(entry_type),
+                _often(entry_type),
                 pack(">qqqq", amount, balance_after, contra_wallet_id, _microseconds(created_at)),
                 digest,
             )
@@ -92,6 +93,10 @@ def entry_hash(
 
 def _text(value: str | None) -> bytes:
     return _bytes(None if value is None else value.encode())
+
+
+# Kinds, clients and actors are few, and come again in every transaction.
+_often = lru_cache(maxsize=4096)(_text)
 
 
 def _bytes(value: bytes | None) -> bytes:

@@ -11,9 +11,11 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from psycopg.rows import namedtuple_row
+from sqlalchemy import Connection
 from uuid_utils import uuid7
 
+from wallet_app.db import direct
 from wallet_app.service.books import Asset, Books, Entry, PostedTransaction, WalletState
 from wallet_app.service.commands import Command
 from wallet_app.service.locks import LockedBalance
@@ -40,61 +42,66 @@ def load_books(
 
     The caller holds the locks on the balance rows `locked`. Raises MissingBalancesError.
     """
-    rows = connection.execute(_LOAD_WALLETS, {"wallet_ids": wallet_ids}).all()
-    now: dt.datetime = rows[0].now
-    balances = {row.wallet_id: row for row in locked}
-    unlocked = [row for row in rows if row.user_type == "USER" and row.id not in balances]
-    if missing := [row.id for row in unlocked if not row.has_balance]:
-        raise MissingBalancesError(sorted(missing))
-    assets = _load_assets(connection)
+    pairs = sorted({(command.wallet_id, command.reference) for command in commands})
+    # In one round trip.
+    with direct(connection) as driver, driver.pipeline():
+        wallets = driver.execute(_LOAD_WALLETS, {"wallet_ids": wallet_ids})
+        assets = driver.execute(_LOAD_ASSETS)
+        transactions = driver.cursor(row_factory=namedtuple_row).execute(
+            _LOAD_TRANSACTIONS,
+            {"wallet_id": [pair[0] for pair in pairs], "reference_id": [pair[1] for pair in pairs]},
+        )
+    rows = wallets.fetchall()
+    states, busy = _wallet_states(rows, locked, _assets(assets.fetchall()))
+    now: dt.datetime = rows[0][0]
     books = Books(
-        wallets={row.id: _wallet_state(row, balances[row.id], assets) for row in rows if row.id in balances},
-        system_wallets=frozenset(row.id for row in rows if row.user_type == "SYSTEM"),
-        transactions=_load_transactions(connection, {(command.wallet_id, command.reference) for command in commands}),
+        wallets=states,
+        system_wallets=frozenset([row[1] for row in rows if row[5] == "SYSTEM"]),
+        transactions=_known_transactions(transactions.fetchall()),
         clock=clock or (lambda: now),
         new_id=_new_id,
         new_salt=lambda: os.urandom(16),
     )
-    return books, frozenset(row.id for row in unlocked)
+    return books, busy
 
 
-def _wallet_state(row: Row[Any], balance: LockedBalance, assets: dict[int, Asset]) -> WalletState:
-    return WalletState(
-        wallet_id=row.id,
-        user_id=row.user_id,
-        asset=assets[row.asset_type_id],
-        status=row.status,
-        balance=balance.balance,
-        held=balance.held,
-        version=balance.version,
-        chain=balance.chain,
-        updated_at=balance.updated_at,
-    )
+def _wallet_states(
+    rows: Iterable[tuple[Any, ...]], locked: Sequence[LockedBalance], assets: dict[int, Asset]
+) -> tuple[dict[int, WalletState], frozenset[int]]:
+    """Return the states of the locked wallets, and the user wallets that are not locked; raise MissingBalancesError."""
+    balances = {row[0]: row for row in locked}
+    states, busy, missing = {}, set(), []
+    for _, wallet_id, user_id, asset_type_id, status, user_type, has_balance in rows:
+        if (row := balances.get(wallet_id)) is not None:
+            _, balance, held, version, chain, updated_at = row
+            states[wallet_id] = WalletState(
+                wallet_id, user_id, assets[asset_type_id], status, balance, held, version, chain, updated_at
+            )
+        elif user_type == "USER":
+            busy.add(wallet_id)
+            if not has_balance:
+                missing.append(wallet_id)
+    if missing:
+        raise MissingBalancesError(sorted(missing))
+    return states, frozenset(busy)
 
 
-def _load_assets(connection: Connection) -> dict[int, Asset]:
+def _assets(rows: Iterable[tuple[Any, ...]]) -> dict[int, Asset]:
     return {
-        row.id: Asset(row.id, row.code, row.name, row.scale, dict(zip(row.owners, row.wallet_ids, strict=True)))
-        for row in connection.execute(_LOAD_ASSETS)
+        asset_id: Asset(asset_id, code, name, scale, dict(zip(owners, wallet_ids, strict=True)))
+        for asset_id, code, name, scale, owners, wallet_ids in rows
     }
 
 
-def _load_transactions(
-    connection: Connection, keys: Iterable[tuple[int, str]]
-) -> dict[tuple[int, str], PostedTransaction]:
-    """Return the transactions that carry one of the (wallet, reference) pairs, with their entries."""
-    pairs = sorted(keys)
-    rows = connection.execute(
-        _LOAD_TRANSACTIONS,
-        {"wallet_id": [pair[0] for pair in pairs], "reference_id": [pair[1] for pair in pairs]},
-    ).all()
-    found: dict[tuple[int, str], list[Row[Any]]] = {}
+def _known_transactions(rows: Iterable[Any]) -> dict[tuple[int, str], PostedTransaction]:
+    """Return the transactions by (wallet, reference), with their entries."""
+    found: dict[tuple[int, str], list[Any]] = {}
     for row in rows:
         found.setdefault((row.wallet_id, row.reference_id), []).append(row)
     return {key: posted_transaction(group) for key, group in found.items()}
 
 
-def posted_transaction(rows: Sequence[Row[Any]]) -> PostedTransaction:
+def posted_transaction(rows: Sequence[Any]) -> PostedTransaction:
     """Return a transaction from its rows: one per entry, or one without an entry."""
     row = rows[0]
     entries = tuple(_entry(row) for row in rows if row.entry_wallet_id is not None)
@@ -118,7 +125,7 @@ def posted_transaction(rows: Sequence[Row[Any]]) -> PostedTransaction:
     )
 
 
-def _entry(row: Row[Any]) -> Entry:
+def _entry(row: Any) -> Entry:
     return Entry(
         wallet_id=row.entry_wallet_id,
         seq=row.entry_seq,
@@ -135,14 +142,14 @@ def _new_id(instant: dt.datetime) -> uuid.UUID:
     return uuid.UUID(int=uuid7(nanoseconds=int(instant.timestamp() * 1_000_000) * 1000).int)
 
 
-_LOAD_WALLETS = text("""
+_LOAD_WALLETS = """
 SELECT clock.now, wallets.id, wallets.user_id, wallets.asset_type_id, wallets.status, users.user_type,
        EXISTS (SELECT FROM wallet_balances WHERE wallet_id = wallets.id) AS has_balance
   FROM (SELECT clock_timestamp() AS now) AS clock
-  LEFT JOIN (wallets JOIN users ON users.id = wallets.user_id) ON wallets.id = ANY (CAST(:wallet_ids AS bigint[]))
-""")
+  LEFT JOIN (wallets JOIN users ON users.id = wallets.user_id) ON wallets.id = ANY (CAST(%(wallet_ids)s AS bigint[]))
+"""
 
-_LOAD_ASSETS = text("""
+_LOAD_ASSETS = """
 SELECT asset_types.id, asset_types.code, asset_types.name, asset_types.scale,
        array_agg(users.name) AS owners, array_agg(wallets.id) AS wallet_ids
   FROM (SELECT id, name FROM users WHERE user_type = 'SYSTEM' OFFSET 0) AS users
@@ -150,7 +157,7 @@ SELECT asset_types.id, asset_types.code, asset_types.name, asset_types.scale,
  CROSS JOIN LATERAL (SELECT id, asset_type_id FROM wallets WHERE user_id = users.id OFFSET 0) AS wallets
   JOIN asset_types ON asset_types.id = wallets.asset_type_id
  GROUP BY asset_types.id
-""")
+"""
 
 ENTRIES_OF_TRANSACTION = """
   LEFT JOIN LATERAL (
@@ -172,9 +179,9 @@ TRANSACTION_COLUMNS = """
        entries.balance_after, entries.contra_wallet_id, entries.created_at AS entry_created_at, entries.hash
 """
 
-_LOAD_TRANSACTIONS = text(f"""
+_LOAD_TRANSACTIONS = f"""
 SELECT {TRANSACTION_COLUMNS}
-  FROM unnest(CAST(:wallet_id AS bigint[]), CAST(:reference_id AS text[])) AS asked (wallet_id, reference_id)
+  FROM unnest(CAST(%(wallet_id)s AS bigint[]), CAST(%(reference_id)s AS text[])) AS asked (wallet_id, reference_id)
   JOIN transactions USING (wallet_id, reference_id)
   {ENTRIES_OF_TRANSACTION}
-""")  # noqa: S608 - constants
+"""  # noqa: S608 - constants

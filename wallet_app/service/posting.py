@@ -11,13 +11,15 @@ from collections.abc import Collection, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
-import orjson
+import psycopg
 import structlog
+from psycopg.rows import TupleRow
 from sqlalchemy import Connection, text
 
+from wallet_app.db import direct
 from wallet_app.errors import WalletServiceError
 from wallet_app.service import locks
-from wallet_app.service.books import Books, PostedTransaction, Receipt
+from wallet_app.service.books import Books, Details, Entry, PostedTransaction, Receipt
 from wallet_app.service.chain import GENESIS
 from wallet_app.service.commands import Command
 from wallet_app.service.loading import Clock, MissingBalancesError, load_books
@@ -140,82 +142,61 @@ def _require_receipts(outcomes: Sequence[Outcome | Deferred]) -> None:
 
 
 def _write(connection: Connection, books: Books) -> None:
-    _insert_transactions(connection, books.posted)
-    _insert_details(connection, books.posted)
-    _insert_entries(connection, books.posted)
+    with direct(connection) as driver:
+        _copy(driver, _COPY_TRANSACTIONS, [_transaction_row(one) for one in books.posted])
+        _copy(
+            driver, _COPY_DETAILS, [_details_row(one, one.details) for one in books.posted if one.details is not None]
+        )
+        _copy(driver, _COPY_ENTRIES, [_entry_row(one, entry) for one in books.posted for entry in one.entries])
     write_balances(connection, books.changed_wallets())
     add_to_system_balances(connection, books.contra_deltas)
 
 
-def _insert_transactions(connection: Connection, posted: list[PostedTransaction]) -> None:
-    connection.execute(
-        _INSERT_TRANSACTIONS,
-        {
-            "wallet_id": [one.wallet_id for one in posted],
-            "reference_id": [one.reference for one in posted],
-            "transaction_id": [one.transaction_id for one in posted],
-            "kind": [one.kind for one in posted],
-            "client": [one.client for one in posted],
-            "actor": [one.actor for one in posted],
-            "request_id": [one.request_id for one in posted],
-            "seq": [one.entries[0].seq if _has_the_one_entry(one) else None for one in posted],
-            "entry_keys": [None if _has_the_one_entry(one) else _entry_keys(one) for one in posted],
-            "request": [_json(one.stored_request) for one in posted],
-            "reverses": [one.reverses for one in posted],
-            "details_hash": [one.details_hash for one in posted],
-            "digest": [one.digest for one in posted],
-            "occurred_at": [one.occurred_at for one in posted],
-            "created_at": [one.created_at for one in posted],
-        },
-    )
-
-
-def _has_the_one_entry(transaction: PostedTransaction) -> bool:
-    return len(transaction.entries) == 1 and transaction.entries[0].wallet_id == transaction.wallet_id
-
-
-def _entry_keys(transaction: PostedTransaction) -> str:
-    """Return the keys as a PostgreSQL array literal: unnest could not take apart arrays of different lengths."""
-    return "{" + ",".join(f"{entry.wallet_id},{entry.seq}" for entry in transaction.entries) + "}"
-
-
-def _json(value: Any) -> str | None:
-    return None if value is None else orjson.dumps(value).decode()
-
-
-def _insert_details(connection: Connection, posted: list[PostedTransaction]) -> None:
-    with_details = [(one, one.details) for one in posted if one.details is not None]
-    if not with_details:
-        return
-    connection.execute(
-        _INSERT_DETAILS,
-        {
-            "wallet_id": [one.wallet_id for one, _ in with_details],
-            "transaction_id": [one.transaction_id for one, _ in with_details],
-            "salt": [details.salt for _, details in with_details],
-            "note": [details.note for _, details in with_details],
-            "metadata": [details.metadata for _, details in with_details],
-        },
-    )
-
-
-def _insert_entries(connection: Connection, posted: list[PostedTransaction]) -> None:
-    rows = [(one.transaction_id, entry) for one in posted for entry in one.entries]
+def _copy(driver: psycopg.Connection[TupleRow], into: _Copy, rows: Sequence[tuple[Any, ...]]) -> None:
     if not rows:
         return
-    connection.execute(
-        _INSERT_ENTRIES,
-        {
-            "wallet_id": [entry.wallet_id for _, entry in rows],
-            "seq": [entry.seq for _, entry in rows],
-            "transaction_id": [transaction_id for transaction_id, _ in rows],
-            "entry_type": [entry.entry_type for _, entry in rows],
-            "amount": [entry.amount for _, entry in rows],
-            "balance_after": [entry.balance_after for _, entry in rows],
-            "contra_wallet_id": [entry.contra_wallet_id for _, entry in rows],
-            "created_at": [entry.created_at for _, entry in rows],
-            "hash": [entry.hash for _, entry in rows],
-        },
+    with driver.cursor() as cursor, cursor.copy(into.statement) as copy:
+        copy.set_types(into.types)
+        for row in rows:
+            copy.write_row(row)
+
+
+def _transaction_row(one: PostedTransaction) -> tuple[Any, ...]:
+    has_the_one_entry = len(one.entries) == 1 and one.entries[0].wallet_id == one.wallet_id
+    return (
+        one.wallet_id,
+        one.reference,
+        one.transaction_id,
+        one.kind,
+        one.client,
+        one.actor,
+        one.request_id,
+        one.entries[0].seq if has_the_one_entry else None,
+        None if has_the_one_entry else [key for entry in one.entries for key in (entry.wallet_id, entry.seq)],
+        one.stored_request,
+        one.reverses,
+        one.details_hash,
+        one.digest,
+        one.occurred_at,
+        one.created_at,
+    )
+
+
+def _details_row(one: PostedTransaction, details: Details) -> tuple[Any, ...]:
+    return one.wallet_id, one.transaction_id, details.salt, details.note, details.metadata
+
+
+def _entry_row(one: PostedTransaction, entry: Entry) -> tuple[Any, ...]:
+    return (
+        entry.wallet_id,
+        entry.seq,
+        one.transaction_id,
+        entry.entry_type,
+        entry.amount,
+        entry.balance_after,
+        entry.contra_wallet_id,
+        entry.created_at,
+        entry.hash,
     )
 
 
@@ -230,36 +211,55 @@ def add_to_system_balances(connection: Connection, deltas: dict[int, int]) -> No
     )
 
 
-_INSERT_TRANSACTIONS = text("""
-INSERT INTO transactions (
-       wallet_id, reference_id, transaction_id, kind, client, actor, request_id, seq, entry_keys, request, reverses,
-       details_hash, digest, occurred_at, created_at)
-SELECT wallet_id, reference_id, transaction_id, kind, client, actor, request_id, seq, entry_keys::bigint[],
-       request::jsonb, reverses, details_hash, digest, occurred_at, created_at
-  FROM unnest(CAST(:wallet_id AS bigint[]), CAST(:reference_id AS text[]), CAST(:transaction_id AS uuid[]),
-              CAST(:kind AS text[]), CAST(:client AS text[]), CAST(:actor AS text[]), CAST(:request_id AS text[]),
-              CAST(:seq AS bigint[]), CAST(:entry_keys AS text[]), CAST(:request AS text[]),
-              CAST(:reverses AS uuid[]), CAST(:details_hash AS bytea[]), CAST(:digest AS bytea[]),
-              CAST(:occurred_at AS timestamptz[]), CAST(:created_at AS timestamptz[]))
-    AS posted (wallet_id, reference_id, transaction_id, kind, client, actor, request_id, seq, entry_keys, request,
-               reverses, details_hash, digest, occurred_at, created_at)
-""")
+class _Copy:
+    """A COPY into a table, in binary: it takes about half the time of an INSERT of the same rows, on both sides."""
 
-_INSERT_DETAILS = text("""
-INSERT INTO transaction_details (wallet_id, transaction_id, salt, note, metadata)
-SELECT wallet_id, transaction_id, salt, note, metadata::json
-  FROM unnest(CAST(:wallet_id AS bigint[]), CAST(:transaction_id AS uuid[]), CAST(:salt AS bytea[]),
-              CAST(:note AS text[]), CAST(:metadata AS text[]))
-    AS posted (wallet_id, transaction_id, salt, note, metadata)
-""")
+    def __init__(self, table: str, **columns: str) -> None:
+        self.statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)"
+        self.types = list(columns.values())
 
-_INSERT_ENTRIES = text("""
-INSERT INTO ledger_entries (
-       wallet_id, seq, transaction_id, entry_type, amount, balance_after, contra_wallet_id, created_at, hash)
-SELECT * FROM unnest(CAST(:wallet_id AS bigint[]), CAST(:seq AS bigint[]), CAST(:transaction_id AS uuid[]),
-              CAST(:entry_type AS text[]), CAST(:amount AS bigint[]), CAST(:balance_after AS bigint[]),
-              CAST(:contra_wallet_id AS bigint[]), CAST(:created_at AS timestamptz[]), CAST(:hash AS bytea[]))
-""")
+
+_COPY_TRANSACTIONS = _Copy(
+    "transactions",
+    wallet_id="int8",
+    reference_id="text",
+    transaction_id="uuid",
+    kind="text",
+    client="text",
+    actor="text",
+    request_id="text",
+    seq="int8",
+    entry_keys="int8[]",
+    request="jsonb",
+    reverses="uuid",
+    details_hash="bytea",
+    digest="bytea",
+    occurred_at="timestamptz",
+    created_at="timestamptz",
+)
+
+_COPY_DETAILS = _Copy(
+    "transaction_details",
+    wallet_id="int8",
+    transaction_id="uuid",
+    salt="bytea",
+    note="text",
+    # JSON, which goes over the wire as its text: as it stands, since it is hashed.
+    metadata="text",
+)
+
+_COPY_ENTRIES = _Copy(
+    "ledger_entries",
+    wallet_id="int8",
+    seq="int8",
+    transaction_id="uuid",
+    entry_type="text",
+    amount="int8",
+    balance_after="int8",
+    contra_wallet_id="int8",
+    created_at="timestamptz",
+    hash="bytea",
+)
 
 _UPDATE_BALANCES = text("""
 UPDATE wallet_balances

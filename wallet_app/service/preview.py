@@ -12,7 +12,6 @@ import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 
 import orjson
 from sqlalchemy import Connection, text
@@ -69,7 +68,7 @@ class Preview:
         for wallet in list(books.wallets.values()):
             if found := self._memory.execute(_RECALL_WALLET, (wallet.wallet_id,)).fetchone():
                 balance, held, version = found
-                books.wallets[wallet.wallet_id] = replace(wallet, balance=balance, held=held, version=version)
+                books.wallets[wallet.wallet_id] = wallet._replace(balance=balance, held=held, version=version)
         for key in {(command.wallet_id, command.reference) for command in commands}:
             if found := self._memory.execute(_RECALL_TRANSACTION, key).fetchone():
                 books.transactions[key] = self._transaction(*key, *found)

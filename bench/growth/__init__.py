@@ -1,0 +1,1 @@
+"""Measures whether the service stays as fast as it is while the ledger grows."""

@@ -1,0 +1,70 @@
+"""What is measured on ledgers of every size: posting, reading, and verifying what is new."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+from bench import cells
+from bench.cells import Cell, Outcome, Stage
+from bench.http_load import Load
+from wallet_app import service
+from wallet_app.api import cursor
+
+PAGE = 50
+DEEP_PAGES = 1_000
+KERNEL_BATCH = 256
+
+
+def all_cells() -> Iterator[Cell]:
+    """Yield the cells in the order of a round."""
+    yield Cell("topup-64", "top-ups over HTTP, random wallets, 64 connections", _top_ups)
+    yield Cell("kernel-256", f"the kernel alone, top-ups in batches of {KERNEL_BATCH}", _kernel)
+    yield Cell("balance-64", "reads of a balance, random wallets, 64 connections", _read("balances"))
+    yield Cell("page-few-64", "the last 5 entries of random wallets, 64 connections", _read("few"))
+    yield Cell("page-first-64", f"the last {PAGE} entries of the deep wallet, 64 connections", _read("first"))
+    yield Cell("page-deep-64", f"{PAGE} entries from anywhere in the deep wallet, 64 connections", _read("deep"))
+    yield Cell("verify", "incremental verification, new entries", _verify)
+    yield Cell("verify-nothing", "incremental verification, nothing new", _verify_nothing)
+
+
+def write_paths(stage: Stage, deep_wallet: int) -> None:
+    """Write the files of what is asked for; the deep wallet's pages begin anywhere in its history."""
+    entries = service.get_wallet(deep_wallet).version
+    starts = [random.randint(min(PAGE + 1, entries), entries) for _ in range(DEEP_PAGES)]
+    deep = f"/wallets/{deep_wallet}/entries?limit={PAGE}"
+    paths = {
+        "balances": [f"/wallets/{wallet_id}/balance" for wallet_id in stage.wallet_ids],
+        "few": [f"/wallets/{wallet_id}/entries?limit=5" for wallet_id in stage.wallet_ids],
+        "first": [deep],
+        "deep": [f"{deep}&cursor={cursor.make(start, 'entries', deep_wallet)}" for start in starts],
+    }
+    for name, lines in paths.items():
+        stage.items(name).write_text("\n".join(lines) + "\n")
+
+
+def _top_ups(stage: Stage) -> Outcome:
+    return cells.ask(stage, Load("topup", stage.items("wallets"), 64, stage.seconds, stage.tag()))
+
+
+def _read(name: str) -> Callable[[Stage], Outcome]:
+    def measure(stage: Stage) -> Outcome:
+        return cells.ask(stage, Load("get", stage.items(name), 64, stage.seconds, stage.tag()))
+
+    return measure
+
+
+def _kernel(stage: Stage) -> Outcome:
+    return cells.post(stage, size=KERNEL_BATCH, kind=service.TopUp)
+
+
+def _verify(_: Stage) -> Outcome:
+    """Verify what was posted since the last verification; its speed is in entries a second."""
+    report = service.verify()
+    taken = {"50": report.seconds * 1000}
+    return Outcome(report.seconds, report.entries_checked, report.faults, taken, in_process=True)
+
+
+def _verify_nothing(_: Stage) -> Outcome:
+    report = service.verify()
+    return Outcome(report.seconds, 1, report.faults, {"50": report.seconds * 1000}, in_process=True)

@@ -1,0 +1,247 @@
+"""Reads a file of commands, CSV or NDJSON, row by row: a row that cannot be read is that row's error and no other's."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, ClassVar, get_args
+
+from wallet_app import records, strict_json
+from wallet_app.errors import InvalidError, WalletServiceError
+from wallet_app.imports import ImportFileError
+from wallet_app.service import Command
+
+FORMATS = ("csv", "ndjson")
+LINE_BYTES_MAX = 64 * 1024
+"""As much as a request's body may have."""
+
+_CLASSES = get_args(get_args(records.Record)[0])
+_FIELDS = [
+    {field.alias or name: field.is_required() for name, field in record.model_fields.items()} for record in _CLASSES
+]
+COLUMNS = tuple(dict.fromkeys(["type", *(name for fields in _FIELDS for name in fields)]))
+"""What a CSV may have columns for: the fields of all kinds of records."""
+_REQUIRED = [name for name in COLUMNS if all(fields.get(name, False) for fields in _FIELDS)]
+
+Read = Callable[[object], Command]
+"""Makes a command of a record, or raises a WalletServiceError."""
+
+
+class UnreadableRowError(InvalidError):
+    """The row is not what the file's format says; `detail` tells why."""
+
+    code: ClassVar[str] = "unreadable_row"
+    title: ClassVar[str] = "Unreadable row"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the file: its number, what stands in it (for the result), and what it asks for.
+
+    The number is the one that a spreadsheet shows: a CSV's header is row 1. Of NDJSON it is the line's.
+    """
+
+    number: int
+    content: list[str] | bytes
+    asked: Command | WalletServiceError
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a file is known by when an import of it goes on: whoever changes a byte has another file."""
+
+    size: int
+    sha256: str
+    lines: int
+
+
+def identify(file: BinaryIO) -> Identity:
+    """Read the whole file for its identity, and go back to its beginning."""
+    digest, size, lines = hashlib.sha256(), 0, 0
+    while block := file.read(1 << 20):
+        digest.update(block)
+        size += len(block)
+        lines += block.count(b"\n")
+    file.seek(0)
+    return Identity(size, digest.hexdigest(), lines)
+
+
+class Source:
+    """An open file of commands; `columns` and `delimiter` are a CSV's, else empty. Its rows can be read once."""
+
+    def __init__(self, file: BinaryIO, file_format: str) -> None:
+        """Read a CSV's header. Raises ImportFileError if the file is none of its format."""
+        self._lines = _Lines(file)
+        self.columns: list[str] = []
+        self.delimiter = ""
+        if file_format == "csv":
+            self.columns, self.delimiter = _read_header(self._lines)
+
+    def rows(self, read: Read, *, after: int = 0) -> Iterator[Row]:
+        """Yield the rows that follow row number `after`, each read when its turn comes."""
+        if self.columns:
+            return _csv_rows(self._lines, self.columns, self.delimiter, read, after)
+        return _ndjson_rows(self._lines, read, after)
+
+
+# --- CSV ---
+
+
+def _read_header(lines: _Lines) -> tuple[list[str], str]:
+    """Return the columns' names and the delimiter: the one of , ; and tab that makes most of them known."""
+    try:
+        line = next(lines)
+    except StopIteration:
+        raise ImportFileError(f"The file is empty: its first line must name columns: {', '.join(COLUMNS)}.") from None
+    except UnreadableRowError:
+        raise ImportFileError(
+            f"The first line, which must name the columns, is longer than {LINE_BYTES_MAX} bytes."
+        ) from None
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ImportFileError("The file is UTF-16: save it as UTF-8.")
+    try:
+        header = line.decode("utf-8-sig")
+        candidates = {sign: _split(header, sign) for sign in (",", ";", "\t")}
+    except UnicodeDecodeError:
+        raise ImportFileError("The first line is not UTF-8: save the file as CSV in UTF-8.") from None
+    except csv.Error as problem:
+        raise ImportFileError(f"The first line is not CSV ({problem}): it must name the columns.") from None
+    delimiter = max(candidates, key=lambda sign: len(set(candidates[sign]).intersection(COLUMNS)))
+    columns = candidates[delimiter]
+    _require_columns(columns)
+    return columns, delimiter
+
+
+def _split(line: str, delimiter: str) -> list[str]:
+    return [name.strip() for name in next(csv.reader([line], delimiter=delimiter, strict=True))]
+
+
+def _require_columns(columns: list[str]) -> None:
+    unknown = [name for name in columns if name not in COLUMNS]
+    if unknown:
+        few = ", ".join(repr(name[:40]) for name in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        raise ImportFileError(f"The first line has columns that are not known: {few}. Known are {', '.join(COLUMNS)}.")
+    if len(set(columns)) < len(columns):
+        raise ImportFileError("The first line names a column twice.")
+    if missing := [name for name in _REQUIRED if name not in columns]:
+        raise ImportFileError(f"The first line lacks the column{'s'[: len(missing) - 1]} {', '.join(missing)}.")
+
+
+def _csv_rows(lines: _Lines, columns: list[str], delimiter: str, read: Read, after: int) -> Iterator[Row]:
+    reader = csv.reader(_Texts(lines), delimiter=delimiter, strict=True)
+    number = 1
+    while True:
+        number += 1
+        first = lines.number + 1
+        cells: list[str] = []
+        try:
+            cells = next(reader)
+            if cells and number > after:
+                yield Row(number, cells, _csv_command(cells, columns, read))
+        except StopIteration:
+            return
+        except (UnreadableRowError, csv.Error) as problem:
+            if number > after:
+                yield Row(number, cells, _csv_problem(problem, first, lines.number))
+
+
+def _csv_command(cells: list[str], columns: list[str], read: Read) -> Command | WalletServiceError:
+    """Return the row's command. A cell with nothing in it is a field that is not there."""
+    if len(cells) != len(columns):
+        return UnreadableRowError(f"The row has {len(cells)} cells, the first line names {len(columns)} columns.")
+    if any(not cell.isascii() and not _is_utf8(cell) for cell in cells):
+        return UnreadableRowError("The row is not UTF-8.")
+    return _command(
+        {name: text for name, cell in zip(columns, cells, strict=True) if (text := cell.strip(" \t"))}, read
+    )
+
+
+def _is_utf8(cell: str) -> bool:
+    # Bytes that are not UTF-8 came as lone surrogates, so that they spoil no other row.
+    return not any("\ud800" <= char <= "\udfff" for char in cell)
+
+
+def _csv_problem(problem: UnreadableRowError | csv.Error, first: int, last: int) -> UnreadableRowError:
+    if isinstance(problem, UnreadableRowError):
+        return problem
+    if last > first or "unexpected end" in str(problem):
+        lines = f"; lines {first} to {last} were read as one row" if last > first else ""
+        return UnreadableRowError(f"The row is not CSV: a quote is opened and not closed as it should be{lines}.")
+    return UnreadableRowError(f"The row is not CSV: {problem}.")
+
+
+# --- NDJSON ---
+
+
+def _ndjson_rows(lines: _Lines, read: Read, after: int) -> Iterator[Row]:
+    while True:
+        line = b""
+        try:
+            line = next(lines).strip(b" \t\r\n")
+            line = line.removeprefix(codecs.BOM_UTF8) if lines.number == 1 else line
+            if line and lines.number > after:
+                yield Row(lines.number, line, _ndjson_command(line, read))
+        except StopIteration:
+            return
+        except UnreadableRowError as problem:
+            if lines.number > after:
+                yield Row(lines.number, line, problem)
+
+
+def _ndjson_command(line: bytes, read: Read) -> Command | WalletServiceError:
+    try:
+        record = strict_json.parse(line)
+    except ValueError as problem:
+        return UnreadableRowError(f"The line {problem}.")
+    return _command(record, read)
+
+
+# --- both ---
+
+
+def _command(record: object, read: Read) -> Command | WalletServiceError:
+    try:
+        return read(record)
+    except WalletServiceError as refused:
+        return refused
+
+
+class _Lines:
+    """The file's lines as bytes, counted; one that is too long is an UnreadableRowError, and the next one follows.
+
+    Cut off it would not do: what is lost may be the last digits of a wallet's id.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.number = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> bytes:
+        line = self._file.readline(LINE_BYTES_MAX + 1)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        if len(line) > LINE_BYTES_MAX:
+            while line and not line.endswith(b"\n"):
+                line = self._file.readline(LINE_BYTES_MAX)
+            raise UnreadableRowError(f"The line is longer than {LINE_BYTES_MAX} bytes.")
+        return line
+
+
+class _Texts:
+    """The lines as text, for the csv module."""
+
+    def __init__(self, lines: _Lines) -> None:
+        self._lines = lines
+
+    def __iter__(self) -> _Texts:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._lines).decode("utf-8", "surrogateescape")

@@ -1,0 +1,95 @@
+"""Many commands at once: each answered on its own, or all together or not at all.
+
+Bulk work does not go through the lanes of single commands: it has database transactions of its own, few at a time, so
+that it cannot take the connections that single commands need.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+from sqlalchemy import Engine
+
+from wallet_app.db import db
+from wallet_app.errors import OverloadedError, WalletBusyError
+from wallet_app.service.attempts import post_with_retries
+from wallet_app.service.books import Receipt
+from wallet_app.service.commands import Command
+from wallet_app.service.execution import BATCH_MAX, REQUEST_SECONDS_MAX
+from wallet_app.service.posting import Deferred, Outcome
+
+CHUNK_MAX = 500
+"""How many commands that are answered each on its own share a database transaction."""
+
+RUNS_MAX = 2
+"""How many pieces of bulk work are posted at once in a process; the next one waits for its turn."""
+
+_turns = threading.BoundedSemaphore(RUNS_MAX)
+
+
+def execute_each(commands: Sequence[Command], *, seconds_max: float = REQUEST_SECONDS_MAX) -> list[Outcome]:
+    """Post the commands in order, each answered on its own; return their outcomes in the same order.
+
+    A chunk of CHUNK_MAX at a time is a unit of work, so what was posted stays so if a later chunk fails. A wallet that
+    is held by someone else delays its own commands alone, and makes WalletBusyErrors of them in the end. After
+    `seconds_max` what has not had its turn is answered so too. Raises OverloadedError if the turn does not come at all.
+    """
+    deadline = time.monotonic() + seconds_max
+    outcomes: list[Outcome] = []
+    with _turn(deadline):
+        for start in range(0, len(commands), CHUNK_MAX):
+            outcomes += _post_each(db.engine, commands[start : start + CHUNK_MAX], deadline)
+    return outcomes
+
+
+def execute_atomic(commands: Sequence[Command], *, seconds_max: float = REQUEST_SECONDS_MAX) -> list[Receipt]:
+    """Post up to BATCH_MAX commands in one unit of work, all of them or none; return their receipts in order.
+
+    Locks all wallets at once and waits for them. Raises BatchRefusedError with the first command that is not accepted;
+    an UnavailableError, or whatever else kept all of it from being posted, concerns no single command.
+    """
+    if len(commands) > BATCH_MAX:
+        raise ValueError(f"a batch has at most {BATCH_MAX} commands, not {len(commands)}")
+    deadline = time.monotonic() + seconds_max
+    with _turn(deadline):
+        outcomes = post_with_retries(db.engine, commands, deadline=deadline, is_atomic=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return cast(list[Receipt], outcomes)
+
+
+@contextmanager
+def _turn(deadline: float) -> Iterator[None]:
+    if not _turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        raise OverloadedError("Too many batches are being posted; nothing was posted. Repeat with the same references.")
+    try:
+        yield
+    finally:
+        _turns.release()
+
+
+def _post_each(engine: Engine, commands: Sequence[Command], deadline: float) -> list[Outcome]:
+    """Post what is free, without waiting; then the rest, waiting each time for the wallets of its first command."""
+    outcomes: list[Outcome | Deferred] = [Deferred.DEFERRED] * len(commands)
+    waits_for: Sequence[int] = ()
+    while places := [at for at, outcome in enumerate(outcomes) if isinstance(outcome, Deferred)]:
+        left = [commands[at] for at in places]
+        if time.monotonic() > deadline:
+            again: Sequence[Outcome | Deferred] = [_too_late() for _ in left]
+        else:
+            again = post_with_retries(engine, left, deadline=deadline, waits_for=waits_for)
+        for at, outcome in zip(places, again, strict=True):
+            outcomes[at] = outcome
+        waits_for = next((commands[at].wallet_ids() for at in places if isinstance(outcomes[at], Deferred)), ())
+    return cast(list[Outcome], outcomes)
+
+
+def _too_late() -> WalletBusyError:
+    return WalletBusyError(
+        "The time ran out before this command's turn came; nothing was posted. Repeat with the same reference."
+    )
