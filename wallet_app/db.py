@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -66,15 +67,18 @@ def init_app(app: Flask) -> None:
     app.config["SQLALCHEMY_BINDS"] = {READS: {"url": settings.database_url, **engine_options(settings)}}
     db.init_app(app)
     with app.app_context():
-        prepare_connections(db.engine)
-        prepare_connections(db.engines[READS])
+        for engine in db.engines.values():
+            prepare_connections(engine)
+            event.listen(engine, "do_connect", look_up_host)
         _plan_once(db.engine)
     # A fresh connection for each probe, so that a dead one is never asked; it gives up before the probe does.
-    app.extensions["wallet_health_engine"] = create_engine(
+    health_engine = create_engine(
         settings.database_url or "",
         poolclass=NullPool,
         connect_args={"connect_timeout": 2, "keepalives_idle": 2, "tcp_user_timeout": 2_000},
     )
+    event.listen(health_engine, "do_connect", look_up_host)
+    app.extensions["wallet_health_engine"] = health_engine
 
 
 def ping() -> bool:
@@ -165,6 +169,24 @@ def close_connections() -> None:
     """Close what the current application has open to the database: a process that is forked must not inherit it."""
     for engine in db.engines.values():
         engine.dispose()
+
+
+def look_up_host(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> None:  # noqa: ARG001
+    """Tell the driver its server's addresses. Raises OperationalError.
+
+    libpq would look the name up in C, where a name server that is slow stops every greenlet of the process.
+    """
+    host = str(parameters.get("host") or "")
+    if not host or "hostaddr" in parameters or host[0] in "/@" or "," in host:
+        return  # A socket's folder, or a list, which only libpq knows how to go through.
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as exc:
+        raise psycopg.OperationalError(f"{host} cannot be looked up: {exc.strerror}") from exc
+    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+    parameters["hostaddr"] = ",".join(addresses)
+    # One for each address. The name stays, because the server's certificate is checked against it.
+    parameters["host"] = ",".join([host] * len(addresses))
 
 
 # A role's own settings (ALTER ROLE ... SET) win, because they also hold behind a pooler; these fill the gaps.
