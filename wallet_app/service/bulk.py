@@ -23,7 +23,12 @@ from wallet_app.service.execution import BATCH_MAX, REQUEST_SECONDS_MAX
 from wallet_app.service.posting import Deferred, Outcome
 
 CHUNK_MAX = 500
-"""How many commands that are answered each on its own share a database transaction."""
+"""How many commands that are answered each on its own share a database transaction.
+
+More are cheaper: 110 µs of CPU for a command in chunks of 256, 102 in 500, 95 in 1,000, service and database together.
+But a chunk keeps its wallets locked and the process busy while it lasts: single commands beside it took a third longer
+at 1,000 than at 500.
+"""
 
 RUNS_MAX = 2
 """How many pieces of bulk work are posted at once in a process; the next one waits for its turn."""
