@@ -23,7 +23,12 @@ from wallet_app.service.execution import BATCH_MAX, REQUEST_SECONDS_MAX
 from wallet_app.service.posting import Deferred, Outcome
 
 CHUNK_MAX = 500
-"""How many commands that are answered each on its own share a database transaction."""
+"""How many commands that are answered each on its own share a database transaction.
+
+More are cheaper: in chunks of 256 a command took 16 % more CPU, of service and database together, than in 1,000, and in
+500 it took 7 % more. But a chunk keeps its wallets locked and the process busy while it lasts: from 500 to 1,000 the
+median of single commands beside it rose by a fifth, and their p99 doubled.
+"""
 
 RUNS_MAX = 2
 """How many pieces of bulk work are posted at once in a process; the next one waits for its turn."""
