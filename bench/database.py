@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL, make_url
 from bench import machine
 from wallet_app import create_app, devdb, service
 from wallet_app.config import Settings
-from wallet_app.db import db
+from wallet_app.db import close_connections
 
 DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
 TOLD = (
@@ -167,4 +167,4 @@ def application(database: Database) -> Iterator[Flask]:
         try:
             yield app
         finally:
-            db.engine.dispose()
+            close_connections()

@@ -66,6 +66,8 @@ def run(stage: Stage, chosen: Sequence[Cell], rounds: int, *, tell: Callable[[st
 def measure(stage: Stage, cell: Cell) -> Sample | None:
     """Run the cell and return what it came to, with the CPU that everybody used meanwhile; None if it was left out."""
     service = stage.limited if cell.name.startswith("limited") else stage.service
+    if cell.prepare is not None:
+        cell.prepare(stage)
     lanes_before, before = service.group_commit_figures(), _cpu(stage, service)
     own_before = usage.own_cpu_seconds()
     outcome = cell.measure(stage)

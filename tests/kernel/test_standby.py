@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from tests.conftest import conninfo, settings_for
 from tests.kernel.conftest import JOHN, ORIGIN
 from wallet_app import create_app, devdb, service
-from wallet_app.db import db
+from wallet_app.db import close_connections
 from wallet_app.errors import OutcomeUnknownError
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def lonely_server() -> Iterator[psycopg.Connection[tuple[object, ...]]]:
             superuser.execute("ALTER SYSTEM SET synchronous_standby_names = 'away'")
             superuser.execute("SELECT pg_reload_conf()")
             yield superuser
-            db.engine.dispose()
+            close_connections()
     shutil.rmtree(folder)
 
 

@@ -41,8 +41,8 @@ def execute_each(commands: Sequence[Command], *, seconds_max: float = REQUEST_SE
     deadline = time.monotonic() + seconds_max
     outcomes: list[Outcome] = []
     with _turn(deadline):
-        for start in range(0, len(commands), CHUNK_MAX):
-            outcomes += _post_each(db.engine, commands[start : start + CHUNK_MAX], deadline)
+        for chunk in _chunks(commands):
+            outcomes += _post_each(db.engine, chunk, deadline)
     return outcomes
 
 
@@ -71,6 +71,13 @@ def _turn(deadline: float) -> Iterator[None]:
         yield
     finally:
         _turns.release()
+
+
+def _chunks(commands: Sequence[Command]) -> Iterator[Sequence[Command]]:
+    """Yield the commands in as few chunks as possible, of about the same size: a small rest costs a COMMIT too."""
+    count = -(-len(commands) // CHUNK_MAX)
+    for number in range(count):
+        yield commands[len(commands) * number // count : len(commands) * (number + 1) // count]
 
 
 def _post_each(engine: Engine, commands: Sequence[Command], deadline: float) -> list[Outcome]:
