@@ -67,9 +67,8 @@ def init_app(app: Flask) -> None:
     app.config["SQLALCHEMY_BINDS"] = {READS: {"url": settings.database_url, **engine_options(settings)}}
     db.init_app(app)
     with app.app_context():
-        for engine in db.engines.values():
-            prepare_connections(engine)
-            event.listen(engine, "do_connect", look_up_host)
+        prepare_connections(db.engine)
+        prepare_connections(db.engines[READS])
         _plan_once(db.engine)
     # A fresh connection for each probe, so that a dead one is never asked; it gives up before the probe does.
     health_engine = create_engine(
@@ -140,6 +139,7 @@ def engine_options(settings: Settings) -> dict[str, Any]:
 
 def prepare_connections(engine: Engine) -> None:
     """Let every new connection of the engine act as the application role, with bounded waits."""
+    event.listen(engine, "do_connect", look_up_host)
 
     @event.listens_for(engine, "connect")
     def connected(dbapi_connection: Any, record: Any) -> None:
@@ -149,6 +149,24 @@ def prepare_connections(engine: Engine) -> None:
         with dbapi_connection.cursor() as cursor:
             cursor.execute(_PREPARE)
         dbapi_connection.commit()
+
+
+def look_up_host(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> None:  # noqa: ARG001
+    """Tell the driver its server's addresses. Raises OperationalError.
+
+    libpq would look the name up in C, where a name server that is slow stops every greenlet of the process.
+    """
+    host = str(parameters.get("host") or "")
+    if not host or "hostaddr" in parameters or host[0] in "/@" or "," in host:
+        return  # A socket's folder, or a list, which only libpq knows how to go through.
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as exc:
+        raise psycopg.OperationalError(f"{host} cannot be looked up: {exc.strerror}") from exc
+    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+    parameters["hostaddr"] = ",".join(addresses)
+    # One for each address. The name stays, because the server's certificate is checked against it.
+    parameters["host"] = ",".join([host] * len(addresses))
 
 
 def _plan_once(engine: Engine) -> None:
@@ -169,24 +187,6 @@ def close_connections() -> None:
     """Close what the current application has open to the database: a process that is forked must not inherit it."""
     for engine in db.engines.values():
         engine.dispose()
-
-
-def look_up_host(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> None:  # noqa: ARG001
-    """Tell the driver its server's addresses. Raises OperationalError.
-
-    libpq would look the name up in C, where a name server that is slow stops every greenlet of the process.
-    """
-    host = str(parameters.get("host") or "")
-    if not host or "hostaddr" in parameters or host[0] in "/@" or "," in host:
-        return  # A socket's folder, or a list, which only libpq knows how to go through.
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as exc:
-        raise psycopg.OperationalError(f"{host} cannot be looked up: {exc.strerror}") from exc
-    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
-    parameters["hostaddr"] = ",".join(addresses)
-    # One for each address. The name stays, because the server's certificate is checked against it.
-    parameters["host"] = ",".join([host] * len(addresses))
 
 
 # A role's own settings (ALTER ROLE ... SET) win, because they also hold behind a pooler; these fill the gaps.
