@@ -12,10 +12,12 @@ from gevent import monkey
 # Processes, their signals and their ends stay Python's: gevent would reap the master's children before gunicorn does.
 monkey.patch_all(os=False, signal=False, subprocess=False)
 
+from wallet_app import db  # noqa: E402
 from wallet_app.config import ConfigurationError, Settings  # noqa: E402
 
 try:
     _settings = Settings.from_env()
+    db.require_ready_login(_settings)
 except ConfigurationError as problem:
     raise SystemExit(f"Dino Wallet cannot start: {problem}") from None
 
