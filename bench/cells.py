@@ -75,11 +75,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Cell:
-    """One way of use. `measure` returns None where there is nothing to measure yet."""
+    """One way of use. `measure` returns None where there is nothing to measure yet; `prepare` is not measured."""
 
     name: str
     title: str
     measure: Callable[[Stage], Outcome | None]
+    prepare: Callable[[Stage], None] | None = None
 
 
 def all_cells() -> Iterator[Cell]:
@@ -159,14 +160,14 @@ def _bulk(stage: Stage) -> Outcome | None:
 
 def _kernel(size: int) -> Cell:
     def measure(stage: Stage) -> Outcome:
-        return post(stage, size=size, kind=service.Spend)
+        return post(stage, size=size, kind=service.Spend, seconds=stage.seconds)
 
     return Cell(f"kernel-{size}", f"the kernel alone, batches of {size:,}", measure)
 
 
-def post(stage: Stage, *, size: int, kind: type[service.Movement]) -> Outcome:
-    """Post batches by the kernel alone, and keep what they came to."""
-    done = kernel.run(stage.wallet_ids, size=size, seconds=stage.seconds, tag=stage.tag(), kind=kind)
+def post(stage: Stage, *, size: int, kind: type[service.Movement], seconds: float) -> Outcome:
+    """Post batches by the kernel alone for so long, at least one, and keep what they came to."""
+    done = kernel.run(stage.wallet_ids, size=size, seconds=seconds, tag=stage.tag(), kind=kind)
     stage.posted_min += done.done
     stage.posted_max += done.sent
     return Outcome(done.seconds, done.done, done.sent - done.done, in_process=True)

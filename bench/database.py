@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL, make_url
 from bench import machine
 from wallet_app import create_app, devdb, service
 from wallet_app.config import Settings
-from wallet_app.db import db
+from wallet_app.db import close_connections
 
 DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
 TOLD = (
@@ -77,6 +77,11 @@ class Database:
         connection.execute("SET statement_timeout = 0")
         connection.execute("SET lock_timeout = 0")
         return connection
+
+    def is_superuser(self) -> bool:
+        """Whether the strongest login may do everything."""
+        with self.connect(admin=True) as connection:
+            return connection.execute("SELECT current_setting('is_superuser')").fetchone() == ("on",)
 
     def settings(self) -> dict[str, str]:
         """Return the server's settings as the service finds them; raise NotDurableError where one would lose money."""
@@ -162,4 +167,4 @@ def application(database: Database) -> Iterator[Flask]:
         try:
             yield app
         finally:
-            db.engine.dispose()
+            close_connections()

@@ -23,10 +23,10 @@ class Posted:
 
 
 def run(wallet_ids: Sequence[int], *, size: int, seconds: float, tag: str, kind: type[service.Movement]) -> Posted:
-    """Post batches of one size on random wallets for so long; needs the application."""
+    """Post batches of one size on random wallets for so long, and at least one; needs the application."""
     sent, done = 0, 0
     began = time.perf_counter()
-    while time.perf_counter() < began + seconds:
+    while not sent or time.perf_counter() < began + seconds:
         commands = [
             kind(wallet_id=random.choice(wallet_ids), reference=f"{tag}-{sent + number}", origin=ORIGIN, amount=1)
             for number in range(size)

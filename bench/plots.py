@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib as mpl
 
 mpl.use("svg")
-from matplotlib import pyplot
+from matplotlib import pyplot, ticker
 from matplotlib.axes import Axes
 
 from bench.cells import CONNECTIONS, DISTRIBUTIONS
@@ -27,7 +27,7 @@ def draw(measured: Mapping[str, Measured], stem: Path) -> list[Path]:
         figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
         if draw_one(axes, measured):
             axes.grid(visible=True, alpha=0.3)
-            axes.legend()
+            axes.legend(fontsize="small")
             file = stem.with_name(f"{stem.name}-{name}.svg")
             figure.savefig(file, metadata={"Date": None})
             files.append(file)
@@ -54,7 +54,7 @@ def draw_growth(measured: Mapping[int, Mapping[str, Measured]], stem: Path) -> l
     return [file]
 
 
-def line(axes: Axes, series: Series, label: str, style: str = "-") -> bool:
+def line(axes: Axes, series: Series, label: str, style: str = "-", color: str | None = None) -> bool:
     """Draw the medians as a line, with bars from the least to the most; return whether there was anything."""
     series = [(at, values) for at, values in series if values]
     if not series:
@@ -62,7 +62,9 @@ def line(axes: Axes, series: Series, label: str, style: str = "-") -> bool:
     places, medians = [at for at, _ in series], [median(values) for _, values in series]
     below = [middle - min(values) for middle, (_, values) in zip(medians, series, strict=True)]
     above = [max(values) - middle for middle, (_, values) in zip(medians, series, strict=True)]
-    axes.errorbar(places, medians, yerr=[below, above], label=label, linestyle=style, marker="o", capsize=3)
+    axes.errorbar(
+        places, medians, yerr=[below, above], label=label, linestyle=style, color=color, marker="o", capsize=3
+    )
     return True
 
 
@@ -73,13 +75,19 @@ def _rates(measured: Mapping[str, Measured], name: str) -> list[float]:
 
 def _throughput(axes: Axes, measured: Mapping[str, Measured]) -> bool:
     drawn = False
-    for one in DISTRIBUTIONS:
+    for number, one in enumerate(DISTRIBUTIONS):
         ours = [(count, _rates(measured, f"spend-{one.name}-{count}")) for count in CONNECTIONS]
         theirs = [(count, _rates(measured, f"pgbench-{one.name}-{count}")) for count in CLIENTS]
-        drawn |= line(axes, ours, one.title) | line(axes, theirs, f"pgbench, {one.title}", "--")
+        drawn |= line(axes, ours, one.title, color=f"C{number}")
+        drawn |= line(axes, theirs, f"pgbench, {one.title}", "--", f"C{number}")
     axes.set(title="Spends a second", xlabel="connections", ylabel="a second", xscale="log", ylim=(0, None))
-    axes.set_xticks(CONNECTIONS, [str(count) for count in CONNECTIONS])
+    _count_connections(axes)
     return drawn
+
+
+def _count_connections(axes: Axes) -> None:
+    axes.set_xticks(CONNECTIONS, [str(count) for count in CONNECTIONS])
+    axes.minorticks_off()
 
 
 def _latency(axes: Axes, measured: Mapping[str, Measured]) -> bool:
@@ -92,6 +100,8 @@ def _latency(axes: Axes, measured: Mapping[str, Measured]) -> bool:
             ]
             drawn |= line(axes, series, cell.title, "-" if name.startswith("open-") else "--")
     axes.set(title="Latency from the intended start (open loop)", xlabel="percentile", ylabel="ms", yscale="log")
+    axes.yaxis.set_major_formatter(ticker.ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ticker.ScalarFormatter())
     axes.set_xticks(range(len(PERCENTILES)), [f"p{percentile:g}" for percentile in PERCENTILES])
     return drawn
 
@@ -107,5 +117,5 @@ def _batches(axes: Axes, measured: Mapping[str, Measured]) -> bool:
             )
         drawn |= line(axes, series, one.title)
     axes.set(title="Commands a database transaction", xlabel="connections", ylabel="commands", xscale="log")
-    axes.set_xticks(CONNECTIONS, [str(count) for count in CONNECTIONS])
+    _count_connections(axes)
     return drawn

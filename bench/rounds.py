@@ -12,7 +12,7 @@ from typing import Any
 from bench import cells, usage, yardstick
 from bench.cells import Cell, Outcome, Stage
 from bench.database import Database, application, migrate
-from bench.serving import serve
+from bench.serving import Service, serve
 from bench.wallets import fill, make_wallets, shuffled
 
 WALLETS = 10_000
@@ -66,11 +66,15 @@ def run(stage: Stage, chosen: Sequence[Cell], rounds: int, *, tell: Callable[[st
 def measure(stage: Stage, cell: Cell) -> Sample | None:
     """Run the cell and return what it came to, with the CPU that everybody used meanwhile; None if it was left out."""
     service = stage.limited if cell.name.startswith("limited") else stage.service
+    if cell.prepare is not None:
+        cell.prepare(stage)
     lanes_before, before = service.group_commit_figures(), _cpu(stage, service)
+    own_before = usage.own_cpu_seconds()
     outcome = cell.measure(stage)
+    used = {"client": usage.own_cpu_seconds() - own_before}
     if outcome is None:
         return None
-    used = {name: seconds - before[name] for name, seconds in _cpu(stage, service).items()}
+    used |= {name: seconds - before[name] for name, seconds in _cpu(stage, service).items()}
     lanes = {name: value - lanes_before.get(name, 0.0) for name, value in service.group_commit_figures().items()}
     service.empty_log()
     if cell.name.startswith("pgbench"):
@@ -82,9 +86,9 @@ def measure(stage: Stage, cell: Cell) -> Sample | None:
     return _sample(outcome, used, lanes)
 
 
-def _cpu(stage: Stage, service: Any) -> dict[str, float]:
+def _cpu(stage: Stage, service: Service) -> dict[str, float]:
     postgres = stage.database.postgres_id
-    used = {"service": service.tree.cpu_seconds(), "client": usage.own_cpu_seconds()}
+    used = {"service": service.tree.cpu_seconds()}
     return used | ({"postgres": usage.Tree(postgres).cpu_seconds()} if postgres else {})
 
 
@@ -118,7 +122,7 @@ def in_words(sample: Sample | None) -> str:
         return "left out: there is nothing to measure"
     if sample["failed"]:
         return f"FAILED: {sample['failed']} of {sample['operations'] + sample['failed']}"
-    return f"{sample['rate']:>10,.0f}/s"
+    return f"{sample['rate']:>10,.0f}/s" if sample["rate"] >= 10 else f"{sample['rate']:>10,.2f}/s"
 
 
 def to_stderr(line: str) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL, make_url
 
 from wallet_app import create_app, devdb, service
 from wallet_app.config import Settings
-from wallet_app.db import db
+from wallet_app.db import close_connections
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +61,7 @@ def template(server: URL) -> Iterator[str]:
         with app.app_context():
             flask_migrate.upgrade()
             service.seed(demo=True)
-            db.engine.dispose()
+            close_connections()
         yield name
     finally:
         run_sql(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
@@ -96,11 +96,12 @@ def app(database: URL, request: pytest.FixtureRequest) -> Iterator[Flask]:
             if request.node.get_closest_marker("tampers") is None:
                 require_right_books()
         finally:
-            db.engine.dispose()
+            close_connections()
 
 
 def require_right_books() -> None:
     """Fail with what is wrong, if any invariant of the books does not hold."""
+    close_connections()  # The test may have left dead ones.
     report = service.verify(full=True)
     faults = [f"{finding.name}: {fault}" for finding in report.findings.values() for fault in finding.examples]
     assert not faults, "The books are not right: " + "; ".join(faults)

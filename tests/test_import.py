@@ -26,7 +26,7 @@ from sqlalchemy.engine import URL
 
 from tests.conftest import conninfo, run_sql
 from wallet_app import service
-from wallet_app.db import db
+from wallet_app.db import close_connections, db
 from wallet_app.imports import running
 
 JOHN, JOHN_DIAMOND, DOE = 3, 4, 5
@@ -214,7 +214,7 @@ def test_a_wallet_that_others_hold_makes_its_own_rows_busy_and_no_others(
 ) -> None:
     monkeypatch.setattr(running, "BUSY_ATTEMPTS_MAX", 1)
     run_sql(database, f"ALTER DATABASE {database.database} SET lock_timeout = '200ms'")
-    db.engine.dispose()
+    close_connections()
     file = write(tmp_path, "topup,3,1,abc-1,", "topup,5,1,abc-2,", "topup,3,1,abc-3,", "topup,4,1,abc-4,")
     with psycopg.connect(conninfo(database)) as holder:
         holder.execute("SELECT FROM wallet_balances WHERE wallet_id = 3 FOR UPDATE")

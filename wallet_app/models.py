@@ -151,7 +151,7 @@ class Transaction(Base):
         Index("ix_transactions_transaction_id", "transaction_id"),
     )
 
-    wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
+    wallet_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     reference_id: Mapped[str] = mapped_column(Text, primary_key=True)
     transaction_id: Mapped[uuid.UUID] = mapped_column(Uuid)
     kind: Mapped[str] = mapped_column(Text)
@@ -181,7 +181,7 @@ class TransactionDetail(Base):
         CheckConstraint("char_length(note) <= 500", name="note_length"),
     )
 
-    wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
+    wallet_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     transaction_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
     salt: Mapped[bytes] = mapped_column(LargeBinary)
     note: Mapped[str | None] = mapped_column(Text)
@@ -203,7 +203,7 @@ class LedgerEntry(Base):
         CheckConstraint("octet_length(hash) = 32", name="hash_length"),
     )
 
-    wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
+    wallet_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     transaction_id: Mapped[uuid.UUID] = mapped_column(Uuid)
     entry_type: Mapped[str] = mapped_column(Text)

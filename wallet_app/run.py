@@ -31,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from wallet_app import create_app, devdb, service
 from wallet_app.config import ConfigurationError, Settings
-from wallet_app.db import db
+from wallet_app.db import close_connections
 
 GUNICORN_SETTINGS = Path(__file__).resolve().parent.parent / "gunicorn.conf.py"
 POSTGRES_VERSION_MIN = 15
@@ -134,7 +134,7 @@ def _prepare(app: Flask, settings: Settings) -> None:
         except (SQLAlchemyError, SystemExit) as problem:
             raise CannotRunError(f"the database's tables cannot be brought up to date: {problem}") from problem
         finally:
-            db.engine.dispose()
+            close_connections()
 
 
 def _serve(app: Flask, settings: Settings, listener: socket.socket, embedded: devdb.DevDatabase | None) -> None:

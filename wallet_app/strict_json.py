@@ -1,7 +1,7 @@
 """JSON from outside, read strictly: nothing that two readers could take for different values; pure.
 
 The standard library's parser is used because it can be told to refuse duplicate keys, NaN and endless integers, which
-faster ones cannot. For an item of a batch that costs 3 µs instead of 1; to post it takes 75.
+faster ones cannot. For an item of a batch that costs 1.5 µs instead of 0.5; to post it takes about 100.
 """
 
 from __future__ import annotations

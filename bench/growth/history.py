@@ -39,7 +39,7 @@ class History:
     def grow(self, database: Database, entries: int, *, tell: Callable[[str], None]) -> None:
         """Add entries until there are so many."""
         with database.connect(admin=True) as connection:
-            _prepare(connection)
+            _prepare(connection, is_superuser=database.is_superuser())
             while self.entries < entries:
                 step = min(STEP_MAX, len(self.wallet_ids), entries - self.entries)
                 self._grow_by(connection, step)
@@ -68,12 +68,12 @@ class History:
         )
 
 
-def _prepare(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+def _prepare(connection: psycopg.Connection[tuple[object, ...]], *, is_superuser: bool) -> None:
     """Spare this session what only matters for data that cannot be made again."""
     connection.execute("SET synchronous_commit = off")
     connection.execute("SET work_mem = '256MB'")
     connection.execute("SET jit = off")
-    if connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone() == (True,):
+    if is_superuser:
         # The wallets exist: there is no need to look each of them up again for the foreign keys.
         connection.execute("SET session_replication_role = replica")
 

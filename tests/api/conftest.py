@@ -22,7 +22,7 @@ from sqlalchemy.engine import URL
 
 from tests.conftest import run_sql, settings_for
 from wallet_app import create_app
-from wallet_app.db import db
+from wallet_app.db import close_connections
 
 ROOT = Path(__file__).parents[2]
 MakeClient = Callable[..., FlaskClient]
@@ -40,7 +40,7 @@ def client_with(database: URL) -> Iterator[MakeClient]:
     yield make
     for app in made:
         with app.app_context():
-            db.engine.dispose()
+            close_connections()
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def shared_app(server: URL, template: str) -> Iterator[Flask]:
     try:
         with app.app_context():
             yield app
-            db.engine.dispose()
+            close_connections()
     finally:
         run_sql(server, f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)")
 

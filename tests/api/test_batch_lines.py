@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from tests.api.conftest import Live, MakeClient
-from tests.api.support import DOE_GOLD, JOHN_GOLD, assert_headers, assert_problem, books
+from tests.api.support import DOE_GOLD, JOHN_GOLD, assert_headers, assert_problem, books, new_reference
 from tests.api.test_batches import lasting, post, record
 from tests.api.test_openapi import validator
 from wallet_app import service, web
@@ -121,17 +122,19 @@ def test_when_a_block_fails_its_lines_are_told_and_the_run_goes_on(
         return execute_each(commands) if len(calls) > 1 else 1 / 0
 
     monkeypatch.setattr(service, "execute_each", failing_once)
-    answers = send(client, lines_of({"type": "x"}, *(record() for _ in range(BATCH_MAX))))
-    assert [line["status"] for line in answers] == [422, *[500] * (BATCH_MAX - 1), 200]
+    told = [line["status"] for line in send(client, lines_of({"type": "x"}, *(record() for _ in range(1_000))))]
+    assert told[0] == 422
+    assert told[1:] == sorted(told[1:], reverse=True)
+    assert set(told[1:]) == {500, 200}
 
 
 class Counted:
     """A body without an end, and how much of it was read."""
 
-    def __init__(self, lines: int) -> None:
+    def __init__(self, lines: int, rest: bytes = b"") -> None:
         self.lines = lines
         self.given = 0
-        self.rest = b""
+        self.rest = rest
 
     def read(self, size: int = -1) -> bytes:
         while len(self.rest) < size and self.given < self.lines:
@@ -146,18 +149,29 @@ def stream(client: FlaskClient, body: Counted) -> Any:
     return client.post("/batches", content_type=NDJSON, environ_overrides=overrides)
 
 
-def test_no_more_than_a_block_is_read_before_it_is_answered(client: FlaskClient) -> None:
+def test_nothing_is_read_before_what_was_read_is_answered(client: FlaskClient) -> None:
     body = Counted(1_000_000)
     before = books()
     answer = stream(client, body)
     blocks = answer.iter_encoded()
-    for number in (1, 2, 3):
-        assert len(read(next(blocks))) == BATCH_MAX
-        assert number * BATCH_MAX <= body.given < number * BATCH_MAX + 200
-        assert books()[0] == before[0] + number * BATCH_MAX, "what is answered is in the books"
+    answered = 0
+    for _ in range(4):
+        answered += len(read(next(blocks)))
+        assert 0 < answered <= body.given <= answered + 2
+        assert books()[0] == before[0] + answered, "what is answered is in the books"
     answer.close()
-    assert body.given < 3_200, "when the client has gone, nothing more is read"
-    assert books()[0] == before[0] + 3 * BATCH_MAX
+    assert body.given <= answered + 2, "when the client has gone, nothing more is read"
+    assert books()[0] == before[0] + answered
+
+
+def test_no_more_than_a_thousand_lines_are_posted_at_once(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute_each, sizes = service.execute_each, []
+    monkeypatch.setattr(service, "execute_each", lambda commands: sizes.append(len(commands)) or execute_each(commands))
+    items = [{"type": "topup", "walletId": JOHN_GOLD, "amount": 1, "referenceId": f"r{n:04}"} for n in range(2_000)]
+    body = lines_of(*items).replace(b" ", b"")
+    pieces = stream(client, Counted(0, body)).get_data()
+    assert [line["index"] for line in read(pieces)] == list(range(2_000))
+    assert max(sizes) <= BATCH_MAX < sum(sizes) == 2_000
 
 
 def test_a_body_that_breaks_off_is_told_and_what_came_before_it_is_answered(client: FlaskClient) -> None:
@@ -171,6 +185,16 @@ def test_a_body_that_breaks_off_is_told_and_what_came_before_it_is_answered(clie
     answers = read(stream(client, Broken(0)).get_data())
     assert [(line["index"], line["status"]) for line in answers] == [(0, 200), (1, 200), (2, 400)]
     assert answers[2]["body"]["code"] == "rest_unreadable"
+
+
+def test_a_body_that_is_shorter_than_announced_is_not_taken_for_whole(client: FlaskClient) -> None:
+    before = books()
+    short = Counted(0, lines_of(record()) + json.dumps(record()).encode())
+    overrides = {"wsgi.input": short, "wsgi.input_terminated": True, "CONTENT_LENGTH": "1000"}
+    answers = read(client.post("/batches", content_type=NDJSON, environ_overrides=overrides).get_data())
+    assert [(line["index"], line["status"]) for line in answers] == [(0, 200), (1, 400)]
+    assert answers[1]["body"]["code"] == "rest_unreadable"
+    assert books()[0] == before[0] + 1
 
 
 def test_a_run_is_one_request_to_the_limit_and_to_the_log(
@@ -204,6 +228,25 @@ def test_the_example_of_lines_is_what_the_service_answers(client: FlaskClient) -
 # --- over the wire ---
 
 
+@pytest.fixture(params=["Content-Length", "chunked"])
+def framing(request: pytest.FixtureRequest) -> str:
+    """How the body's end is known: from its length, or from its last chunk."""
+    return str(request.param)
+
+
+def connect(live: Live, framing: str, length: int) -> socket.socket:
+    """Return a connection on which the head of a run has been sent."""
+    client = socket.create_connection((live.host, live.port), timeout=SECONDS_MAX)
+    size = f"Content-Length: {length}" if framing == "Content-Length" else "Transfer-Encoding: chunked"
+    client.sendall(f"POST /batches HTTP/1.1\r\nHost: wallet\r\nContent-Type: {NDJSON}\r\n{size}\r\n\r\n".encode())
+    return client
+
+
+def send_framed(client: socket.socket, framing: str, data: bytes) -> None:
+    """Send a piece of the body; an empty one is its end."""
+    client.sendall(data if framing == "Content-Length" else b"%x\r\n%b\r\n" % (len(data), data))
+
+
 def receive_lines(client: socket.socket, received: bytearray, count: int) -> None:
     """Read on until the answer has so many lines."""
     deadline = time.monotonic() + SECONDS_MAX
@@ -214,25 +257,42 @@ def receive_lines(client: socket.socket, received: bytearray, count: int) -> Non
         assert time.monotonic() < deadline
 
 
-def test_the_first_answers_come_before_the_last_line_is_sent(live: Live) -> None:
-    first = lines_of(*(record(wallet=DOE_GOLD) for _ in range(1_200)))
-    last = lines_of(record(wallet=DOE_GOLD))
+def test_the_first_answers_come_before_the_last_line_is_sent(live: Live, framing: str) -> None:
+    many = [lines_of(record(wallet=DOE_GOLD)) for _ in range(1_200)]
     received = bytearray()
-    with socket.create_connection((live.host, live.port), timeout=SECONDS_MAX) as client:
-        head = f"POST /batches HTTP/1.1\r\nHost: wallet\r\nContent-Type: {NDJSON}\r\n"
-        client.sendall(f"{head}Content-Length: {len(first) + len(last)}\r\n\r\n".encode() + first)
-        receive_lines(client, received, BATCH_MAX)
+    with connect(live, framing, sum(map(len, many))) as client:
+        send_framed(client, framing, many[0])
+        receive_lines(client, received, 1)
         assert received.startswith(b"HTTP/1.1 200 ")
-        client.sendall(last)
-        receive_lines(client, received, 1_201)
+        send_framed(client, framing, b"".join(many[1:-1]))
+        receive_lines(client, received, 1_199)
+        send_framed(client, framing, many[-1])
+        send_framed(client, framing, b"")
+        receive_lines(client, received, 1_200)
 
 
-def test_a_client_that_goes_away_leaves_whole_blocks_and_a_service_that_serves(live: Live) -> None:
-    body = lines_of(*(record(wallet=DOE_GOLD) for _ in range(1_500)))
-    with socket.create_connection((live.host, live.port), timeout=SECONDS_MAX) as client:
-        head = f"POST /batches HTTP/1.1\r\nHost: wallet\r\nContent-Type: {NDJSON}\r\n"
-        client.sendall(f"{head}Content-Length: {len(body) * 10}\r\n\r\n".encode() + body)
+def test_a_body_that_breaks_off_on_the_wire_is_told(live: Live, framing: str) -> None:
+    received = bytearray()
+    with connect(live, framing, 1_000_000) as client:
+        send_framed(client, framing, lines_of(*(record(wallet=DOE_GOLD) for _ in range(100))) + b'{"type":')
+        receive_lines(client, received, 100)
         client.shutdown(socket.SHUT_WR)
-        received = bytearray()
-        receive_lines(client, received, 1_501)
-    assert b'"code":"rest_unreadable"' in received
+        receive_lines(client, received, 101)
+    last = json.loads(received[received.rindex(b'{"index"') :].splitlines()[0])
+    assert (last["index"], last["body"]["code"]) == (100, "rest_unreadable")
+
+
+def test_a_client_that_goes_away_is_served_no_further(live: Live, framing: str) -> None:
+    reference = new_reference()
+    received = bytearray()
+    with connect(live, framing, 1_000_000) as client:
+        send_framed(client, framing, lines_of(record(wallet=DOE_GOLD)))
+        receive_lines(client, received, 1)
+        send_framed(client, framing, json.dumps(record(wallet=DOE_GOLD, reference=reference)).encode())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    again = lines_of(record(wallet=DOE_GOLD, reference=reference))
+    received = bytearray()
+    with connect(live, framing, len(again)) as client:
+        send_framed(client, framing, again)
+        receive_lines(client, received, 1)
+    assert b'"idempotent":false' in received, "the line that was not sent to its end was not posted"

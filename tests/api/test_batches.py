@@ -28,7 +28,7 @@ from tests.api.test_openapi import validator
 from tests.conftest import run_sql, settings_for
 from wallet_app import create_app
 from wallet_app.api.openapi import document
-from wallet_app.db import db
+from wallet_app.db import close_connections
 from wallet_app.service import BATCH_MAX, Bonus, bulk, rules
 
 OF_THE_MOMENT = {"transactionId", "createdAt", "requestId"}
@@ -92,7 +92,7 @@ def copies(server: URL, template: str) -> Iterator[list[Flask]]:
     yield apps
     for app, url in zip(apps, urls, strict=True):
         with app.app_context():
-            db.engine.dispose()
+            close_connections()
         run_sql(server, f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)")
 
 

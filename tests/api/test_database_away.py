@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from tests.api.support import MOVEMENTS, SECURITY_HEADERS, assert_problem, movement
 from tests.conftest import conninfo, run_sql, settings_for
 from wallet_app import create_app
-from wallet_app.db import db
+from wallet_app.db import close_connections, db
 
 READS = ["/wallets/3", "/wallets/3/balance", "/wallets/3/entries", "/transactions/01a202ea-16a9-7b16-a647-a13ad9a0d7db"]
 SECONDS_MAX = 5
@@ -122,14 +122,14 @@ def test_a_pool_without_a_free_connection_is_503(database: URL) -> None:
     settings = replace(settings_for(database), pool_size=1, pool_seconds_max=1)
     app = create_app(settings)
     with app.app_context():
-        with db.engine.connect():
+        with db.engine.connect(), db.engines["reads"].connect():
             for path in READS:
                 assert_problem(app.test_client().get(path), 503, "database_unavailable")
             answer = app.test_client().post("/wallets/3/topup", json=movement())
             assert_problem(answer, 503, answer.json["code"])
             assert app.test_client().get("/health").status_code == 200
         assert app.test_client().get("/wallets/3").status_code == 200
-        db.engine.dispose()
+        close_connections()
 
 
 def test_a_wallet_that_somebody_holds_is_503_for_movements_and_readable(database: URL, client: FlaskClient) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL
 from tests.conftest import conninfo, run_sql, settings_for
 from tests.kernel import audit
 from wallet_app import create_app, service
-from wallet_app.db import db, unit_of_work
+from wallet_app.db import close_connections, unit_of_work
 from wallet_app.service import locks, wallets
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ def serve(url: URL, **settings: Any) -> Iterator[Books]:
     app = create_app(replace(settings_for(url), **({"group_commit": False} | settings)))
     with app.app_context():
         yield Books(app, url)
-        db.engine.dispose()
+        close_connections()
 
 
 def clone(server: URL, template: str) -> Iterator[URL]:

@@ -13,7 +13,7 @@ from flask import Flask
 
 from wallet_app import create_app, service
 from wallet_app.config import Settings
-from wallet_app.db import db
+from wallet_app.db import close_connections
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ def _serve(settings: Settings, work: Callable[[], list[T]], threads: int) -> lis
         service.get_wallet(3)
         _gate[0].wait(60)
         found = in_threads(app, [work] * threads)
-        db.engine.dispose()
+        close_connections()
     return [one for each in found for one in each]
 
 

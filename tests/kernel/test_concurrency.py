@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.kernel.conftest import DOE, JOHN, ORIGIN, UNLOCKED, Books, outcome_of
 from wallet_app import service
-from wallet_app.db import db
+from wallet_app.db import close_connections
 from wallet_app.errors import InsufficientBalanceError, ReferenceMismatchError
 from wallet_app.service import loading, locks
 
@@ -141,7 +141,7 @@ def post_in_all_orders(books: Books, wallet_ids: Sequence[int], *, batches: int)
 
 def deadlocks(books: Books) -> int:
     """Return the deadlocks of this database. A backend reports them at its end, so all of the service's have to end."""
-    db.engine.dispose()
+    close_connections()
     with books.connect(autocommit=True) as connection:
         others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         while connection.execute(others).fetchone() != (0,):

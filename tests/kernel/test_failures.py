@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tests.kernel.conftest import DOE, JOHN, Books, outcome_of, serve
 from wallet_app import service
-from wallet_app.db import db, unit_of_work
+from wallet_app.db import close_connections, db, unit_of_work
 from wallet_app.errors import (
     InsufficientBalanceError,
     OutcomeUnknownError,
@@ -28,7 +28,7 @@ STANDBY_LOST = "RAISE WARNING 'canceling wait for synchronous replication due to
 
 def set_for_new_connections(books: Books, name: str, value: str) -> None:
     books.sql(f"ALTER DATABASE {books.url.database} SET {name} = '{value}'")
-    db.engine.dispose()
+    close_connections()
 
 
 def add_trigger(books: Books, body: str, *, on: str = "BEFORE INSERT ON ledger_entries") -> None:

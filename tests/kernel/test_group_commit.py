@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 from tests.conftest import run_sql
 from tests.kernel.conftest import DOE, JOHN, Books, outcome_of, serve
 from wallet_app import service
-from wallet_app.db import db
+from wallet_app.db import close_connections, db
 from wallet_app.errors import (
     InsufficientBalanceError,
     OutcomeUnknownError,
@@ -234,7 +234,7 @@ def test_a_poisoned_command_fails_alone_among_those_that_share_its_transaction(p
 def test_a_forked_process_has_lanes_of_its_own(grouped: Books) -> None:
     """A server that preloads forks after the application was made, and may have posted by then."""
     service.execute(grouped.top_up(JOHN, 1))
-    db.engine.dispose()
+    close_connections()
     context = multiprocessing.get_context("fork")
     child = context.Process(target=lambda: service.execute(grouped.top_up(JOHN, 2, "from-the-child")))
     child.start()

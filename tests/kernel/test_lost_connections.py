@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy.engine import URL
@@ -134,6 +135,19 @@ def test_when_the_database_stays_away_after_a_lost_commit_the_outcome_is_unknown
     # Alone, one that was never committed is new; a lane's last attempt may still post it just before the repetition.
     assert replay == (harm is AnswerLost) or (harm is BeforeSent and db.engine in execution._lanes)
     assert_posted_once(far_books)
+
+
+@pytest.mark.parametrize("harm", [BeforeSent, AnswerLost])
+@pytest.mark.parametrize("execute", [service.execute_each, service.execute_atomic])
+def test_a_batch_whose_commit_is_in_doubt_is_repeated_under_the_locks(
+    cable: Wire, far_books: Books, harm: type[wire.Fault], execute: Callable[[list[service.Command]], list[Any]]
+) -> None:
+    cable.arm(harm(wire.commit))
+    commands = [far_books.top_up(JOHN, 7, "once"), far_books.spend(DOE, 300), far_books.spend(JOHN, 507)]
+    receipts = execute(commands)
+    assert [receipt.is_replay for receipt in receipts] == [harm is AnswerLost] * 3
+    assert (far_books.balance(JOHN), far_books.balance(DOE)) == (0, 0)
+    assert far_books.transactions("once") == 1
 
 
 def test_cut_at_the_first_statement_the_command_is_simply_done_again(far_books: Books, cable: Wire) -> None:

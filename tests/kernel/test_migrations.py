@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 
 from tests.conftest import conninfo, run_sql, settings_for
 from wallet_app import create_app, service
-from wallet_app.db import Base, db
+from wallet_app.db import Base, close_connections
 
 CATALOGUE = {
     "columns": """
@@ -93,7 +93,7 @@ def test_up_down_and_up_again_leaves_the_same_schema(empty: URL) -> None:
         assert schema(empty, everything) == first
         service.seed(demo=True)
         assert service.get_wallet(3).balance == 500
-        db.engine.dispose()
+        close_connections()
     assert [len(rows) > 0 for rows in first.values()] == [True] * len(first), "an empty comparison proves nothing"
 
 
@@ -109,7 +109,7 @@ def test_each_migration_goes_down_and_up_on_its_own(empty: URL) -> None:
         for step in (*reversed(steps[:-1]), top):
             flask_migrate.upgrade(revision="+1")
             assert schema(empty, everything) == step
-        db.engine.dispose()
+        close_connections()
 
 
 def test_the_migrated_schema_is_the_models(empty: URL, database: URL) -> None:
@@ -126,5 +126,5 @@ def test_a_second_upgrade_finds_nothing_to_do(database: URL) -> None:
     before = schema(database, everything)
     with create_app(settings_for(database)).app_context():
         flask_migrate.upgrade()
-        db.engine.dispose()
+        close_connections()
     assert schema(database, everything) == before

@@ -20,7 +20,7 @@ from tests.conftest import conninfo, settings_for
 from tests.kernel.conftest import JOHN, ORIGIN
 from tests.kernel.pooler import Pooler
 from wallet_app import create_app, devdb, service
-from wallet_app.db import db
+from wallet_app.db import close_connections
 from wallet_app.errors import OutcomeUnknownError
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def lonely_server(request: pytest.FixtureRequest) -> Iterator[psycopg.Connection
         with create_app(settings_for(url)).app_context():
             flask_migrate.upgrade()
             service.seed(demo=True)
-            db.engine.dispose()
+            close_connections()
         with (
             serving(make_url(server.service_url), is_pooled=request.param != "directly"),
             psycopg.connect(conninfo(url), autocommit=True) as superuser,
@@ -58,7 +58,7 @@ def serving(url: URL, *, is_pooled: bool) -> Iterator[None]:
             settings = replace(settings_for(url), migration_url=None, db_pooler="transaction")
         stack.enter_context(create_app(settings).app_context())
         yield
-        db.engine.dispose()
+        close_connections()
 
 
 def test_a_commit_whose_wait_for_the_standby_is_cancelled_is_answered_as_unknown(

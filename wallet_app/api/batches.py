@@ -59,8 +59,9 @@ def post_batch() -> Response:
 
     For long runs send application/x-ndjson (or application/jsonl): one record a line, always "each", of any length.
     The answer has one line for each line, in order, with its number from 0 as `index`; blank lines are counted and not
-    answered. Lines are read, posted and answered in blocks of at most 1,000, so read the answer while you send. A line
-    that exceeds 16 KiB (`line_too_long`), or a body that breaks off (`rest_unreadable`), is the last to be answered.
+    answered. Lines are posted and answered as they come, at most 1,000 together, so read the answer while you send. A
+    line that exceeds 16 KiB (`line_too_long`), or a body that breaks off (`rest_unreadable`), is the last to be
+    answered.
     """
     content_type = request.headers.get("Content-Type", "")
     if _NDJSON_TYPE.fullmatch(content_type):

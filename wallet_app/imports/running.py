@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from wallet_app import service
 from wallet_app.errors import DatabaseUnavailableError, OutcomeUnknownError, UnavailableError
-from wallet_app.imports.results import Outcome, ResultFile, result_of
+from wallet_app.imports.result_file import ResultFile
+from wallet_app.imports.results import Outcome, result_of
 from wallet_app.imports.source import Row
 from wallet_app.service import Command, Receipt
 
