@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import psycopg
@@ -17,8 +17,9 @@ from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
+from wallet_app import metrics
 from wallet_app.config import ConfigurationError, Settings
 
 log = structlog.get_logger("wallet")
@@ -75,6 +76,7 @@ def init_app(app: Flask) -> None:
     with app.app_context():
         prepare_connections(db.engine, settings)
         prepare_connections(db.engines[READS], settings)
+        metrics.every_second(partial(_look_at_pools, {"postings": db.engine, READS: db.engines[READS]}))
         if settings.db_pooler == "none":
             _plan_once(db.engine)
     app.extensions["wallet_health_engine"] = _probe(settings)
@@ -199,6 +201,13 @@ def _plan_once(engine: Engine) -> None:
         dbapi_connection.commit()
 
 
+def _look_at_pools(engines: Mapping[str, Engine]) -> Iterator[metrics.Sight]:
+    for name, engine in engines.items():
+        pool = cast(QueuePool, engine.pool)
+        yield metrics.CONNECTIONS_IN_USE, (name,), pool.checkedout()
+        yield metrics.CONNECTIONS_MAX, (name,), pool.size()
+
+
 def close_connections() -> None:
     """Close what the current application has open to the database: a process that is forked must not inherit it."""
     for engine in db.engines.values():
@@ -246,8 +255,10 @@ SELECT session_user,
 
 def _listen_for_lost_standby(dbapi_connection: Any, info: dict[Any, Any]) -> None:
     def notice(diagnostic: Any) -> None:
-        # By the function that says so: the words depend on the server's language, and 01000 is any warning's state.
-        if diagnostic.source_function == "SyncRepWaitForLSN":
+        # By the function that says so, because the words depend on the server's language; and by the words, because a
+        # relative of PostgreSQL may call the function otherwise.
+        is_in_words = diagnostic.sqlstate == "01000" and "synchronous replication" in (diagnostic.message_primary or "")
+        if is_in_words or diagnostic.source_function == "SyncRepWaitForLSN":
             info["not_replicated"] = True
 
     dbapi_connection.add_notice_handler(notice)
