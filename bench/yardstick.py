@@ -1,7 +1,7 @@
 """The yardstick: pgbench with one spend per transaction, on tables of the same shape in the same database.
 
 It has the easier job on purpose, so that no ratio flatters us. Its tables are copies of ours (columns, CHECKs, indexes,
-fillfactor), but without foreign keys; it has no SYSTEM balance to move, computes no hash, looks up no reference, no
+fillfactor), without foreign keys; it has no SYSTEM balance to move, computes no hash, looks up no reference, no
 wallet and no status, and speaks to the server by a socket from C, with prepared statements. Per transaction: BEGIN,
 SELECT ... FOR UPDATE of the balance, INSERT of the transaction, INSERT of the entry, UPDATE of the balance, COMMIT.
 """

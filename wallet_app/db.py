@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -74,8 +75,9 @@ def init_app(app: Flask) -> None:
     app.config["SQLALCHEMY_BINDS"] = {READS: {"url": settings.database_url, **engine_options(settings)}}
     db.init_app(app)
     with app.app_context():
-        prepare_connections(db.engine, settings)
-        prepare_connections(db.engines[READS], settings)
+        for engine in db.engines.values():
+            prepare_connections(engine, settings)
+            event.listen(engine, "do_connect", look_up_host)
         metrics.every_second(partial(_look_at_pools, {"postings": db.engine, READS: db.engines[READS]}))
         if settings.db_pooler == "none":
             _plan_once(db.engine)
@@ -103,6 +105,7 @@ def _probe(settings: Settings) -> Engine:
         poolclass=NullPool,
         connect_args={"connect_timeout": 2, "keepalives_idle": 2, "tcp_user_timeout": 2_000},
     )
+    event.listen(engine, "do_connect", look_up_host)
     if settings.db_pooler != "none":
         prepare_connections(engine, settings)
     return engine
@@ -212,6 +215,24 @@ def close_connections() -> None:
     """Close what the current application has open to the database: a process that is forked must not inherit it."""
     for engine in db.engines.values():
         engine.dispose()
+
+
+def look_up_host(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> None:  # noqa: ARG001
+    """Tell the driver its server's addresses. Raises OperationalError.
+
+    libpq would look the name up in C, where a name server that is slow stops every greenlet of the process.
+    """
+    host = str(parameters.get("host") or "")
+    if not host or "hostaddr" in parameters or host[0] in "/@" or "," in host:
+        return  # A socket's folder, or a list, which only libpq knows how to go through.
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as exc:
+        raise psycopg.OperationalError(f"{host} cannot be looked up: {exc.strerror}") from exc
+    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+    parameters["hostaddr"] = ",".join(addresses)
+    # One for each address. The name stays, because the server's certificate is checked against it.
+    parameters["host"] = ",".join([host] * len(addresses))
 
 
 # A role's own settings (ALTER ROLE ... SET) win, because they also hold behind a pooler; these fill the gaps.

@@ -14,7 +14,7 @@ from bench.cells import Stage
 from bench.database import Database
 from bench.wallets import ORIGIN
 from wallet_app import service
-from wallet_app.db import db
+from wallet_app.db import close_connections, db
 
 _TABLES = """
 SELECT stats.relname AS name, stats.n_live_tup AS rows, stats.n_dead_tup AS dead,
@@ -101,13 +101,15 @@ def _plans_told(database: Database) -> Iterator[_Told]:
         yield told
         return
     _alter(database, [sql.SQL("SET {} = {}").format(sql.SQL(name), sql.Literal(to)) for name, to in _TELLING.items()])
-    event.listen(db.engine, "connect", listen)
-    db.engine.dispose()
+    for engine in db.engines.values():
+        event.listen(engine, "connect", listen)
+    close_connections()
     try:
         yield told
     finally:
-        event.remove(db.engine, "connect", listen)
-        db.engine.dispose()
+        for engine in db.engines.values():
+            event.remove(engine, "connect", listen)
+        close_connections()
         _alter(database, [sql.SQL("RESET {}").format(sql.SQL(name)) for name in _TELLING])
 
 

@@ -18,6 +18,7 @@ from tests.api.test_batches import lasting, post, record
 from tests.api.test_openapi import validator
 from wallet_app import service, web
 from wallet_app.api import batches
+from wallet_app.api.batches import BODY_BYTES_MAX
 from wallet_app.api.ndjson import LINE_BYTES_MAX
 from wallet_app.api.openapi import document
 from wallet_app.service import BATCH_MAX, Bonus, rules
@@ -234,11 +235,11 @@ def framing(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def connect(live: Live, framing: str, length: int) -> socket.socket:
-    """Return a connection on which the head of a run has been sent."""
+def connect(live: Live, framing: str, length: int, content_type: str = NDJSON) -> socket.socket:
+    """Return a connection on which the head of a batch has been sent."""
     client = socket.create_connection((live.host, live.port), timeout=SECONDS_MAX)
     size = f"Content-Length: {length}" if framing == "Content-Length" else "Transfer-Encoding: chunked"
-    client.sendall(f"POST /batches HTTP/1.1\r\nHost: wallet\r\nContent-Type: {NDJSON}\r\n{size}\r\n\r\n".encode())
+    client.sendall(f"POST /batches HTTP/1.1\r\nHost: wallet\r\nContent-Type: {content_type}\r\n{size}\r\n\r\n".encode())
     return client
 
 
@@ -296,3 +297,16 @@ def test_a_client_that_goes_away_is_served_no_further(live: Live, framing: str) 
         send_framed(client, framing, again)
         receive_lines(client, received, 1)
     assert b'"idempotent":false' in received, "the line that was not sent to its end was not posted"
+
+
+@pytest.mark.parametrize("size", [100_000, BODY_BYTES_MAX + 1])
+def test_a_json_body_may_be_longer_than_a_single_commands_and_has_its_bound(
+    live: Live, framing: str, size: int
+) -> None:
+    batch = json.dumps({"mode": "each", "items": [record(wallet=DOE_GOLD)]}).encode()
+    body = batch + b" " * (size - len(batch))
+    with connect(live, framing, len(body), "application/json") as client:
+        send_framed(client, framing, body)
+        send_framed(client, framing, b"")
+        status = client.recv(65536).split(b" ")[1]
+    assert status == (b"200" if size <= BODY_BYTES_MAX else b"413")

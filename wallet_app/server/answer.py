@@ -122,8 +122,9 @@ class Answer:
             lines.append("Connection: close")
         elif self._is_old:
             lines.append("Connection: keep-alive")
+        encoded = _encode(lines)
         self.is_begun = True
-        return _encode(lines)
+        return encoded
 
     def _settle_length(self, lines: list[str], *, is_empty: bool) -> None:
         if is_empty:

@@ -191,6 +191,7 @@ class Connection:
                 raise
             log.exception("Error handling a request")
             return self._answer_refusal(InternalServerError())
-        if answer.closes:
+        # An answer that began before the worker's end did not say that it is the last one.
+        if closes := answer.closes or (self._host.is_ending and not self._wire.pending()):
             self._wire.linger(LINGER_SECONDS_MAX)
-        return not answer.closes
+        return not closes

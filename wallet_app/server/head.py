@@ -114,13 +114,22 @@ def _check_sizes(head: bytes, at: int, limits: Limits) -> None:
 def _take_target(environ: Environ, method: str, target: str) -> None:
     environ["REQUEST_METHOD"] = method
     environ["RAW_URI"] = target
-    if target[0] != "/" and (found := _SCHEME_AND_HOST.match(target)):
-        # As a proxy asks: the host is ours, whatever it is called.
-        target = target[found.end() :]
-        target = target if target[:1] == "/" else "/" + target
+    if target[0] != "/":
+        target = _path_of(target, method)
     path, _, query = target.partition("#")[0].partition("?")
     environ["PATH_INFO"] = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
     environ["QUERY_STRING"] = query
+
+
+def _path_of(target: str, method: str) -> str:
+    """Return the path and query of a target that does not begin with them."""
+    if found := _SCHEME_AND_HOST.match(target):
+        # As a proxy asks: the host is ours, whatever it is called.
+        path = target[found.end() :]
+        return path if path[:1] == "/" else f"/{path}"
+    if target != "*" and method != "CONNECT":
+        raise _malformed()
+    return target
 
 
 class _Fields:

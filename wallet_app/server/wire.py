@@ -38,9 +38,8 @@ class Wire:
         self._socket.setblocking(False)
         if self._socket.family != socket.AF_UNIX:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        loop = gevent.get_hub().loop
-        self._reading = _Wait(loop.io(self._socket.fileno(), 1))
-        self._writing = _Wait(loop.io(self._socket.fileno(), 2))
+        self._reading = _Wait(self._socket.fileno(), 1)
+        self._writing = _Wait(self._socket.fileno(), 2)
         self._data = b""
         self._at = 0
 
@@ -105,12 +104,7 @@ class Wire:
         return line
 
     def _receive(self) -> bytes:
-        try:
-            return bytes(self._socket.recv(_READ_BYTES))
-        except BlockingIOError:
-            pass
-        except OSError:
-            return b""
+        # Without a try before the wait: a client that is always ready would keep everybody else from their turn.
         self._reading.wait()
         try:
             return bytes(self._socket.recv(_READ_BYTES))
@@ -178,17 +172,18 @@ class Wire:
 class _Wait:
     """One greenlet's wait until a socket is ready."""
 
-    __slots__ = ("_greenlet", "_watcher", "deadline")
+    __slots__ = ("_greenlet", "_hub", "_watcher", "deadline")
 
-    def __init__(self, watcher: Any) -> None:
-        self._watcher = watcher
+    def __init__(self, handle: int, events: int) -> None:
+        self._hub = gevent.get_hub()
+        self._watcher = self._hub.loop.io(handle, events)
         self._greenlet: Any = None
         self.deadline = 0.0
 
     def wait(self) -> None:
         self._greenlet = gevent.getcurrent()
         try:
-            gevent.get_hub().wait(self._watcher)
+            self._hub.wait(self._watcher)
         finally:
             self._greenlet = None
 
