@@ -12,10 +12,12 @@ from gevent import monkey
 # Processes, their signals and their ends stay Python's: gevent would reap the master's children before gunicorn does.
 monkey.patch_all(os=False, signal=False, subprocess=False)
 
+from wallet_app import db, metrics  # noqa: E402
 from wallet_app.config import ConfigurationError, Settings  # noqa: E402
 
 try:
     _settings = Settings.from_env()
+    db.require_ready_login(_settings)
 except ConfigurationError as problem:
     raise SystemExit(f"Dino Wallet cannot start: {problem}") from None
 
@@ -44,6 +46,7 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else Non
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ARG001
-    """Leave the terminal's signals to the master, which lets the workers finish their requests."""
+    """Leave the terminal's signals to the master, which lets the workers finish their requests; and be watched."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    metrics.start()

@@ -15,9 +15,13 @@ _LOCK = 7_402_016
 
 def _run() -> None:
     settings = current_app.extensions["wallet_settings"]
+    if settings.migration_url is None and settings.db_pooler != "none":
+        raise SystemExit("A migration goes past the pooler: set DATABASE_MIGRATION_URL to the server itself.")
     # An engine of its own: the service's acts as the application role, which owns nothing.
     engine = create_engine(settings.migration_url or settings.database_url, poolclass=pool.NullPool)
     with engine.connect() as connection:
+        # As the login, which owns the tables, even if its own settings let it act as the application.
+        connection.execute(text("SET ROLE NONE"))
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text(f"SELECT pg_advisory_lock({_LOCK})"))
         connection.execute(text("SET lock_timeout = '2s'"))

@@ -8,6 +8,7 @@ from flask import Flask
 
 from wallet_app import api, cli, cli_import, config, db, extensions, service, web
 from wallet_app.config import Settings
+from wallet_app.metrics import page
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,6 +22,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     with app.app_context():
         service.use_group_commit(db.db.engine) if settings.group_commit else None
     web.init_app(app)
+    page.init_app(app)
     extensions.init_app(app)
     api.init_app(app)
     cli.init_app(app)

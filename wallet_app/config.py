@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 T = TypeVar("T")
 
 ENVIRONMENTS = ("development", "staging", "production")
+POOLERS = ("none", "transaction")
 
 
 class ConfigurationError(Exception):
@@ -29,6 +30,7 @@ class Settings:
     environment: str = "development"
     database_url: str | None = None
     migration_url: str | None = None
+    db_pooler: str = "none"
     data_dir: Path = Path(".data")
     host: str = "127.0.0.1"
     port: int = 8000
@@ -47,13 +49,17 @@ class Settings:
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
         """Return the settings that the environment asks for, or raise ConfigurationError."""
         read = _Reader(os.environ if env is None else env)
-        environment = read("WALLET_ENV", cls.environment, _environment)
+        environment = read("WALLET_ENV", cls.environment, _one_of(ENVIRONMENTS))
         database_url = read("DATABASE_URL", None, _database_url)
-        migration_url = read("DATABASE_MIGRATION_URL", database_url, _database_url)
+        db_pooler = read("WALLET_DB_POOLER", cls.db_pooler, _one_of(POOLERS))
+        # A migration holds a lock of its session, which a pooler would leave behind on some connection of its own.
+        migration_default = database_url if db_pooler == "none" else None
+        migration_url = read("DATABASE_MIGRATION_URL", migration_default, _database_url)
         settings = cls(
             environment=environment,
             database_url=database_url,
             migration_url=migration_url,
+            db_pooler=db_pooler,
             data_dir=read("WALLET_DATA_DIR", cls.data_dir, Path),
             host=read("HOST", cls.host, str),
             port=read("PORT", cls.port, _integer(1, 65_535)),
@@ -111,10 +117,13 @@ class _Reader:
             raise ConfigurationError(f"{name} {exc}.") from None
 
 
-def _environment(value: str) -> str:
-    if value not in ENVIRONMENTS:
-        raise ValueError(f"must be one of {', '.join(ENVIRONMENTS)}, not {value!r}")
-    return value
+def _one_of(words: Sequence[str]) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in words:
+            raise ValueError(f"must be one of {', '.join(words)}, not {value[:40]!r}")
+        return value
+
+    return parse
 
 
 def _switch(value: str) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import psycopg
@@ -18,9 +18,10 @@ from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
-from wallet_app.config import Settings
+from wallet_app import metrics
+from wallet_app.config import ConfigurationError, Settings
 
 log = structlog.get_logger("wallet")
 
@@ -52,6 +53,13 @@ class Base(DeclarativeBase):
 db = SQLAlchemy(metadata=Base.metadata, disable_autonaming=True)
 
 
+class LoginNotReadyError(psycopg.OperationalError):
+    """The login has not the settings that it needs behind a pooler; the message is one sentence that says what to do.
+
+    To callers it is a database that cannot be used, whatever they were about to do.
+    """
+
+
 class CommitNotReplicatedError(Exception):
     """COMMIT succeeded, but the wait for a synchronous standby was cancelled: a failover may lose it."""
 
@@ -67,17 +75,40 @@ def init_app(app: Flask) -> None:
     app.config["SQLALCHEMY_BINDS"] = {READS: {"url": settings.database_url, **engine_options(settings)}}
     db.init_app(app)
     with app.app_context():
-        prepare_connections(db.engine)
-        prepare_connections(db.engines[READS])
-        _plan_once(db.engine)
-    # A fresh connection for each probe, so that a dead one is never asked; it gives up before the probe does.
-    health_engine = create_engine(
+        for engine in db.engines.values():
+            prepare_connections(engine, settings)
+            event.listen(engine, "do_connect", look_up_host)
+        metrics.every_second(partial(_look_at_pools, {"postings": db.engine, READS: db.engines[READS]}))
+        if settings.db_pooler == "none":
+            _plan_once(db.engine)
+    app.extensions["wallet_health_engine"] = _probe(settings)
+
+
+def require_ready_login(settings: Settings) -> None:
+    """Raise ConfigurationError if the login cannot serve behind the pooler that the settings name.
+
+    A database that does not answer now may do so in a moment, so that is left to the requests to find out.
+    """
+    if settings.db_pooler == "none" or settings.database_url is None:
+        return
+    try:
+        _probe(settings).connect().close()
+    except DBAPIError as exc:
+        if isinstance(exc.orig, LoginNotReadyError):
+            raise ConfigurationError(str(exc.orig)) from None
+
+
+def _probe(settings: Settings) -> Engine:
+    """Return an engine that connects anew each time, so that a dead connection is never asked; and gives up soon."""
+    engine = create_engine(
         settings.database_url or "",
         poolclass=NullPool,
         connect_args={"connect_timeout": 2, "keepalives_idle": 2, "tcp_user_timeout": 2_000},
     )
-    event.listen(health_engine, "do_connect", look_up_host)
-    app.extensions["wallet_health_engine"] = health_engine
+    event.listen(engine, "do_connect", look_up_host)
+    if settings.db_pooler != "none":
+        prepare_connections(engine, settings)
+    return engine
 
 
 def ping() -> bool:
@@ -133,13 +164,18 @@ def engine_options(settings: Settings) -> dict[str, Any]:
             "keepalives_interval": 3,
             "keepalives_count": 3,
             "tcp_user_timeout": 10_000,
+            # psycopg's own default; a statement that is prepared on one server connection is unknown to the next.
+            "prepare_threshold": 5 if settings.db_pooler == "none" else None,
         },
     }
 
 
-def prepare_connections(engine: Engine) -> None:
-    """Let every new connection of the engine act as the application role, with bounded waits."""
-    event.listen(engine, "do_connect", look_up_host)
+def prepare_connections(engine: Engine, settings: Settings) -> None:
+    """Let every new connection of the engine act as the application role, with bounded waits.
+
+    A pooler hands a connection's transactions to server connections that others use as well, where what is set for a
+    session would be missing, or stay behind. So nothing is set there: the login must bring its own settings.
+    """
 
     @event.listens_for(engine, "connect")
     def connected(dbapi_connection: Any, record: Any) -> None:
@@ -147,8 +183,38 @@ def prepare_connections(engine: Engine) -> None:
         # A posting's parameters are arrays, and psycopg escapes those element by element unless they go in binary.
         dbapi_connection.adapters.register_dumper(list, ListBinaryDumper)
         with dbapi_connection.cursor() as cursor:
-            cursor.execute(_PREPARE)
+            if settings.db_pooler == "none":
+                cursor.execute(_PREPARE)
+            else:
+                _require_own_settings(dbapi_connection, cursor)
         dbapi_connection.commit()
+
+
+def _plan_once(engine: Engine) -> None:
+    """Let the engine's connections plan a prepared statement once and not at every execution.
+
+    A posting's statements go by primary keys alone, so there is one good plan whatever the parameters; planning them
+    anew was a fifth of what a batch of thirty cost the database.
+    """
+
+    @event.listens_for(engine, "connect")
+    def connected(dbapi_connection: Any, _: Any) -> None:
+        with dbapi_connection.cursor() as cursor:
+            cursor.execute("SET plan_cache_mode = force_generic_plan")
+        dbapi_connection.commit()
+
+
+def _look_at_pools(engines: Mapping[str, Engine]) -> Iterator[metrics.Sight]:
+    for name, engine in engines.items():
+        pool = cast(QueuePool, engine.pool)
+        yield metrics.CONNECTIONS_IN_USE, (name,), pool.checkedout()
+        yield metrics.CONNECTIONS_MAX, (name,), pool.size()
+
+
+def close_connections() -> None:
+    """Close what the current application has open to the database: a process that is forked must not inherit it."""
+    for engine in db.engines.values():
+        engine.dispose()
 
 
 def look_up_host(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> None:  # noqa: ARG001
@@ -169,26 +235,6 @@ def look_up_host(dialect: Any, record: Any, arguments: Any, parameters: dict[str
     parameters["host"] = ",".join([host] * len(addresses))
 
 
-def _plan_once(engine: Engine) -> None:
-    """Let the engine's connections plan a prepared statement once and not at every execution.
-
-    A posting's statements go by primary keys alone, so there is one good plan whatever the parameters; planning them
-    anew was a fifth of what a batch of thirty cost the database.
-    """
-
-    @event.listens_for(engine, "connect")
-    def connected(dbapi_connection: Any, _: Any) -> None:
-        with dbapi_connection.cursor() as cursor:
-            cursor.execute("SET plan_cache_mode = force_generic_plan")
-        dbapi_connection.commit()
-
-
-def close_connections() -> None:
-    """Close what the current application has open to the database: a process that is forked must not inherit it."""
-    for engine in db.engines.values():
-        engine.dispose()
-
-
 # A role's own settings (ALTER ROLE ... SET) win, because they also hold behind a pooler; these fill the gaps.
 _PREPARE = f"""
 SELECT set_config('lock_timeout', '2s', false) WHERE current_setting('lock_timeout') = '0'
@@ -203,9 +249,37 @@ SELECT set_config('role', rolname, false)
 """  # noqa: S608 - a constant
 
 
+def _require_own_settings(dbapi_connection: Any, cursor: Any) -> None:
+    login, commands = cursor.execute(_OWN_SETTINGS).fetchone()
+    if commands is None:
+        return
+    dbapi_connection.close()
+    log.error("login_not_ready", login=login, run=commands)
+    raise LoginNotReadyError(
+        f"behind a pooler the login {login} must have settings of its own: "
+        f"run `{commands}` on the server as that login or a superuser, then RECONNECT in the pooler's console."
+    )
+
+
+# What the server gives each of the login's connections at its start, and what is missing there.
+_OWN_SETTINGS = f"""
+SELECT session_user,
+       string_agg(format('ALTER ROLE %I SET %s = %L', session_user, name, value), '; ')
+         FILTER (WHERE CASE name WHEN 'role' THEN may_act AND current_user <> value
+                                 ELSE current_setting(name) = '0' END)
+  FROM (VALUES ('role', '{APPLICATION_ROLE}'), ('lock_timeout', '2s'), ('statement_timeout', '4s'),
+               ('idle_in_transaction_session_timeout', '5s')) AS wanted (name, value),
+       (SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = '{APPLICATION_ROLE}'
+                                              AND pg_has_role(session_user, oid, 'MEMBER'))) AS login (may_act)
+"""  # noqa: S608 - a constant
+
+
 def _listen_for_lost_standby(dbapi_connection: Any, info: dict[Any, Any]) -> None:
     def notice(diagnostic: Any) -> None:
-        if diagnostic.sqlstate == "01000" and "synchronous replication" in (diagnostic.message_primary or ""):
+        # By the function that says so, because the words depend on the server's language; and by the words, because a
+        # relative of PostgreSQL may call the function otherwise.
+        is_in_words = diagnostic.sqlstate == "01000" and "synchronous replication" in (diagnostic.message_primary or "")
+        if is_in_words or diagnostic.source_function == "SyncRepWaitForLSN":
             info["not_replicated"] = True
 
     dbapi_connection.add_notice_handler(notice)

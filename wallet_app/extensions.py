@@ -63,7 +63,7 @@ def _limit_requests(app: Flask, settings: Settings) -> None:
 
     def take() -> None:
         # A probe must not be told that a service is sick because it was asked often; a preflight asks for nothing.
-        if request.method == "OPTIONS" or request.path == "/health" or request.endpoint == "static":
+        if request.method == "OPTIONS" or request.path in {"/health", "/metrics"} or request.endpoint == "static":
             return
         client = request.remote_addr or "unknown"
         try:

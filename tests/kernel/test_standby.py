@@ -7,15 +7,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import flask_migrate
 import psycopg
 import pytest
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
 from tests.conftest import conninfo, settings_for
 from tests.kernel.conftest import JOHN, ORIGIN
+from tests.kernel.pooler import Pooler
 from wallet_app import create_app, devdb, service
 from wallet_app.db import close_connections
 from wallet_app.errors import OutcomeUnknownError
@@ -23,22 +26,39 @@ from wallet_app.errors import OutcomeUnknownError
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def lonely_server() -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+@pytest.fixture(params=["directly", "behind a pooler"])
+def lonely_server(request: pytest.FixtureRequest) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """The superuser's connection to a primary whose standby is away, under a service with seeded books."""
     folder = Path(tempfile.mkdtemp(prefix="dino-"))
     folder.chmod(0o711)
     with devdb.start(folder / "data", log=lambda _: None) as server:
         url = make_url(server.superuser_url)
-        with create_app(settings_for(url)).app_context(), psycopg.connect(conninfo(url), autocommit=True) as superuser:
+        with create_app(settings_for(url)).app_context():
             flask_migrate.upgrade()
             service.seed(demo=True)
+            close_connections()
+        with (
+            serving(make_url(server.service_url), is_pooled=request.param != "directly"),
+            psycopg.connect(conninfo(url), autocommit=True) as superuser,
+        ):
             superuser.execute("SET synchronous_commit = local")
             superuser.execute("ALTER SYSTEM SET synchronous_standby_names = 'away'")
             superuser.execute("SELECT pg_reload_conf()")
             yield superuser
-            close_connections()
     shutil.rmtree(folder)
+
+
+@contextmanager
+def serving(url: URL, *, is_pooled: bool) -> Iterator[None]:
+    """Let the service be current that works on this database, past a pooler or through it."""
+    with ExitStack() as stack:
+        settings = settings_for(url)
+        if is_pooled:
+            url = stack.enter_context(Pooler(url)).url
+            settings = replace(settings_for(url), migration_url=None, db_pooler="transaction")
+        stack.enter_context(create_app(settings).app_context())
+        yield
+        close_connections()
 
 
 def test_a_commit_whose_wait_for_the_standby_is_cancelled_is_answered_as_unknown(

@@ -311,7 +311,7 @@ def test_others_find_the_server_that_runs_and_only_that(data_dir: Path) -> None:
     with devdb.start(data_dir) as database:
         found = devdb.running(data_dir)
         assert found == devdb.Running(database.service_url, database.owner_url)
-        assert execute(found.service_url, "SELECT current_user") == [("wallet_service",)]
+        assert execute(found.service_url, "SELECT session_user") == [("wallet_service",)]
         assert execute(found.owner_url, "SELECT current_user") == [("wallet_owner",)]
         # The copy's notes name the first one's server, which lets its passwords in, but serves another folder.
         copy = data_dir.with_name("copy")

@@ -71,6 +71,7 @@ def _create_roles(connection: Connection[tuple[Any, ...]], passwords: Mapping[st
         "CREATE ROLE wallet_owner LOGIN CREATEDB PASSWORD {wallet_owner}",
         "CREATE ROLE wallet_service LOGIN PASSWORD {wallet_service} IN ROLE wallet_app",
         # On the role rather than on the service's connections, because these survive a pooler.
+        "ALTER ROLE wallet_service SET role = 'wallet_app'",
         "ALTER ROLE wallet_service SET lock_timeout = '2s'",
         "ALTER ROLE wallet_service SET statement_timeout = '4s'",
         "ALTER ROLE wallet_service SET idle_in_transaction_session_timeout = '5s'",

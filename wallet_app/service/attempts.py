@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from wallet_app import metrics
 from wallet_app.db import CommitNotReplicatedError, log_fault, unit_of_work
 from wallet_app.errors import (
     DatabaseUnavailableError,
@@ -53,6 +54,7 @@ def post_with_retries(
     waits_for: Collection[int] | None = None,
     clock: Clock | None = None,
     is_atomic: bool = False,
+    lane: str = "alone",
 ) -> list[Outcome | Deferred]:
     """Post the commands in one unit of work, and see to it that each gets an outcome, in order, whatever happens.
 
@@ -61,8 +63,14 @@ def post_with_retries(
     makes a WalletBusyError of every outcome: nothing was posted. Locks as `posting.post` does.
 
     If `is_atomic`, the outcomes are all receipts, or all the same exception; or BatchRefusedError is raised.
+    `lane` is whose work it is, for the figures.
     """
-    return _Attempts(engine, commands, deadline, waits_for, clock, is_atomic).run()
+    began = time.monotonic()
+    try:
+        return _Attempts(engine, commands, deadline, waits_for, clock, is_atomic, lane).run()
+    finally:
+        metrics.BATCH_COMMANDS.observe([len(commands)], lane)
+        metrics.POSTING_SECONDS.observe([time.monotonic() - began], lane)
 
 
 class _Attempts:
@@ -76,6 +84,7 @@ class _Attempts:
         waits_for: Collection[int] | None,
         clock: Clock | None,
         is_atomic: bool,
+        lane: str,
     ) -> None:
         self._engine = engine
         self._commands = commands
@@ -83,6 +92,7 @@ class _Attempts:
         self._waits_for = waits_for
         self._clock = clock
         self._is_atomic = is_atomic
+        self._lane = lane
         self._conflicts = 0
         self._reconnects = 0
         self._heals = 0
@@ -108,15 +118,18 @@ class _Attempts:
                     return answer
             except CommitNotReplicatedError:
                 log.error("commit_not_replicated", commands=len(self._commands))
+                self._count("not_replicated")
                 self._in_doubt = True
                 return self._all(self._give_up(_Failure.LOST))
             except PoolTimeoutError:
+                self._count("crowded")
                 if not self._in_doubt or time.monotonic() > self._deadline:
                     return self._all(self._give_up(_Failure.CROWDED))
             except DBAPIError as error:
                 if (answer := self._after(error, decided)) is not None:
                     return answer
             except Exception as error:
+                self._count("poisoned")
                 return self._one_by_one(error)
             else:
                 return outcomes
@@ -127,6 +140,7 @@ class _Attempts:
         `decided` are the outcomes that were about to be committed, None if it had not come so far.
         """
         failure = _classify(error)
+        self._count(failure.name.lower())
         if failure is _Failure.LOST and decided is not None and not self._in_doubt:
             log.warning("commit_in_doubt", commands=len(decided))
             return self._repeat_in_doubt(decided)
@@ -154,7 +168,7 @@ class _Attempts:
         """
         doubtful = [at for at, outcome in enumerate(decided) if not isinstance(outcome, Deferred)]
         commands = [self._commands[at] for at in doubtful]
-        again = _Attempts(self._engine, commands, self._deadline, None, self._clock, self._is_atomic)
+        again = _Attempts(self._engine, commands, self._deadline, None, self._clock, self._is_atomic, self._lane)
         again._in_doubt = True
         answers: list[Outcome | Deferred] = [Deferred.DEFERRED] * len(decided)
         for at, answer in zip(doubtful, again.run(), strict=True):
@@ -194,6 +208,7 @@ class _Attempts:
 
     def _heal(self, missing: MissingBalancesError) -> list[Outcome | Deferred] | None:
         self._heals += 1
+        self._count("missing")
         log.warning("balances_missing", wallet_ids=list(missing.wallet_ids[:10]), count=len(missing.wallet_ids))
         if self._heals > _HEALS_MAX:
             return self._all(self._give_up(_Failure.BUSY))
@@ -237,7 +252,13 @@ class _Attempts:
                 "The time ran out before this command's turn came; nothing was posted. Repeat with the same reference."
             )
         waits_for = None if self._waits_for is None else set(self._waits_for).intersection(command.wallet_ids())
-        return _Attempts(self._engine, [command], self._deadline, waits_for, self._clock, is_atomic=False).run()[0]
+        alone = _Attempts(
+            self._engine, [command], self._deadline, waits_for, self._clock, is_atomic=False, lane=self._lane
+        )
+        return alone.run()[0]
+
+    def _count(self, reason: str) -> None:
+        metrics.FAILURES.add(self._lane, reason)
 
     def _all(self, error: WalletServiceError) -> list[Outcome | Deferred]:
         # One each: an exception that is raised in several threads would mix their tracebacks.

@@ -14,6 +14,7 @@ from typing import cast
 
 from sqlalchemy import Engine
 
+from wallet_app import metrics
 from wallet_app.db import db
 from wallet_app.errors import OverloadedError, WalletBusyError
 from wallet_app.service.attempts import post_with_retries
@@ -61,7 +62,7 @@ def execute_atomic(commands: Sequence[Command], *, seconds_max: float = REQUEST_
         raise ValueError(f"a batch has at most {BATCH_MAX} commands, not {len(commands)}")
     deadline = time.monotonic() + seconds_max
     with _turn(deadline):
-        outcomes = post_with_retries(db.engine, commands, deadline=deadline, is_atomic=True)
+        outcomes = post_with_retries(db.engine, commands, deadline=deadline, is_atomic=True, lane="bulk")
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             raise outcome
@@ -70,7 +71,11 @@ def execute_atomic(commands: Sequence[Command], *, seconds_max: float = REQUEST_
 
 @contextmanager
 def _turn(deadline: float) -> Iterator[None]:
-    if not _turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
+    began = time.monotonic()
+    has_turn = _turns.acquire(timeout=max(0.0, deadline - began))
+    metrics.QUEUE_SECONDS.observe([time.monotonic() - began], "bulk")
+    if not has_turn:
+        metrics.REFUSED.add("bulk")
         raise OverloadedError("Too many batches are being posted; nothing was posted. Repeat with the same references.")
     try:
         yield
@@ -94,7 +99,7 @@ def _post_each(engine: Engine, commands: Sequence[Command], deadline: float) -> 
         if time.monotonic() > deadline:
             again: Sequence[Outcome | Deferred] = [_too_late() for _ in left]
         else:
-            again = post_with_retries(engine, left, deadline=deadline, waits_for=waits_for)
+            again = post_with_retries(engine, left, deadline=deadline, waits_for=waits_for, lane="bulk")
         for at, outcome in zip(places, again, strict=True):
             outcomes[at] = outcome
         waits_for = next((commands[at].wallet_ids() for at in places if isinstance(outcomes[at], Deferred)), ())

@@ -19,6 +19,7 @@ from enum import Enum, auto
 import structlog
 from sqlalchemy import Engine
 
+from wallet_app import metrics
 from wallet_app.errors import OutcomeUnknownError, OverloadedError, WalletBusyError
 from wallet_app.service.attempts import post_with_retries
 from wallet_app.service.commands import Command
@@ -29,6 +30,9 @@ log = structlog.get_logger("wallet")
 LANE_BATCH_MAX = 256
 QUEUE_MAX = 2_000
 """How many commands may wait in a process, in both lanes together; the next one is refused at once."""
+
+STALL_SECONDS = 1.0
+"""When a command has waited so long for its lane, that is worth a line in the log."""
 
 
 class _State(Enum):
@@ -59,15 +63,18 @@ class _Ticket:
     """Held until there is an outcome. A lock that is released tells one waiter what an Event tells many, for less."""
 
 
+def _lane_of(ticket: _Ticket) -> str:
+    return "waiting" if ticket.is_waiting else "shared"
+
+
 @dataclass(slots=True)
 class LaneFigures:
-    """What a lane has done so far. Seconds are sums over all commands."""
+    """What a lane of this process has done so far; metrics tell more, of all processes."""
 
+    lane: str
     batches: int = 0
     commands: int = 0
-    deferred: int = 0
     batch_largest: int = 0
-    queue_seconds: float = 0.0
 
 
 class GroupCommit:
@@ -78,14 +85,15 @@ class GroupCommit:
         self._pid = 0
         self._start = threading.Lock()
         self._reset()
+        metrics.every_second(self._look)
 
     def _reset(self) -> None:
         self._changed = threading.Condition()
         self._shared: deque[_Ticket] = deque()
         self._waiting: deque[_Ticket] = deque()
         self._waiting_wallets: Counter[int] = Counter()
-        self.shared_figures = LaneFigures()
-        self.waiting_figures = LaneFigures()
+        self.shared_figures = LaneFigures("shared")
+        self.waiting_figures = LaneFigures("waiting")
 
     def execute(self, command: Command, *, seconds_max: float) -> Outcome:
         """Post the command with whatever else is on its way and return its outcome.
@@ -106,6 +114,19 @@ class GroupCommit:
         """Return how many commands are in the shared and in the waiting lane."""
         return len(self._shared), len(self._waiting)
 
+    def _look(self) -> list[metrics.Sight]:
+        """Return what waits now, and say so in the log when it waits for long: then a lane hangs."""
+        now = time.monotonic()
+        with self._changed:
+            queues = {"shared": list(self._shared), "waiting": list(self._waiting)}
+        sights: list[metrics.Sight] = []
+        for lane, tickets in queues.items():
+            oldest = now - min((ticket.queued_at for ticket in tickets), default=now)
+            if oldest > STALL_SECONDS:
+                log.warning("lane_stalled", lane=lane, queued=len(tickets), oldest_seconds=round(oldest, 1))
+            sights += [(metrics.QUEUED, (lane,), len(tickets)), (metrics.OLDEST_SECONDS, (lane,), oldest)]
+        return sights
+
     def _queue(self, command: Command, seconds_max: float) -> _Ticket:
         if self._pid != os.getpid():
             self._start_threads()
@@ -113,6 +134,7 @@ class GroupCommit:
         ticket = _Ticket(command, command.wallet_ids(), now + seconds_max, now)
         with self._changed:
             if len(self._shared) + len(self._waiting) >= QUEUE_MAX:
+                metrics.REFUSED.add("shared")
                 raise OverloadedError(
                     "Too many commands are waiting; nothing was posted. Repeat with the same reference."
                 )
@@ -124,7 +146,10 @@ class GroupCommit:
         with self._changed:
             if ticket.state is _State.QUEUED:
                 ticket.state = _State.WITHDRAWN
-            return ticket.state is _State.WITHDRAWN
+            is_withdrawn = ticket.state is _State.WITHDRAWN
+        if is_withdrawn:
+            metrics.WITHDRAWN.add(_lane_of(ticket))
+        return is_withdrawn
 
     def _start_threads(self) -> None:
         with self._start:
@@ -135,6 +160,7 @@ class GroupCommit:
             for name, lane in (("shared", self._run_shared), ("waiting", self._run_waiting)):
                 threading.Thread(target=self._forever, args=(lane,), name=f"lane-{name}", daemon=True).start()
             self._pid = os.getpid()
+            metrics.start()
 
     def _forever(self, lane: Callable[[], None]) -> None:
         while True:
@@ -191,13 +217,14 @@ class GroupCommit:
         figures.batches += 1
         figures.commands += len(tickets)
         figures.batch_largest = max(figures.batch_largest, len(tickets))
-        figures.queue_seconds += sum(now - ticket.queued_at for ticket in tickets)
+        metrics.QUEUE_SECONDS.observe([now - ticket.queued_at for ticket in tickets], figures.lane)
         try:
             return post_with_retries(
                 self._engine,
                 [ticket.command for ticket in tickets],
                 deadline=max(ticket.deadline for ticket in tickets),
                 waits_for=waits_for,
+                lane=figures.lane,
             )
         except Exception as fault:
             log.error("batch_failed", commands=len(tickets), exc_info=fault)
@@ -219,7 +246,10 @@ class GroupCommit:
 
     def _let_wait(self, tickets: Sequence[_Ticket]) -> None:
         """Put the tickets into the waiting lane; those that were in it go back to its front, in their order."""
-        for ticket in reversed(tickets) if tickets and tickets[0].is_waiting else tickets:
+        if not tickets:
+            return
+        metrics.DEFERRED.add(_lane_of(tickets[0]), amount=len(tickets))
+        for ticket in reversed(tickets) if tickets[0].is_waiting else tickets:
             ticket.state = _State.QUEUED
             if ticket.is_waiting:
                 self._waiting.appendleft(ticket)
@@ -227,8 +257,7 @@ class GroupCommit:
                 ticket.is_waiting = True
                 self._waiting_wallets.update(ticket.wallet_ids)
                 self._waiting.append(ticket)
-        if tickets:
-            self._changed.notify_all()
+        self._changed.notify_all()
 
     def _leave(self, ticket: _Ticket) -> None:
         if ticket.is_waiting:
