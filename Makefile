@@ -6,7 +6,7 @@ BIN := .venv/bin
 PATH ?= /usr/local/bin:/usr/bin:/bin
 export PATH
 
-.PHONY: run test test-all check lock clean setup setup-dev setup-bench python bench bench-growth
+.PHONY: run test test-all check lock clean setup setup-dev setup-bench python bench bench-growth drill
 
 # exec, because a signal for make's child must reach the service and not a shell in between.
 run: setup
@@ -28,6 +28,10 @@ bench: setup-bench
 # The same work on 10^4, 10^6 and 10^7 entries, an hour; BENCH="--up-to 1e6" is the shorter one.
 bench-growth: setup-bench
 	@$(BIN)/python -m bench.growth $(BENCH)
+
+# Kills under load, twenty of each kind, half an hour; DRILL="--kills 1" tries it out, DRILL="--help" tells more.
+drill: setup
+	@$(BIN)/python -m drill $(DRILL)
 
 check: setup-dev
 	$(BIN)/python -m ruff check .

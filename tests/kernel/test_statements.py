@@ -68,7 +68,7 @@ def test_replays_and_refusals_need_no_more_statements_and_write_nothing(books: B
         service.Receipt,
         InsufficientBalanceError,
     ]
-    assert len(sent) == 4, "lock, wallets with the clock, assets, transactions"
+    assert len(sent) == 5, "lock, slot, wallets with the clock, assets, transactions"
     assert not [
         statement for statement, _ in sent if re.search(r"\b(INSERT|COPY|DELETE|UPDATE\s+\w+\s+SET)\b", statement)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import secrets
 import socket
@@ -11,6 +12,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy.engine import URL
 
@@ -113,6 +115,18 @@ BROKEN = {
     "a chunk longer than it says": (400, POST + CHUNKED + b"3\r\n" + top_up() + b"\r\n0\r\n\r\n"),
     "a chunk's size that is no number": (400, POST + CHUNKED + b"zz\r\n"),
     "a chunk's size below zero": (400, POST + CHUNKED + b"-5\r\nabcde\r\n0\r\n\r\n"),
+    "a chunk's size with an underscore": (400, POST + CHUNKED + b"0_2\r\n{}\r\n0\r\n\r\n"),
+    "a chunk's size that ends in a line feed": (400, POST + CHUNKED + b"2\n{}\r\n0\r\n\r\n"),
+    "a trailer that is none": (400, POST + CHUNKED + b"2\r\n{}\r\n0\r\nnonsense\r\n\r\n"),
+    "chunks from HTTP/1.0": (400, POST.replace(b"1.1", b"1.0") + CHUNKED + b"0\r\n\r\n"),
+    "a Content-Length of two": (400, POST + b"Content-Length: 2,2\r\n\r\n{}"),
+    "a Content-Length with a sign": (400, POST + b"Content-Length: +2\r\n\r\n{}"),
+    "a space before the colon": (400, GET + b"X-A : a\r\n\r\n"),
+    "a header without a name": (400, GET + b": a\r\n\r\n"),
+    "a carriage return in a header": (400, GET + b"X-A: a\rb\r\n\r\n"),
+    "a line feed in a header": (400, GET + b"X-A: a\nX-B: b\r\n\r\n"),
+    "no host": (400, b"GET /health HTTP/1.1\r\n\r\n"),
+    "a path that does not begin at the root": (400, b"GET health HTTP/1.1\r\nHost: wallet\r\n\r\n"),
     "lying chunks that nobody reads": (400, GET + CHUNKED + b"zz\r\n"),
 }
 
@@ -189,6 +203,44 @@ def test_a_client_that_asks_first_is_told_to_continue(service: Service) -> None:
         assert client.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
+def test_a_header_with_an_underscore_is_not_the_one_with_a_hyphen(service: Service) -> None:
+    body = top_up()
+    lines = b"Content_Length: 999\r\nTransfer_Encoding: chunked\r\nX_Request_Id: theirs\r\nConnection: close\r\n"
+    answer = ask(service, POST + lines + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    assert answer.status == 200
+    assert answer.headers["x-request-id"] != "theirs"
+
+
+@pytest.mark.parametrize("asked", [b"websocket", b"h2c"])
+def test_an_upgrade_that_we_do_not_know_is_not_taken_for_the_bodys_end(service: Service, asked: bytes) -> None:
+    hidden = GET + b"\r\n"
+    answer = ask(
+        service,
+        POST + b"Upgrade: " + asked + b"\r\nConnection: upgrade\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(hidden) + hidden + GET + b"Connection: close\r\n\r\n",
+    )
+    assert answer.status == 400
+    assert Answer(answer.rest).status == 200
+    assert Answer(answer.rest).rest == b""
+
+
+def test_a_statement_that_waits_in_the_database_holds_nobody_else_up(service: Service) -> None:
+    """There is one process here, so the others are greenlets beside the one that waits."""
+    with (
+        psycopg.connect(service.settings["DATABASE_URL"]) as other,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        other.execute("SELECT FROM wallet_balances WHERE wallet_id = 3 FOR UPDATE")
+        held = pool.submit(service.request, "POST", "/wallets/3/topup", json.loads(top_up()))
+        time.sleep(0.2)
+        for _ in range(5):
+            assert service.request("GET", "/wallets/4")[0] == 200
+        assert service.request("POST", "/wallets/5/topup", json.loads(top_up()))[0] == 200
+        assert not held.done()
+        other.rollback()
+        assert held.result()[0] == 200
+
+
 def test_requests_in_one_packet_are_answered_in_order(service: Service) -> None:
     body = top_up()
     first = ask(
@@ -204,7 +256,6 @@ def test_requests_in_one_packet_are_answered_in_order(service: Service) -> None:
 
 
 def test_clients_that_send_half_a_request_hold_nobody_up(service: Service) -> None:
-    """There are 4 threads here, and ten times as many half requests of each kind."""
     halves = (b"", GET[:20], GET, POST + b"Content-Length: 99\r\n\r\n{", POST + CHUNKED + b"30\r\n{")
     with ExitStack() as stack:
         for half in halves * 40:

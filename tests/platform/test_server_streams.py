@@ -291,7 +291,9 @@ def test_at_the_end_idle_connections_close_at_once_and_what_goes_on_is_finished(
             read_until(streaming, chunk(line))
         streaming.sendall(chunk(b""))
         assert read_until(streaming, b"0\r\n\r\n")
+        begun = time.monotonic()
         assert streaming.recv(100) == b""
+        assert time.monotonic() - begun < 3
     assert server.process.wait(10) == 0
 
 

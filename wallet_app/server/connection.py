@@ -21,7 +21,7 @@ REQUEST_SECONDS_MAX = 10.0
 LINGER_SECONDS_MAX = 2.0
 _BUFFER_BYTES = 64 * 1024
 _REFUSAL = "wallet.refusal"
-_LINES = "application/x-ndjson"
+_LINES = ("application/x-ndjson", "application/jsonl")
 
 log = logging.getLogger("gunicorn.error")
 
@@ -147,7 +147,8 @@ class Connection:
         pieces = body.pieces_of(self._wire, length)
         gathered, is_whole = b"", False
         is_long = length is not None and length > WHOLE_BODY_BYTES_MAX
-        is_gathered = not is_long and (length is not None or not environ.get("CONTENT_TYPE", "").startswith(_LINES))
+        is_lines = environ.get("CONTENT_TYPE", "").lower().startswith(_LINES)
+        is_gathered = not is_long and (length is not None or not is_lines)
         if is_gathered:
             self._say_continue(found)
             gathered, is_whole = body.gather(pieces)

@@ -182,6 +182,10 @@ TRANSACTION_COLUMNS = """
 _LOAD_TRANSACTIONS = f"""
 SELECT {TRANSACTION_COLUMNS}
   FROM unnest(CAST(%(wallet_id)s AS bigint[]), CAST(%(reference_id)s AS text[])) AS asked (wallet_id, reference_id)
-  JOIN transactions USING (wallet_id, reference_id)
+  -- By the primary key, whatever the statistics say (OFFSET 0 keeps it so): a small ledger would be read whole.
+ CROSS JOIN LATERAL (
+       SELECT * FROM transactions
+        WHERE wallet_id = asked.wallet_id AND reference_id = asked.reference_id OFFSET 0
+       ) AS transactions
   {ENTRIES_OF_TRANSACTION}
 """  # noqa: S608 - constants

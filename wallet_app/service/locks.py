@@ -9,17 +9,23 @@ from __future__ import annotations
 import datetime as dt
 import random
 from collections.abc import Collection, Sequence
+from functools import cache
+from typing import Any, cast
 
-from sqlalchemy import Connection, Integer, Row, Select, bindparam, column, func, select
+import psycopg
+from psycopg.rows import TupleRow
+from sqlalchemy import Connection, Select, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import BigInteger
 
+from wallet_app.db import direct
 from wallet_app.models import WalletBalance
 
 SLOTS = 16
 """How many postings can add to the same SYSTEM wallet at once."""
 
-LockedBalance = Row[int, int, int, int, bytes, dt.datetime]
+LockedBalance = tuple[int, int, int, int, bytes, dt.datetime]
 """wallet_id, balance, held, version, chain, updated_at of a locked wallet."""
 
 _SLOT_LOCKS = 7_402_001
@@ -41,9 +47,11 @@ _WALLETS = (
 _WAIT = _WALLETS.with_for_update()
 _SKIP = _WALLETS.with_for_update(skip_locked=True)
 
-_slot = func.generate_series(0, SLOTS - 1).table_valued(column("slot", Integer), name="slots").render_derived()
-_TRY_SLOT = select(_slot.c.slot).where(func.pg_try_advisory_xact_lock(_SLOT_LOCKS, _slot.c.slot)).limit(1)
-_WAIT_FOR_SLOT = select(func.pg_advisory_xact_lock(_SLOT_LOCKS, bindparam("slot", type_=Integer)))
+_TRY_SLOT = f"""
+SELECT slot FROM generate_series(0, {SLOTS - 1}) AS slots (slot)
+ WHERE pg_try_advisory_xact_lock({_SLOT_LOCKS}, slot) LIMIT 1
+"""  # noqa: S608 - constants
+_WAIT_FOR_SLOT = f"SELECT pg_advisory_xact_lock({_SLOT_LOCKS}, %(slot)s)"
 
 
 def lock_wallets(
@@ -55,25 +63,40 @@ def lock_wallets(
     `waits_for`, only for the rows of these wallets, and then takes of the others those that are free. A wallet that is
     busy, without a balance row, or does not exist is not among the rows returned.
     """
-    if waits_for is None:
-        return _lock(connection, _WAIT, wallet_ids)
-    waited = _lock(connection, _WAIT, waits_for) if waits_for else []
-    return [*waited, *_lock(connection, _SKIP, set(wallet_ids).difference(waits_for))]
+    first = wallet_ids if waits_for is None else waits_for
+    others = set(wallet_ids).difference(first)
+    # In one round trip with what begins the transaction.
+    with direct(connection) as driver, driver.pipeline():
+        cursors = [_lock(driver, _WAIT, first)] if first else []
+        cursors += [_lock(driver, _SKIP, others)] if others else []
+    return [row for cursor in cursors for row in cast(list[LockedBalance], cursor.fetchall())]
 
 
 def _lock(
-    connection: Connection, statement: Select[int, int, int, int, bytes, dt.datetime], wallet_ids: Collection[int]
-) -> Sequence[LockedBalance]:
-    return connection.execute(statement, {"wallet_ids": sorted(set(wallet_ids))}).all() if wallet_ids else []
+    driver: psycopg.Connection[TupleRow], statement: Select[*tuple[Any, ...]], wallet_ids: Collection[int]
+) -> psycopg.Cursor[TupleRow]:
+    return driver.execute(_sql(statement), {"wallet_ids": sorted(set(wallet_ids))})
 
 
-def take_slot(connection: Connection) -> int:
+def ask_for_slot(driver: psycopg.Connection[TupleRow]) -> psycopg.Cursor[TupleRow]:
+    """Ask for a slot of the SYSTEM balances; what comes back is for `take_slot`. All wallet locks must be held."""
+    return driver.execute(_TRY_SLOT)
+
+
+def take_slot(driver: psycopg.Connection[TupleRow], asked: psycopg.Cursor[TupleRow]) -> int:
     """Return a slot of the SYSTEM balances that is this unit of work's alone until its end.
 
-    All wallet locks must be held already: whoever holds a slot waits for nothing any more, so waiting for it here ends.
+    Whoever holds a slot has all its wallet locks and waits for nothing any more, so waiting for one here ends.
     """
-    slot = connection.execute(_TRY_SLOT).scalar()
-    if slot is None:
-        slot = random.randrange(SLOTS)  # noqa: S311
-        connection.execute(_WAIT_FOR_SLOT, {"slot": slot})
-    return int(slot)
+    found = asked.fetchone()
+    if found is not None:
+        return int(found[0])
+    slot = random.randrange(SLOTS)  # noqa: S311
+    driver.execute(_WAIT_FOR_SLOT, {"slot": slot})
+    return slot
+
+
+@cache
+def _sql(statement: Select[*tuple[Any, ...]]) -> str:
+    """Return the statement as it goes to the driver."""
+    return str(statement.compile(dialect=PGDialect_psycopg()))  # type: ignore[no-untyped-call]

@@ -28,6 +28,10 @@ from wallet_app.service.rules import decide
 log = structlog.get_logger("wallet")
 
 
+Driver = psycopg.Connection[TupleRow]
+"""The driver's connection, within the unit of work."""
+
+
 class BalanceRow(Protocol):
     """What a row of wallet_balances says."""
 
@@ -83,7 +87,10 @@ def post(
     """
     wallet_ids = sorted({wallet_id for command in commands for wallet_id in command.wallet_ids()})
     locked = locks.lock_wallets(connection, wallet_ids, waits_for=waits_for)
-    books, busy = load_books(connection, wallet_ids, locked, commands, clock)
+    # The slot is asked for here because it costs no round trip of its own.
+    with direct(connection) as driver, driver.pipeline():
+        slot = locks.ask_for_slot(driver)
+        books, busy = load_books(connection, wallet_ids, locked, commands, clock)
     if busy and waits_for is None:
         # Their balance rows were made after the lock looked for them: begin again, and lock them with the rest.
         raise MissingBalancesError(sorted(busy))
@@ -94,7 +101,7 @@ def post(
     if is_atomic:
         _require_receipts(outcomes)
     if books.posted:
-        _write(connection, books)
+        _write(connection, books, slot)
     return outcomes
 
 
@@ -106,9 +113,9 @@ def heal(connection: Connection, wallet_ids: Sequence[int]) -> None:
     connection.execute(_HEAL, {"wallet_ids": sorted(wallet_ids), "genesis": GENESIS})
 
 
-def write_balances(connection: Connection, wallets: Sequence[BalanceRow]) -> None:
+def write_balances(driver: Driver, wallets: Sequence[BalanceRow]) -> None:
     """Assign the balance rows; the caller holds their locks and has written, or read, the entries they follow."""
-    connection.execute(
+    driver.execute(
         _UPDATE_BALANCES,
         {
             "wallet_id": [wallet.wallet_id for wallet in wallets],
@@ -119,6 +126,13 @@ def write_balances(connection: Connection, wallets: Sequence[BalanceRow]) -> Non
             "updated_at": [wallet.updated_at for wallet in wallets],
         },
     )
+
+
+def add_to_system_balances(driver: Driver, slot: int, deltas: dict[int, int]) -> None:
+    """Add to SYSTEM balances in a slot that is this unit of work's alone."""
+    moved = {wallet_id: delta for wallet_id, delta in deltas.items() if delta}
+    if moved:
+        driver.execute(_ADD_TO_SYSTEM_BALANCES, {"slot": slot, "wallet_id": list(moved), "delta": list(moved.values())})
 
 
 def answer(books: Books, command: Command) -> Outcome:
@@ -141,18 +155,18 @@ def _require_receipts(outcomes: Sequence[Outcome | Deferred]) -> None:
 # --- write: transactions, entries, balances, slots ---
 
 
-def _write(connection: Connection, books: Books) -> None:
+def _write(connection: Connection, books: Books, slot: psycopg.Cursor[TupleRow]) -> None:
+    posted = books.posted
     with direct(connection) as driver:
-        _copy(driver, _COPY_TRANSACTIONS, [_transaction_row(one) for one in books.posted])
-        _copy(
-            driver, _COPY_DETAILS, [_details_row(one, one.details) for one in books.posted if one.details is not None]
-        )
-        _copy(driver, _COPY_ENTRIES, [_entry_row(one, entry) for one in books.posted for entry in one.entries])
-    write_balances(connection, books.changed_wallets())
-    add_to_system_balances(connection, books.contra_deltas)
+        _copy(driver, _COPY_TRANSACTIONS, [_transaction_row(one) for one in posted])
+        _copy(driver, _COPY_DETAILS, [_details_row(one, one.details) for one in posted if one.details is not None])
+        _copy(driver, _COPY_ENTRIES, [_entry_row(one, entry) for one in posted for entry in one.entries])
+        with driver.pipeline():
+            write_balances(driver, books.changed_wallets())
+            add_to_system_balances(driver, locks.take_slot(driver, slot), books.contra_deltas)
 
 
-def _copy(driver: psycopg.Connection[TupleRow], into: _Copy, rows: Sequence[tuple[Any, ...]]) -> None:
+def _copy(driver: Driver, into: _Copy, rows: Sequence[tuple[Any, ...]]) -> None:
     if not rows:
         return
     with driver.cursor() as cursor, cursor.copy(into.statement) as copy:
@@ -197,17 +211,6 @@ def _entry_row(one: PostedTransaction, entry: Entry) -> tuple[Any, ...]:
         entry.contra_wallet_id,
         entry.created_at,
         entry.hash,
-    )
-
-
-def add_to_system_balances(connection: Connection, deltas: dict[int, int]) -> None:
-    """Add to SYSTEM balances in a slot that is this unit of work's alone; all its wallet locks must be held already."""
-    moved = {wallet_id: delta for wallet_id, delta in deltas.items() if delta}
-    if not moved:
-        return
-    connection.execute(
-        _ADD_TO_SYSTEM_BALANCES,
-        {"slot": locks.take_slot(connection), "wallet_id": list(moved), "delta": list(moved.values())},
     )
 
 
@@ -261,22 +264,22 @@ _COPY_ENTRIES = _Copy(
     hash="bytea",
 )
 
-_UPDATE_BALANCES = text("""
+_UPDATE_BALANCES = """
 UPDATE wallet_balances
    SET balance = posted.balance, held = posted.held, version = posted.version, chain = posted.chain,
        updated_at = posted.updated_at
-  FROM unnest(CAST(:wallet_id AS bigint[]), CAST(:balance AS bigint[]), CAST(:held AS bigint[]),
-              CAST(:version AS bigint[]), CAST(:chain AS bytea[]), CAST(:updated_at AS timestamptz[]))
+  FROM unnest(CAST(%(wallet_id)s AS bigint[]), CAST(%(balance)s AS bigint[]), CAST(%(held)s AS bigint[]),
+              CAST(%(version)s AS bigint[]), CAST(%(chain)s AS bytea[]), CAST(%(updated_at)s AS timestamptz[]))
     AS posted (wallet_id, balance, held, version, chain, updated_at)
  WHERE wallet_balances.wallet_id = posted.wallet_id
-""")
+"""
 
-_ADD_TO_SYSTEM_BALANCES = text("""
+_ADD_TO_SYSTEM_BALANCES = """
 INSERT INTO system_balances (wallet_id, slot, balance)
-SELECT wallet_id, CAST(:slot AS smallint), delta
-  FROM unnest(CAST(:wallet_id AS bigint[]), CAST(:delta AS numeric[])) AS posted (wallet_id, delta)
+SELECT wallet_id, CAST(%(slot)s AS smallint), delta
+  FROM unnest(CAST(%(wallet_id)s AS bigint[]), CAST(%(delta)s AS numeric[])) AS posted (wallet_id, delta)
 ON CONFLICT (wallet_id, slot) DO UPDATE SET balance = system_balances.balance + excluded.balance
-""")
+"""
 
 LEDGER_SAYS = """
 SELECT wallets.id AS wallet_id, coalesce(last.balance_after, 0) AS balance, coalesce(holds.held, 0) AS held,

@@ -146,9 +146,14 @@ SELECT wallets.id AS wallet_id, users.user_type, page.seq, page.transaction_id, 
   FROM wallets
   JOIN users ON users.id = wallets.user_id
   LEFT JOIN LATERAL (
-       SELECT * FROM ledger_entries
-        WHERE wallet_id = wallets.id AND seq < coalesce(CAST(:before_seq AS bigint), 9223372036854775807)
-        ORDER BY seq DESC LIMIT :limit
+       -- Backwards along the primary key, whatever the statistics say: asked for one wallet's rows, the planner that
+       -- expects few of them reads and sorts the whole history of a wallet that has many.
+       SELECT * FROM (
+              SELECT * FROM ledger_entries
+               WHERE (wallet_id, seq) < (wallets.id, coalesce(CAST(:before_seq AS bigint), 9223372036854775807))
+               ORDER BY wallet_id DESC, seq DESC LIMIT :limit
+              ) AS newest
+        WHERE newest.wallet_id = wallets.id
        ) AS page ON true
   LEFT JOIN transactions ON transactions.transaction_id = page.transaction_id
   LEFT JOIN transaction_details ON transaction_details.wallet_id = transactions.wallet_id
