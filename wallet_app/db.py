@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import NullPool, QueuePool
 
-from wallet_app import metrics
+from wallet_app import greenlets, metrics
 from wallet_app.config import ConfigurationError, Settings
 
 log = structlog.get_logger("wallet")
@@ -77,7 +77,6 @@ def init_app(app: Flask) -> None:
     with app.app_context():
         for engine in db.engines.values():
             prepare_connections(engine, settings)
-            event.listen(engine, "do_connect", look_up_host)
         metrics.every_second(partial(_look_at_pools, {"postings": db.engine, READS: db.engines[READS]}))
         if settings.db_pooler == "none":
             _plan_once(db.engine)
@@ -105,8 +104,9 @@ def _probe(settings: Settings) -> Engine:
         poolclass=NullPool,
         connect_args={"connect_timeout": 2, "keepalives_idle": 2, "tcp_user_timeout": 2_000},
     )
-    event.listen(engine, "do_connect", look_up_host)
-    if settings.db_pooler != "none":
+    if settings.db_pooler == "none":
+        event.listen(engine, "do_connect", connect)
+    else:
         prepare_connections(engine, settings)
     return engine
 
@@ -176,6 +176,7 @@ def prepare_connections(engine: Engine, settings: Settings) -> None:
     A pooler hands a connection's transactions to server connections that others use as well, where what is set for a
     session would be missing, or stay behind. So nothing is set there: the login must bring its own settings.
     """
+    event.listen(engine, "do_connect", connect)
 
     @event.listens_for(engine, "connect")
     def connected(dbapi_connection: Any, record: Any) -> None:
@@ -188,6 +189,31 @@ def prepare_connections(engine: Engine, settings: Settings) -> None:
             else:
                 _require_own_settings(dbapi_connection, cursor)
         dbapi_connection.commit()
+
+
+def connect(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> psycopg.Connection[TupleRow]:  # noqa: ARG001
+    """Connect as this process waits: in a thread, or as a greenlet. Raises OperationalError."""
+    look_up_host(parameters)
+    kind = greenlets.GreenletConnection if greenlets.is_patched() else psycopg.Connection
+    return kind.connect(*arguments, **parameters)
+
+
+def look_up_host(parameters: dict[str, Any]) -> None:
+    """Put the server's addresses beside its name. Raises OperationalError.
+
+    libpq would look the name up in C, where a name server that is slow stops every greenlet of the process.
+    """
+    host = str(parameters.get("host") or "")
+    if not host or "hostaddr" in parameters or host[0] in "/@" or "," in host:
+        return  # A socket's folder, or a list, which only libpq knows how to go through.
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as exc:
+        raise psycopg.OperationalError(f"{host} cannot be looked up: {exc.strerror}") from exc
+    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+    parameters["hostaddr"] = ",".join(addresses)
+    # One for each address. The name stays, because the server's certificate is checked against it.
+    parameters["host"] = ",".join([host] * len(addresses))
 
 
 def _plan_once(engine: Engine) -> None:
@@ -215,24 +241,6 @@ def close_connections() -> None:
     """Close what the current application has open to the database: a process that is forked must not inherit it."""
     for engine in db.engines.values():
         engine.dispose()
-
-
-def look_up_host(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> None:  # noqa: ARG001
-    """Tell the driver its server's addresses. Raises OperationalError.
-
-    libpq would look the name up in C, where a name server that is slow stops every greenlet of the process.
-    """
-    host = str(parameters.get("host") or "")
-    if not host or "hostaddr" in parameters or host[0] in "/@" or "," in host:
-        return  # A socket's folder, or a list, which only libpq knows how to go through.
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as exc:
-        raise psycopg.OperationalError(f"{host} cannot be looked up: {exc.strerror}") from exc
-    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
-    parameters["hostaddr"] = ",".join(addresses)
-    # One for each address. The name stays, because the server's certificate is checked against it.
-    parameters["host"] = ",".join([host] * len(addresses))
 
 
 # A role's own settings (ALTER ROLE ... SET) win, because they also hold behind a pooler; these fill the gaps.

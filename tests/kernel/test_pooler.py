@@ -23,7 +23,7 @@ from tests.conftest import conninfo, require_right_books, run_sql, settings_for
 from tests.kernel.conftest import DOE, JOHN, ORIGIN, Books, serve
 from tests.kernel.pooler import OWN_SETTINGS, SERVERS, Pooler, login, own
 from tests.kernel.processes import Answer, answer_to, execute, in_processes
-from tests.platform.conftest import REPOSITORY, clean_environment, free_port
+from tests.platform.conftest import REPOSITORY, Service, clean_environment, free_port
 from wallet_app import db, service
 from wallet_app.config import ConfigurationError, Settings
 
@@ -221,6 +221,28 @@ def test_nothing_stays_behind_on_the_servers_connections(books: Books, pooler: P
         assert next_client.execute("SELECT current_user").fetchone() == ("wallet_app",)
         assert next_client.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
     assert books.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
+
+
+def test_the_whole_service_migrates_past_the_pooler_and_serves_through_it(
+    pooler: Pooler, database: URL, tmp_path: Path
+) -> None:
+    running = Service(
+        tmp_path,
+        DATABASE_URL=conninfo(pooler.url),
+        DATABASE_MIGRATION_URL=conninfo(database),
+        WALLET_DB_POOLER="transaction",
+        WALLET_WORKERS="2",
+    )
+    try:
+        running.wait_until_ready()
+        for n in range(10):
+            status, body = running.request("POST", "/wallets/3/spend", {"amount": 5, "referenceId": f"order-{n}"})
+            assert (status, body["balance"]) == (200, 495 - 5 * n)
+        assert running.request("GET", "/wallets/3/balance")[1]["balance"] == 450
+    finally:
+        assert running.stop() == 0
+    assert "Traceback" not in running.said()
+    assert Books(None, database).faults() == {}
 
 
 # --- what the login must bring ---

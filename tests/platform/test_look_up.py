@@ -12,7 +12,7 @@ from wallet_app import db
 
 
 def looked_up(**parameters: Any) -> dict[str, Any]:
-    db.look_up_host(None, None, [], parameters)
+    db.look_up_host(parameters)
     return parameters
 
 
