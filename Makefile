@@ -6,7 +6,7 @@ BIN := .venv/bin
 PATH ?= /usr/local/bin:/usr/bin:/bin
 export PATH
 
-.PHONY: run test test-all check lock clean setup setup-dev setup-bench python bench bench-growth drill
+.PHONY: run test test-all check lock clean setup setup-dev setup-bench python bench bench-growth bench-servers drill
 
 # exec, because a signal for make's child must reach the service and not a shell in between.
 run: setup
@@ -24,6 +24,10 @@ test-all: setup-bench
 # The service beside pgbench, a quarter of an hour; `make bench BENCH="--quick"` tries it out, BENCH="--help" tells more.
 bench: setup-bench
 	@$(BIN)/python -m bench $(BENCH)
+
+# Other ways to serve the application, beside ours; some minutes.
+bench-servers: setup-bench
+	@$(BIN)/python -m bench.servers $(BENCH)
 
 # The same work on 10^4, 10^6 and 10^7 entries, an hour; BENCH="--up-to 1e6" is the shorter one.
 bench-growth: setup-bench

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,10 +21,16 @@ START_SECONDS_MAX = 60
 _METRIC = re.compile(r"^(wallet_group_commit_\w+?)(\{[^}]*\})? ([-+0-9.eE]+)", re.MULTILINE)
 
 
-class Service:
-    """A running service. Its log goes to a file, as it would in earnest; the file is emptied between cells."""
+GUNICORN = ("gunicorn", "-c", "gunicorn.conf.py", "wsgi:app")
 
-    def __init__(self, database: Database, folder: Path, **settings: str) -> None:
+
+class Service:
+    """A running service. Its log goes to a file, as it would in earnest; the file is emptied between cells.
+
+    `module` is what serves, with its arguments, in which PORT stands for the port.
+    """
+
+    def __init__(self, database: Database, folder: Path, *, module: Sequence[str] = GUNICORN, **settings: str) -> None:
         self.port = _free_port()
         self._log = folder / f"service-{self.port}.log"
         self._errors = folder / f"service-{self.port}.errors"
@@ -32,7 +38,7 @@ class Service:
         environment |= {"HOST": "127.0.0.1", "PORT": str(self.port)}
         with self._log.open("ab") as log, self._errors.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"],
+                [sys.executable, "-m", *(part.replace("PORT", str(self.port)) for part in module)],
                 cwd=REPOSITORY,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -86,9 +92,9 @@ class Service:
 
 
 @contextmanager
-def serve(database: Database, folder: Path, **settings: str) -> Iterator[Service]:
+def serve(database: Database, folder: Path, *, module: Sequence[str] = GUNICORN, **settings: str) -> Iterator[Service]:
     """Yield the service on the database, ready; it is stopped afterwards."""
-    service = Service(database, folder, **settings)
+    service = Service(database, folder, module=module, **settings)
     try:
         service.wait_until_ready()
         yield service
