@@ -27,9 +27,6 @@ def main() -> int:
     print(f"{asked.kills} kills of each of {len(asked.kinds)} kinds: about {minutes:.0f} minutes. Seed {asked.seed}.")
     try:
         return _run(asked)
-    except DrillError as problem:
-        print(f"THE DRILL FAILED: {problem}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -59,10 +56,7 @@ def _run(asked: argparse.Namespace) -> int:
     struck: list[Struck] = []
     silent: list[str] = []
     with open_stage(asked.folder, seed=asked.seed) as stage:
-        stage.press(seed=asked.seed)
-        _strike_all(stage, asked, struck)
-        print("Asking for everything once more, and verifying the books.", flush=True)
-        findings = stage.settle()
+        findings = _kill_and_settle(stage, asked, struck)
         known = {
             "acknowledged": len(stage.known.acknowledged),
             "declined": len(stage.known.declined),
@@ -80,6 +74,18 @@ def _run(asked: argparse.Namespace) -> int:
     arguments = {"kills_of_each": asked.kills, "seed": asked.seed, "seconds": seconds}
     print("Written:", report.save(asked.results, arguments | known | faults, struck))
     return 1 if findings or silent else 0
+
+
+def _kill_and_settle(stage: Stage, asked: argparse.Namespace, struck: list[Struck]) -> Findings:
+    try:
+        stage.press(seed=asked.seed)
+        _strike_all(stage, asked, struck)
+        print("Asking for everything once more, and verifying the books.", flush=True)
+        return stage.settle()
+    except DrillError as problem:
+        # What was found until then may well be the reason.
+        stage.findings.wrong.append(str(problem))
+        return stage.findings.distinct()
 
 
 def _strike_all(stage: Stage, asked: argparse.Namespace, struck: list[Struck]) -> None:

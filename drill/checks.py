@@ -68,8 +68,8 @@ def find_unanswered(known: Known, since: float, until: float) -> list[str]:
     """Return what was posted while the service drained, and not answered: it answers what it has accepted."""
     return [
         f"{reference} was posted, and its answer broke off while the service drained"
-        for at, reference in known.posted_unanswered
-        if since <= at <= until
+        for broken_at, reference in known.posted_unanswered
+        if since <= min(broken_at) and max(broken_at) <= until
     ]
 
 

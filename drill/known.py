@@ -33,8 +33,10 @@ class Request:
     items: list[Wanted]
     at: float
     attempts: int = 0
-    broken_at: float | None = None
-    """When its last attempt broke off, if it did."""
+    broken_at: list[float] = field(default_factory=list)
+    """When attempts broke off that may have reached the service."""
+    was_unclear: bool = False
+    """Whether an attempt was answered with 503, after which it may have been posted or not."""
 
 
 @dataclass(slots=True)
@@ -50,8 +52,8 @@ class Known:
     """The request in which a reference was new."""
     asked_anew: list[tuple[str, str]] = field(default_factory=list)
     """References under which the same thing was asked for twice; the clients of the drill never do that."""
-    posted_unanswered: list[tuple[float, str]] = field(default_factory=list)
-    """When a request broke off that had been posted, as its repetition told, and its reference."""
+    posted_unanswered: list[tuple[list[float], str]] = field(default_factory=list)
+    """References that had been posted, as a repetition told, and when the attempts broke off that can have done it."""
     broken: int = 0
     replayed_by_service: int = 0
     faults: list[str] = field(default_factory=list)
@@ -103,10 +105,14 @@ class Known:
                     yield item.reference
             elif status == REFUSED:
                 self._refused(request, item, body)
-            elif status != UNAVAILABLE:
+            elif status == UNAVAILABLE:
+                request.was_unclear = True
+            else:
                 self._fault(item, f"was answered {status} {body.get('code')}")
-        request.broken_at = record["at"] if record["broken"] else None
-        self.broken += record["broken"] is not None
+        if record["broken"] is not None:
+            self.broken += 1
+            if record["broken"] != ConnectionRefusedError.__name__:
+                request.broken_at.append(record["at"])
 
     def _accepted(self, request: Request, item: Wanted, body: dict[str, Any]) -> bool:
         """Take in an acknowledgement; return whether it is the first of this reference."""
@@ -126,9 +132,8 @@ class Known:
         self.replayed_by_service += bool(body["idempotent"] and is_first and request.attempts == 1 and is_new)
         if not body["idempotent"] and not is_first:
             self._fault(item, "was posted a second time")
-        # After one more attempt it could be that one which posted it.
-        if body["idempotent"] and is_first and request.attempts == 2 and request.broken_at is not None:
-            self.posted_unanswered.append((request.broken_at, item.reference))
+        if body["idempotent"] and is_first and request.broken_at and not request.was_unclear:
+            self.posted_unanswered.append((list(request.broken_at), item.reference))
         return is_first
 
     def _agree(self, item: Wanted, told: Acknowledged, before: Acknowledged) -> None:

@@ -141,7 +141,8 @@ class Stage:
         self.known.read_new()
         self.ledger = Ledger(self.service.data_dir)
         self.ledger.read_new()
-        found = checks.find_all(self.known, self.ledger)
+        found = self.findings
+        found.add(checks.find_all(self.known, self.ledger))
         for since, until in self.drained:
             found.wrong += checks.find_unanswered(self.known, since, until)
         found.wrong += replays.repeat_all(self.folder, self.service.port, self.known, self.ledger)
@@ -154,8 +155,7 @@ class Stage:
         verified = self.service.flask("wallet", "verify", "--full")
         if verified.returncode:
             found.wrong.append(f"verify: {verified.stdout}{verified.stderr}")
-        self.findings.add(found)
-        return self.findings.distinct()
+        return found.distinct()
 
     def stop_clients(self) -> None:
         """Tell them to finish what they do, and wait for it."""

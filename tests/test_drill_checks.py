@@ -222,6 +222,7 @@ def test_whatever_cannot_be_is_found(books: Books, break_books: Callable[[Books]
 
 
 def test_what_was_posted_while_the_service_drained_was_to_be_answered(books: Books) -> None:
+    books.hear(broken="ConnectionRefusedError", at=7.0)  # It reached nobody.
     books.hear(accepted(TWO, 2, 20, idempotent=True, version=2), at=9.0)
     known, found = books.find()
     assert not found
