@@ -67,6 +67,14 @@ def _lane_of(ticket: _Ticket) -> str:
     return "waiting" if ticket.is_waiting else "shared"
 
 
+class _Queue(deque[_Ticket]):
+    """The commands that a lane is to post, and what wakes the lane. To be used under the lock alone."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        super().__init__()
+        self.came = threading.Condition(lock)
+
+
 @dataclass(slots=True)
 class LaneFigures:
     """What a lane of this process has done so far; metrics tell more, of all processes."""
@@ -88,9 +96,9 @@ class GroupCommit:
         metrics.every_second(self._look)
 
     def _reset(self) -> None:
-        self._changed = threading.Condition()
-        self._shared: deque[_Ticket] = deque()
-        self._waiting: deque[_Ticket] = deque()
+        self._lock = threading.Lock()
+        self._shared = _Queue(self._lock)
+        self._waiting = _Queue(self._lock)
         self._waiting_wallets: Counter[int] = Counter()
         self.shared_figures = LaneFigures("shared")
         self.waiting_figures = LaneFigures("waiting")
@@ -117,7 +125,7 @@ class GroupCommit:
     def _look(self) -> list[metrics.Sight]:
         """Return what waits now, and say so in the log when it waits for long: then a lane hangs."""
         now = time.monotonic()
-        with self._changed:
+        with self._lock:
             queues = {"shared": list(self._shared), "waiting": list(self._waiting)}
         sights: list[metrics.Sight] = []
         for lane, tickets in queues.items():
@@ -132,18 +140,18 @@ class GroupCommit:
             self._start_threads()
         now = time.monotonic()
         ticket = _Ticket(command, command.wallet_ids(), now + seconds_max, now)
-        with self._changed:
+        with self._lock:
             if len(self._shared) + len(self._waiting) >= QUEUE_MAX:
                 metrics.REFUSED.add("shared")
                 raise OverloadedError(
                     "Too many commands are waiting; nothing was posted. Repeat with the same reference."
                 )
             self._shared.append(ticket)
-            self._changed.notify_all()
+            self._shared.came.notify()
         return ticket
 
     def _withdraw(self, ticket: _Ticket) -> bool:
-        with self._changed:
+        with self._lock:
             if ticket.state is _State.QUEUED:
                 ticket.state = _State.WITHDRAWN
             is_withdrawn = ticket.state is _State.WITHDRAWN
@@ -182,21 +190,23 @@ class GroupCommit:
     def _run_waiting(self) -> None:
         """Post what is free by now; then wait for the oldest command that is not, and take along what is free then.
 
-        Without the first step, everybody here would wait for the first.
+        Without the first step, everybody here would wait for the first; if all want its wallets, they have to.
         """
-        if tickets := self._take(self._waiting):
+        tickets = self._take(self._waiting)
+        if any(ticket.wallet_ids != tickets[0].wallet_ids for ticket in tickets):
             self._answer(tickets, self._post(tickets, (), self.waiting_figures))
-        if tickets and tickets[0].state is _State.QUEUED and (tickets := self._take(self._waiting)):
+            tickets = self._take(self._waiting) if tickets[0].state is _State.QUEUED else []
+        if tickets:
             self._answer(tickets, self._post(tickets, tickets[0].wallet_ids, self.waiting_figures))
 
     # --- both ---
 
-    def _take(self, queue: deque[_Ticket]) -> list[_Ticket]:
+    def _take(self, queue: _Queue) -> list[_Ticket]:
         """Wait for commands and return up to LANE_BATCH_MAX of them, in order."""
         taken: list[_Ticket] = []
-        with self._changed:
+        with self._lock:
             while not queue:
-                self._changed.wait()
+                queue.came.wait()
             while queue and len(taken) < LANE_BATCH_MAX:
                 ticket = queue.popleft()
                 if ticket.state is _State.WITHDRAWN or ticket.deadline <= time.monotonic():
@@ -232,7 +242,7 @@ class GroupCommit:
 
     def _answer(self, tickets: Sequence[_Ticket], outcomes: Sequence[Outcome | Deferred]) -> None:
         deferred = []
-        with self._changed:
+        with self._lock:
             for ticket, outcome in zip(tickets, outcomes, strict=True):
                 if isinstance(outcome, Deferred):
                     deferred.append(ticket)
@@ -257,7 +267,7 @@ class GroupCommit:
                 ticket.is_waiting = True
                 self._waiting_wallets.update(ticket.wallet_ids)
                 self._waiting.append(ticket)
-        self._changed.notify_all()
+        self._waiting.came.notify()
 
     def _leave(self, ticket: _Ticket) -> None:
         if ticket.is_waiting:
