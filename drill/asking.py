@@ -17,6 +17,9 @@ UNAVAILABLE = 503
 FINAL = {OK, REFUSED}
 """With these a command is done; after any other status it is asked for again."""
 
+NOBODY_THERE = ConnectionRefusedError.__name__
+"""How a request ends that reached nobody; after any other end it may have been posted."""
+
 BROKEN_OFF = (OSError, http.client.HTTPException, ValueError)
 
 

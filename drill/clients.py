@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from drill.asking import OK, Answers, ask, connect
+from drill.asking import NOBODY_THERE, OK, Answers, ask, connect
 from drill.journal import Journal, Wanted
 
 STOP = "stop"
@@ -27,7 +27,7 @@ STOPPING_SECONDS_MAX = 60.0
 TOO_MUCH = 1_000_000_000_000
 _HOT_SHARE = 0.3
 _OLD_SHARE = 0.1
-_GIVE_UP_SHARE = 0.1
+_GIVE_UP_SHARE = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +77,14 @@ class Client:
 
     def _ask_until_done(self, how: str, items: list[Wanted]) -> None:
         stopping = None
+        gives_up = self._dice.random() < _GIVE_UP_SHARE
         while True:
             answers = ask(self._connection, how, items)
             self._journal.hear(self._number, answers.told, answers.broken, time.time())
             if answers.are_final(len(items)):
                 self._remember(items, answers)
                 return
-            if answers.broken and self._dice.random() < _GIVE_UP_SHARE:
+            if gives_up and answers.broken and answers.broken != NOBODY_THERE:
                 return
             if self._is_to_stop():
                 stopping = stopping or time.monotonic() + STOPPING_SECONDS_MAX

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from drill.asking import OK, REFUSED, UNAVAILABLE
+from drill.asking import NOBODY_THERE, OK, REFUSED, UNAVAILABLE
 from drill.journal import Reader, Wanted
 
 Place = tuple[int, int]
@@ -111,7 +111,7 @@ class Known:
                 self._fault(item, f"was answered {status} {body.get('code')}")
         if record["broken"] is not None:
             self.broken += 1
-            if record["broken"] != ConnectionRefusedError.__name__:
+            if record["broken"] != NOBODY_THERE:
                 request.broken_at.append(record["at"])
 
     def _accepted(self, request: Request, item: Wanted, body: dict[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drill.asking import BROKEN_OFF, OK, connect, get
+from wallet_app.devdb.home import find_known_home
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WORKERS = 2
@@ -79,7 +80,7 @@ class Service:
             except subprocess.TimeoutExpired:
                 self._kill_the_rest()
         # A killed service leaves its PostgreSQL behind, which the next start would have stopped.
-        for pid in _postmasters_of(self.data_dir):
+        for pid in [one.pid for one in _processes() if self._is_postmaster(one)]:
             os.kill(pid, signal.SIGINT)
             wait_until(lambda pid=pid: not is_alive(pid), "PostgreSQL ends")  # type: ignore[misc]
 
@@ -101,7 +102,7 @@ class Service:
 
     def postmaster(self) -> int:
         """The parent of PostgreSQL's processes."""
-        return next(one.pid for one in children_of(self.process.pid) if f"-D {self.data_dir}" in one.command)
+        return next(one.pid for one in children_of(self.process.pid) if self._is_postmaster(one))
 
     def backends(self) -> list[Process]:
         """PostgreSQL's processes that serve the service's connections."""
@@ -117,6 +118,9 @@ class Service:
                         event = line.partition('"event":"')[2].partition('"')[0] or "traceback"
                         counts[event] = counts.get(event, 0) + 1
         return counts
+
+    def _is_postmaster(self, one: Process) -> bool:
+        return f"-D {find_known_home(self.data_dir) / 'postgres'}" in one.command
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         self._starts += 1
@@ -182,10 +186,6 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         if time.monotonic() > deadline:
             raise DrillError(f"Waited in vain until {what}.")
         time.sleep(0.05)
-
-
-def _postmasters_of(data_dir: Path) -> list[int]:
-    return [one.pid for one in _processes() if f"-D {data_dir}" in one.command]
 
 
 def _processes() -> list[Process]:

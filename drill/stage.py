@@ -127,9 +127,10 @@ class Stage:
         posted = self.ledger.read_new()
         # ... and all that is found there must have been asked for before.
         self._read_journals()
+        doubled = checks.find_doubled(self.known, self.ledger, posted)
         return Findings(
             lost=checks.find_lost(self.known, self.ledger, acknowledged),
-            doubled=checks.find_doubled(self.known, self.ledger, posted),
+            doubled=[one for one in doubled if one not in self.findings.doubled],
         )
 
     def _read_journals(self) -> None:
@@ -181,7 +182,7 @@ class Stage:
 @contextmanager
 def open_stage(parent: Path, *, seed: int) -> Iterator[Stage]:
     """Yield a stage whose service is up; afterwards everything is stopped. Its folder is kept if there was a fault."""
-    folder = Path(tempfile.mkdtemp(prefix="wallet-drill-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix="wallet-drill-", dir=parent.absolute()))
     folder.chmod(0o711)  # As root PostgreSQL runs as another user, who has to pass through.
     stage = Stage(folder, Service(folder), random.Random(seed))
     is_clean = False

@@ -34,7 +34,13 @@ class GreenletConnection(psycopg.Connection[TupleRow]):
         try:
             events = int(next(gen))
             while True:
-                events = int(gen.send(self._wait_for(events)))
+                try:
+                    ready = self._wait_for(events)
+                except psycopg.Error as lost:
+                    # Said to the generator: one that is dropped halfway ends with a traceback on stderr.
+                    events = int(gen.throw(lost))
+                else:
+                    events = int(gen.send(ready))
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
