@@ -12,8 +12,8 @@ import psycopg
 import structlog
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
+from psycopg.pq import PipelineStatus
 from psycopg.rows import TupleRow
-from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -21,6 +21,7 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import NullPool, QueuePool
 
 from wallet_app import greenlets, metrics
+from wallet_app.arrays import ListDumper
 from wallet_app.config import ConfigurationError, Settings
 
 log = structlog.get_logger("wallet")
@@ -182,7 +183,7 @@ def prepare_connections(engine: Engine, settings: Settings) -> None:
     def connected(dbapi_connection: Any, record: Any) -> None:
         _listen_for_lost_standby(dbapi_connection, record.info)
         # A posting's parameters are arrays, and psycopg escapes those element by element unless they go in binary.
-        dbapi_connection.adapters.register_dumper(list, ListBinaryDumper)
+        dbapi_connection.adapters.register_dumper(list, ListDumper)
         with dbapi_connection.cursor() as cursor:
             if settings.db_pooler == "none":
                 cursor.execute(_PREPARE)
@@ -318,7 +319,9 @@ def direct(connection: Connection) -> Iterator[psycopg.Connection[TupleRow]]:
     try:
         yield driver
     except psycopg.Error as error:
-        if driver.closed:
+        if driver.closed or driver.pgconn.pipeline_status != PipelineStatus.OFF:
+            # A pipeline that broke off leaves a connection that is fit for nothing, not even for a rollback.
+            driver.close()
             # Fails as well, and then SQLAlchemy knows that its other connections are of no use either.
             connection.exec_driver_sql("SELECT 1")
         raise DBAPIError.instance(

@@ -219,7 +219,7 @@ class _Copy:
 
     def __init__(self, table: str, **columns: str) -> None:
         self.statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)"
-        self.types = list(columns.values())
+        self.types = [psycopg.adapters.types.get_oid(kind) for kind in columns.values()]
 
 
 _COPY_TRANSACTIONS = _Copy(
