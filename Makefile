@@ -33,7 +33,7 @@ bench-servers: setup-bench
 bench-growth: setup-bench
 	@$(BIN)/python -m bench.growth $(BENCH)
 
-# Kills under load, twenty of each kind, half an hour; DRILL="--kills 1" tries it out, DRILL="--help" tells more.
+# Kills under load, twenty of each kind, a quarter of an hour; DRILL="--kills 1" tries it out, DRILL="--help" tells more.
 drill: setup
 	@$(BIN)/python -m drill $(DRILL)
 

@@ -15,7 +15,7 @@ from drill.kills import KINDS
 from drill.service import DrillError
 from drill.stage import Stage, Struck, open_stage
 
-KILL_SECONDS = 8
+KILL_SECONDS = 6
 """About what a kill takes, with the load before and the look after it; for the announcement alone."""
 
 

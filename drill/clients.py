@@ -28,6 +28,7 @@ TOO_MUCH = 1_000_000_000_000
 _HOT_SHARE = 0.3
 _OLD_SHARE = 0.1
 _GIVE_UP_SHARE = 0.15
+_FRESH_SHARE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,9 @@ class Client:
         """Ask until it is time to stop."""
         while not self._is_to_stop():
             how, items = self._choose()
+            if self._dice.random() < _FRESH_SHARE:
+                # Else all would stay with the worker that did not die, and the next to be killed would have no load.
+                self._connection.close()
             self._number += 1
             self._journal.intend(self._number, how, items, time.time())
             self._ask_until_done(how, items)
