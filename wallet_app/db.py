@@ -316,14 +316,17 @@ def unit_of_work(engine: Engine | None = None) -> Iterator[Connection]:
 def direct(connection: Connection) -> Iterator[psycopg.Connection[TupleRow]]:
     """The driver's own connection, for what SQLAlchemy does not offer: pipelines and COPY. Errors are SQLAlchemy's."""
     driver = cast("psycopg.Connection[TupleRow]", connection.connection.driver_connection)
+    is_outermost = driver.pgconn.pipeline_status == PipelineStatus.OFF
     try:
         yield driver
-    except psycopg.Error as error:
-        if driver.closed or driver.pgconn.pipeline_status != PipelineStatus.OFF:
-            # A pipeline that broke off leaves a connection that is fit for nothing, not even for a rollback.
+    except (psycopg.Error, DBAPIError) as error:
+        # A pipeline that broke off leaves a connection that is fit for nothing, not even for a rollback.
+        if driver.closed or (is_outermost and driver.pgconn.pipeline_status != PipelineStatus.OFF):
             driver.close()
             # Fails as well, and then SQLAlchemy knows that its other connections are of no use either.
             connection.exec_driver_sql("SELECT 1")
+        if isinstance(error, DBAPIError):
+            raise
         raise DBAPIError.instance(
             None, None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect
         ) from error
