@@ -162,7 +162,7 @@ def test_an_open_loop_counts_the_wait_of_those_who_came_while_the_service_stood_
     stalled = http_load.run(stage.service, load)
     timer.join()
     assert calm.failed == stalled.failed == 0
-    # A third of those who came had to wait; a closed loop of 4 would have asked 4 times in that second.
-    assert stalled.latency["90"] > 400
-    assert stalled.answered > 250
-    assert calm.latency["50"] < stalled.latency["90"]
+    # A quarter of those who came had to wait; a closed loop of 4 would have asked 4 times in that second.
+    assert stalled.latency["99"] > 400
+    assert stalled.answered > 200
+    assert calm.latency["50"] < stalled.latency["99"]
