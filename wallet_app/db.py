@@ -321,7 +321,8 @@ def direct(connection: Connection) -> Iterator[psycopg.Connection[TupleRow]]:
         yield driver
     except (psycopg.Error, DBAPIError) as error:
         # A pipeline that broke off leaves a connection that is fit for nothing, not even for a rollback.
-        if driver.closed or (is_outermost and driver.pgconn.pipeline_status != PipelineStatus.OFF):
+        is_broken = driver.closed or (is_outermost and driver.pgconn.pipeline_status != PipelineStatus.OFF)
+        if is_broken and not connection.invalidated:
             driver.close()
             # Fails as well, and then SQLAlchemy knows that its other connections are of no use either.
             connection.exec_driver_sql("SELECT 1")

@@ -61,6 +61,16 @@ def test_cut_before_commit_is_sent_the_command_is_posted_by_the_repetition(far_b
     assert_repeats(far_books)
 
 
+@pytest.mark.parametrize("moment", [wire.lock, wire.load, wire.write])
+@pytest.mark.parametrize("harm", [BeforeSent, AnswerLost])
+def test_cut_on_the_way_to_commit_the_command_is_posted_by_the_repetition(
+    far_books: Books, cable: Wire, harm: Any, moment: Any
+) -> None:
+    cable.arm(harm(moment))
+    assert not service.execute(far_books.top_up(JOHN, 7, "once")).is_replay
+    assert_posted_once(far_books)
+
+
 def test_cut_before_the_answer_to_commit_the_repetition_finds_it_posted(far_books: Books, cable: Wire) -> None:
     cable.arm(AnswerLost(wire.commit))
     receipt = service.execute(far_books.top_up(JOHN, 7, "once"))

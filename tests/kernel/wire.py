@@ -35,6 +35,16 @@ def lock(session: Session, message: bytes) -> bool:
     return b"FOR UPDATE" in message
 
 
+def load(session: Session, message: bytes) -> bool:
+    """What a posting sends together, under its locks."""
+    return b"pg_try_advisory_xact_lock" in message
+
+
+def write(session: Session, message: bytes) -> bool:
+    """The first row of a posting on its way."""
+    return b"COPY transactions" in message
+
+
 class Fault:
     """What happens to a message: it is lost, or its answer is, or it arrives when nobody waits for it any more."""
 

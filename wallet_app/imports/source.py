@@ -59,7 +59,9 @@ class Identity:
 
 
 def identify(file: BinaryIO) -> Identity:
-    """Read the whole file for its identity, and go back to its beginning."""
+    """Read the whole file for its identity, and go back to its beginning. Raises ImportFileError for a stream."""
+    if not file.seekable():
+        raise ImportFileError("This is a stream and no file: give it as - on standard input, with a --result.")
     digest, size, lines = hashlib.sha256(), 0, 0
     while block := file.read(1 << 20):
         digest.update(block)

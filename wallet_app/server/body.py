@@ -27,6 +27,9 @@ _TRAILER_BYTES_MAX = 8 * 1024
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
 
+_CHUNK_THAT_CAME = re.compile(rb"(?:\r\n)?0*[1-9a-fA-F][0-9a-fA-F]*[^\r\n]*\r\n[\s\S]")
+"""The beginning of a chunk, after the end of the one before it."""
+
 Pieces = Iterator[bytes]
 
 
@@ -134,6 +137,18 @@ class Stream(io.RawIOBase):
         if self._fault is not None:
             raise self._fault
         self._wire.expect_by = time.monotonic() + READ_SECONDS_MAX
+        pieces = [self._take()]
+        size = len(pieces[0])
+        # Who sends a line in a chunk of its own may have sent many; those that have come are taken together.
+        while size < WHOLE_BODY_BYTES_MAX and self._wire.begins_with(_CHUNK_THAT_CAME):
+            try:
+                pieces.append(self._take())
+            except Exception:
+                break  # It is raised when the next piece is asked for.
+            size += len(pieces[-1])
+        return b"".join(pieces)
+
+    def _take(self) -> bytes:
         try:
             piece = next(self._pieces, b"")
         except Exception as fault:

@@ -7,11 +7,12 @@ import logging
 import time
 from dataclasses import dataclass
 
+import gevent
 from flask import Flask, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from wallet_app.server import body, head
-from wallet_app.server.answer import Answer, ask
+from wallet_app.server.answer import PAUSE_SECONDS, Answer, ask
 from wallet_app.server.body import WHOLE_BODY_BYTES_MAX, Stream
 from wallet_app.server.head import Environ, Head, Limits
 from wallet_app.server.wire import ClientGoneError, TimeIsUpError, Wire
@@ -59,12 +60,18 @@ class Connection:
         self._base = base
         self._is_new = True
         self._is_idle = True
+        self._answered: Answer | None = None
+        """The answer that is on its way."""
 
     def serve(self) -> None:
         """Answer the client's requests until the connection is over, and close it."""
         try:
             while self._serve_next():
                 self._is_new = False
+                self._answered = None
+                if self._wire.pending():
+                    # One that sends requests in advance waits for nothing: everybody else would wait for it.
+                    gevent.sleep(PAUSE_SECONDS)
         except ClientGoneError:
             pass
         except Exception:
@@ -79,6 +86,8 @@ class Connection:
 
     def end_if_idle(self, by: float) -> None:
         """Wait for no further request; one on a connection that has had none may be on its way, and has until `by`."""
+        if self._answered is not None and not self._answered.is_begun:
+            self._answered.closes = True  # So that the client knows, and sends no request into a closing connection.
         if self._is_idle:
             self._wire.expect_by = min(self._wire.expect_by, by) if self._is_new else 0.0
 
@@ -100,6 +109,7 @@ class Connection:
             stream=stream,
         )
         self._host.requests += 1
+        self._answered = answer
         return self._answer(environ, answer)
 
     # --- the request ---

@@ -6,6 +6,7 @@ all of them twice a second.
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from typing import Any
@@ -59,6 +60,10 @@ class Wire:
         if self._at:
             self._data, self._at = self._data[self._at :], 0
         return self._data
+
+    def begins_with(self, pattern: re.Pattern[bytes]) -> bool:
+        """Whether what has come, and was not taken yet, begins so."""
+        return pattern.match(self._data, self._at) is not None
 
     def skip(self, size: int) -> None:
         """Take so many of the pending bytes."""

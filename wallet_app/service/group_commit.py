@@ -174,7 +174,8 @@ class GroupCommit:
         while True:
             try:
                 lane()
-            except Exception as fault:
+            except BaseException as fault:
+                # Whatever it is: a lane that ended would not be started again, and every caller would wait in vain.
                 log.error("lane_failed", exc_info=fault)
 
     # --- the shared lane ---
