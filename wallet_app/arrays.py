@@ -1,8 +1,8 @@
 """Lists as PostgreSQL arrays, in binary and packed at once.
 
 A posting's parameters are arrays. psycopg looks for the type of each list's elements, then for a dumper, then asks that
-one about each element: a fifth of what a small batch cost. Here a flat list of whole numbers, texts or bytes is packed
-by one expression; any other list is left to psycopg.
+one about each element: a twentieth of what a batch of sixteen cost. Here a flat list of whole numbers, texts or bytes
+is packed by one expression; any other list is left to psycopg.
 """
 
 from __future__ import annotations

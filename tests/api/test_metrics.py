@@ -175,7 +175,8 @@ def test_a_lane_that_hangs_shows_in_the_figures_and_in_the_log(
     before = figures(client)
     taken = threading.Thread(target=queue_up, args=(30,))
     taken.start()
-    eventually(lambda: service.use_group_commit(db.engine).shared_figures.batches > 0)
+    was_taken = "wallet_group_commit_queue_seconds_count{lane=shared}"
+    eventually(lambda: figures(client)[was_taken] > before[was_taken])
     left = threading.Thread(target=queue_up, args=(4,))
     left.start()
     eventually(lambda: figures(client)["wallet_group_commit_queued{lane=shared}"] == 1)

@@ -23,7 +23,7 @@ _lanes: dict[Engine, GroupCommit] = {}
 
 
 def use_group_commit(engine: Engine) -> GroupCommit:
-    """Let `execute` on this engine share database transactions; return its lanes, which know their figures."""
+    """Let `execute` on this engine share database transactions; return its lanes."""
     if engine not in _lanes:
         _lanes[engine] = GroupCommit(engine)
     return _lanes[engine]

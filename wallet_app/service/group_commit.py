@@ -75,16 +75,6 @@ class _Queue(deque[_Ticket]):
         self.came = threading.Condition(lock)
 
 
-@dataclass(slots=True)
-class LaneFigures:
-    """What a lane of this process has done so far; metrics tell more, of all processes."""
-
-    lane: str
-    batches: int = 0
-    commands: int = 0
-    batch_largest: int = 0
-
-
 class GroupCommit:
     """The lanes of one process on one engine. Their threads start with the first command, and anew after a fork."""
 
@@ -100,8 +90,6 @@ class GroupCommit:
         self._shared = _Queue(self._lock)
         self._waiting = _Queue(self._lock)
         self._waiting_wallets: Counter[int] = Counter()
-        self.shared_figures = LaneFigures("shared")
-        self.waiting_figures = LaneFigures("waiting")
 
     def execute(self, command: Command, *, seconds_max: float) -> Outcome:
         """Post the command with whatever else is on its way and return its outcome.
@@ -183,7 +171,7 @@ class GroupCommit:
     def _run_shared(self) -> None:
         """Post what has queued up, but for commands on wallets that the waiting lane has commands for already."""
         if tickets := self._take(self._shared):
-            outcomes = self._post(tickets, (), self.shared_figures)
+            outcomes = self._post(tickets, (), "shared")
             self._answer(tickets, outcomes)
 
     # --- the waiting lane ---
@@ -195,10 +183,10 @@ class GroupCommit:
         """
         tickets = self._take(self._waiting)
         if any(ticket.wallet_ids != tickets[0].wallet_ids for ticket in tickets):
-            self._answer(tickets, self._post(tickets, (), self.waiting_figures))
+            self._answer(tickets, self._post(tickets, (), "waiting"))
             tickets = self._take(self._waiting) if tickets[0].state is _State.QUEUED else []
         if tickets:
-            self._answer(tickets, self._post(tickets, tickets[0].wallet_ids, self.waiting_figures))
+            self._answer(tickets, self._post(tickets, tickets[0].wallet_ids, "waiting"))
 
     # --- both ---
 
@@ -221,21 +209,16 @@ class GroupCommit:
                     taken.append(ticket)
         return taken
 
-    def _post(
-        self, tickets: Sequence[_Ticket], waits_for: Sequence[int], figures: LaneFigures
-    ) -> list[Outcome | Deferred]:
+    def _post(self, tickets: Sequence[_Ticket], waits_for: Sequence[int], lane: str) -> list[Outcome | Deferred]:
         now = time.monotonic()
-        figures.batches += 1
-        figures.commands += len(tickets)
-        figures.batch_largest = max(figures.batch_largest, len(tickets))
-        metrics.QUEUE_SECONDS.observe([now - ticket.queued_at for ticket in tickets], figures.lane)
+        metrics.QUEUE_SECONDS.observe([now - ticket.queued_at for ticket in tickets], lane)
         try:
             return post_with_retries(
                 self._engine,
                 [ticket.command for ticket in tickets],
                 deadline=max(ticket.deadline for ticket in tickets),
                 waits_for=waits_for,
-                lane=figures.lane,
+                lane=lane,
             )
         except Exception as fault:
             log.error("batch_failed", commands=len(tickets), exc_info=fault)
