@@ -272,3 +272,56 @@ class VerifyRun(Base):
     """Transactions with an id from before this instant were left to earlier runs; null when none were."""
     entries_checked: Mapped[int] = mapped_column(BigInteger)
     faults: Mapped[int] = mapped_column(BigInteger)
+    audit_seq: Mapped[int | None] = mapped_column(BigInteger)
+    """How far the audit log's chain was found right, and its hash there."""
+    audit_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class AuditRecord(Base):
+    """What an operator, a key or the administration did or tried beside moving money. Append-only."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (
+        CheckConstraint("action ~ '^[a-z][a-z_]*:[a-z][a-z_]*$'", name="action_form"),
+        CheckConstraint("outcome IN ('done', 'denied', 'failed')", name="outcome_known"),
+        CheckConstraint(
+            "char_length(concat(actor, action, subject, reason, ticket, request_id, address)) <= 4000",
+            name="text_length",
+        ),
+    )
+
+    xid: Mapped[str] = mapped_column(Xid8, server_default=text("pg_current_xact_id()"))
+    """In front of `id`, so that whoever has an id has had its xid before: defaults are made in this order."""
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    occurred_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=text("clock_timestamp()"))
+    actor: Mapped[str] = mapped_column(Text)
+    action: Mapped[str] = mapped_column(Text)
+    subject: Mapped[str | None] = mapped_column(Text)
+    before: Mapped[Any | None] = mapped_column(JSONB(none_as_null=True))
+    after: Mapped[Any | None] = mapped_column(JSONB(none_as_null=True))
+    reason: Mapped[str | None] = mapped_column(Text)
+    ticket: Mapped[str | None] = mapped_column(Text)
+    request_id: Mapped[str | None] = mapped_column(Text)
+    address: Mapped[str | None] = mapped_column(Text)
+    outcome: Mapped[str] = mapped_column(Text)
+
+
+class AuditLink(Base):
+    """A link of the audit log's chain, made after the record was committed. Append-only.
+
+    `horizon` and `ceiling` are the database's when the link was made: every record of a transaction below the horizon
+    was there to be chained, and no transaction from the ceiling on had begun.
+    """
+
+    __tablename__ = "audit_chain"
+    __table_args__ = (
+        UniqueConstraint("audit_id"),
+        CheckConstraint("seq >= 1", name="seq_positive"),
+        CheckConstraint("octet_length(hash) = 32", name="hash_length"),
+    )
+
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    audit_id: Mapped[int] = mapped_column(BigInteger)
+    horizon: Mapped[int] = mapped_column(BigInteger)
+    ceiling: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
