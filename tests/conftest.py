@@ -69,7 +69,14 @@ def template(server: URL) -> Iterator[str]:
 
 def settings_for(url: URL) -> Settings:
     rendered = url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-    return Settings(database_url=rendered, migration_url=rendered, rate_limit="", pool_size=20, data_dir=Path("unused"))
+    return Settings(
+        database_url=rendered,
+        migration_url=rendered,
+        rate_limit="",
+        pool_size=20,
+        data_dir=Path("unused"),
+        totp_key=bytes(range(32)),
+    )
 
 
 @pytest.fixture

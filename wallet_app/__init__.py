@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flask import Flask
 
-from wallet_app import api, cli, cli_import, config, db, extensions, service, web
+from wallet_app import api, cli, cli_import, cli_operators, config, console, db, extensions, service, web
 from wallet_app.config import Settings
 from wallet_app.metrics import page
 
@@ -17,7 +17,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """Return the service, ready to serve; raise `config.ConfigurationError` on a setting that is missing or wrong."""
     app = Flask(__name__, static_folder=_ROOT / "static", template_folder=_ROOT / "templates")
     settings = settings or Settings.from_env()
-    config.init_app(app, settings)
+    settings = config.init_app(app, settings)
     db.init_app(app)
     with app.app_context():
         service.use_group_commit(db.db.engine) if settings.group_commit else None
@@ -25,6 +25,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     page.init_app(app)
     extensions.init_app(app)
     api.init_app(app)
+    console.init_app(app)
     cli.init_app(app)
     cli_import.init_app(app)
+    cli_operators.init_app(app)
     return app

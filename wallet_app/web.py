@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from structlog.tracebacks import ExceptionDictTransformer
@@ -26,9 +26,12 @@ from wallet_app.config import Settings
 from wallet_app.errors import (
     BadCursorError,
     DatabaseUnavailableError,
+    ForbiddenError,
     InvalidError,
     NotFoundError,
     RefusedError,
+    ThrottledError,
+    UnauthenticatedError,
     UnavailableError,
     WalletServiceError,
 )
@@ -43,8 +46,11 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _STATUS: tuple[tuple[type[WalletServiceError], int], ...] = (
     (NotFoundError, 404),
     (BadCursorError, 400),
+    (UnauthenticatedError, 401),
+    (ForbiddenError, 403),
     (RefusedError, 409),
     (InvalidError, 422),
+    (ThrottledError, 429),
     (UnavailableError, 503),
 )
 _HEADERS = (
@@ -191,7 +197,9 @@ def _finish(response: Response) -> Response:
 
 
 def _error_response(error: Exception) -> Response:
-    return problem_response(problem_of(error))
+    page_of = current_app.extensions.get("wallet_error_page")
+    page: Response | None = None if page_of is None else page_of(error)
+    return problem_response(problem_of(error)) if page is None else page
 
 
 def problem_of(error: Exception) -> Problem:
@@ -209,7 +217,7 @@ def problem_of(error: Exception) -> Problem:
 
 def _service_problem(error: WalletServiceError) -> Problem:
     status = next(status for family, status in _STATUS if isinstance(error, family))
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, UnavailableError) else {}
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, UnavailableError | ThrottledError) else {}
     members = {camel_case(name): value for name, value in error.details.items()}
     return problem(status, code=error.code, title=error.title, detail=error.detail, headers=headers, **members)
 

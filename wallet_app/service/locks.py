@@ -10,7 +10,7 @@ import datetime as dt
 import random
 from collections.abc import Collection, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -21,6 +21,8 @@ from sqlalchemy.types import BigInteger
 
 from wallet_app.db import direct
 from wallet_app.models import WalletBalance
+
+T = TypeVar("T")
 
 SLOTS = 16
 """How many postings can add to the same SYSTEM wallet at once."""
@@ -101,6 +103,14 @@ def take_slot(driver: psycopg.Connection[TupleRow], asked: psycopg.Cursor[TupleR
 def lock_audit_chain(connection: Connection) -> None:
     """Wait until the audit log's chain is this unit of work's alone to extend, until its end. Locks nothing else."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _AUDIT_CHAIN_LOCK})
+
+
+def lock_free_rows(connection: Connection, statement: Select[T]) -> Sequence[T]:
+    """Return what the statement selects of the rows that nobody has locked, locked until the unit of work's end.
+
+    For rows that are to be removed: it waits for nothing, so it may come after any other lock.
+    """
+    return connection.execute(statement.with_for_update(skip_locked=True)).scalars().all()
 
 
 @cache
