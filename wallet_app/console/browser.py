@@ -30,7 +30,8 @@ TOKEN_HEADER = "X-Form-Token"  # noqa: S105 - the name of it
 _COOKIE = re.compile(r"[A-Za-z0-9_-]{43}")
 _FORM_TYPE = "application/x-www-form-urlencoded"
 _DEVICE_MAX = 200
-_NEXT = re.compile(r"/console(?:/[A-Za-z0-9._~/-]*)?(?:\?[A-Za-z0-9._~%=&+:,-]*)?")
+# No part of the path begins with a dot, so none leads out of the console.
+_NEXT = re.compile(r"/console(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*(?:\?[A-Za-z0-9._~%=&+:,/-]*)?")
 
 
 def read_cookie() -> str | None:
@@ -122,7 +123,7 @@ def drop_session(response: Response) -> Response:
 
 def next_path(given: str | None) -> str:
     """Return the page of the console to go on to: the one that is asked for if it is one, else the home page."""
-    return given if given is not None and _NEXT.fullmatch(given) and "//" not in given else "/console"
+    return given if given is not None and _NEXT.fullmatch(given) else "/console"
 
 
 def path_of_sender() -> str:

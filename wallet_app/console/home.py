@@ -6,7 +6,7 @@ from flask import Response
 
 from wallet_app import service
 from wallet_app.console import browser, pages
-from wallet_app.console.screens import screen
+from wallet_app.console.screens import ANYONE, screen
 
 
 @screen("GET", "", permission="account:own")
@@ -15,3 +15,9 @@ def home() -> Response:
     session = browser.session()
     granted = [permission for permission in service.PERMISSIONS if session.may(permission)]
     return pages.page("home.html", granted=granted, has_passkey=bool(service.list_passkeys(session)))
+
+
+@screen("GET", "/", permission=ANYONE)
+def home_with_a_slash() -> Response:
+    """Lead whoever typed a slash too many to the home page."""
+    return pages.go("/console")
