@@ -6,7 +6,20 @@ from pathlib import Path
 
 from flask import Flask
 
-from wallet_app import api, cli, cli_import, cli_operators, config, console, db, extensions, service, web
+from wallet_app import (
+    access,
+    api,
+    cli,
+    cli_import,
+    cli_keys,
+    cli_operators,
+    config,
+    console,
+    db,
+    extensions,
+    service,
+    web,
+)
 from wallet_app.config import Settings
 from wallet_app.metrics import page
 
@@ -21,12 +34,16 @@ def create_app(settings: Settings | None = None) -> Flask:
     db.init_app(app)
     with app.app_context():
         service.use_group_commit(db.db.engine) if settings.group_commit else None
+        access.make_gate(app, db.db.engine, settings)
     web.init_app(app)
     page.init_app(app)
     extensions.init_app(app)
+    access.init_app(app)
     api.init_app(app)
     console.init_app(app)
     cli.init_app(app)
+    cli_keys.init_app(app)
     cli_import.init_app(app)
     cli_operators.init_app(app)
+    access.require_declarations(app)
     return app

@@ -21,7 +21,7 @@ from wallet_app.errors import WalletServiceError
 
 P = ParamSpec("P")
 
-wallet = AppGroup("wallet", help="Check and mend the books.")
+wallet = AppGroup("wallet", help="Check and mend the books; make API keys.")
 
 
 def init_app(app: Flask) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-
 import click
 from flask import Flask
 from flask.cli import AppGroup
 
-from wallet_app import cli, service
+from wallet_app import cli, cli_keys, service
 from wallet_app.config import current_settings
 
 operators = AppGroup("operators", help="Make and disable the console's operators.")
@@ -23,10 +21,12 @@ def init_app(_: Flask) -> None:
 @click.argument("email")
 @click.option("--name", required=True, help="As the console shows it.")
 @click.option("--role", required=True, type=click.Choice(list(service.ROLES)), help="What they may do.")
+@cli_keys.REASON
+@cli_keys.TICKET
 @cli.plainly
-def create(email: str, name: str, role: str) -> None:
+def create(email: str, name: str, role: str, reason: str | None, ticket: str | None) -> None:
     """Make an operator, and print the code with which they set up their sign-in."""
-    code = service.create_operator(email=email, name=name, role=role, by=_by())
+    code = service.create_operator(email=email, name=name, role=role, by=cli_keys.by(reason, ticket))
     click.echo(f"{email.strip().lower()} is {_article(role)} {role}.")
     _tell(code)
 
@@ -45,19 +45,23 @@ def list_operators() -> None:
 
 @operators.command()
 @click.argument("email")
+@cli_keys.REASON
+@cli_keys.TICKET
 @cli.plainly
-def disable(email: str) -> None:
+def disable(email: str, reason: str | None, ticket: str | None) -> None:
     """Keep an operator out, and end their sessions, from this moment on."""
-    service.disable_operator(email, by=_by())
+    service.disable_operator(email, by=cli_keys.by(reason, ticket))
     click.echo(f"{email} is disabled and signed out everywhere. `reset` lets them in again.")
 
 
 @operators.command()
 @click.argument("email")
+@cli_keys.REASON
+@cli_keys.TICKET
 @cli.plainly
-def reset(email: str) -> None:
+def reset(email: str, reason: str | None, ticket: str | None) -> None:
     """Void all that an operator signs in with, and print a code for a new set-up."""
-    code = service.reset_operator(email, by=_by())
+    code = service.reset_operator(email, by=cli_keys.by(reason, ticket))
     click.echo(f"{email}: password, authenticator app, passkeys, recovery codes and sessions are void.")
     _tell(code)
 
@@ -68,14 +72,6 @@ def reset(email: str) -> None:
 def code(email: str) -> None:
     """Print the code of an operator's authenticator app. In development alone."""
     click.echo(service.development_code(email))
-
-
-def _by() -> str:
-    """Return who the audit log names: the user of this machine."""
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # In a container a user may have a number and no name.
-        return "cli"
 
 
 def _article(word: str) -> str:

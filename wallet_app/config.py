@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from flask import Flask, current_app
@@ -45,7 +46,11 @@ class Settings:
     pool_size: int = 10
     pool_seconds_max: int = 2
     group_commit: bool = True
+    key_peppers: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+    """Secrets that go into what is stored of API keys, by version; the highest is the one for new keys."""
+    bootstrap_key: str | None = field(default=None, repr=False)
     rate_limit: str = "120 per minute"
+    rate_limit_key: str = "6000 per minute"
     rate_limit_storage: str = "memory://"
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: int = 0
@@ -77,7 +82,10 @@ class Settings:
             connections_max=read("WALLET_CONNECTIONS", cls.connections_max, _integer(1, 100_000)),
             pool_size=read("WALLET_POOL_SIZE", cls.pool_size, _integer(1, 200)),
             group_commit=read("WALLET_GROUP_COMMIT", cls.group_commit, _switch),
+            key_peppers=read("WALLET_KEY_PEPPER", {}, _peppers),
+            bootstrap_key=read("WALLET_BOOTSTRAP_API_KEY", None, str),
             rate_limit=read("WALLET_RATE_LIMIT", cls.rate_limit, _rate_limit, empty=""),
+            rate_limit_key=read("WALLET_RATE_LIMIT_KEY", cls.rate_limit_key, _rate_limit, empty=""),
             rate_limit_storage=read("WALLET_RATE_LIMIT_STORAGE", cls.rate_limit_storage, str),
             cors_origins=read("WALLET_CORS_ORIGINS", cls.cors_origins, _origins),
             trusted_proxies=read("WALLET_TRUSTED_PROXIES", cls.trusted_proxies, _integer(0, 10)),
@@ -89,7 +97,12 @@ class Settings:
         return settings.with_tls() if environment == "production" else settings
 
     def require_secrets(self) -> None:
-        """Raise ConfigurationError for what is missing and has no default outside of development."""
+        """Raise ConfigurationError for a setting that is missing and has no default outside of development."""
+        if not self.key_peppers:
+            raise ConfigurationError(
+                f"WALLET_KEY_PEPPER is missing, and {self.environment} has no default for it: "
+                "set it to at least 32 random characters (openssl rand -hex 32) and keep it, or no API key works."
+            )
         if self.totp_key is None:
             raise ConfigurationError(
                 f"WALLET_TOTP_KEY is missing, and {self.environment} has no default for it: set it to 32 random bytes "
@@ -106,15 +119,21 @@ class Settings:
 
         Raises ConfigurationError.
         """
-        if self.totp_key is not None or self.environment != "development":
+        if self.environment != "development":
             return self
+        found: dict[str, Any] = {}
         try:
-            key = secret_files.read_or_make(self.data_dir, "totp-key", lambda: secrets.token_hex(KEY_BYTES))
-            return replace(self, totp_key=_key(key))
+            if not self.key_peppers:
+                pepper = secret_files.read_or_make(self.data_dir, "key-pepper", lambda: secrets.token_hex(32))
+                found["key_peppers"] = _peppers(pepper)
+            if self.totp_key is None:
+                key = secret_files.read_or_make(self.data_dir, "totp-key", lambda: secrets.token_hex(KEY_BYTES))
+                found["totp_key"] = _key(key)
+            return replace(self, **found)
         except (OSError, ValueError) as problem:
             raise ConfigurationError(
                 f"the secrets in {self.data_dir.absolute() / 'secrets'} cannot be used ({problem}): "
-                "set WALLET_DATA_DIR to a folder that is ours, or WALLET_TOTP_KEY."
+                "set WALLET_DATA_DIR to a folder that is ours, or WALLET_KEY_PEPPER and WALLET_TOTP_KEY."
             ) from None
 
     def with_tls(self) -> Settings:
@@ -235,6 +254,19 @@ def _console_origin(value: str) -> str:
     if not is_origin or (url.scheme != "https" and not (url.scheme == "http" and url.hostname == "localhost")):
         raise ValueError(f"must look like https://wallet.example.com, or http://localhost:8000, not {value[:60]!r}")
     return f"{url.scheme}://{url.netloc}".lower()
+
+
+def _peppers(value: str) -> dict[int, bytes]:
+    # No message repeats any of it.
+    peppers: dict[int, bytes] = {}
+    for part in value.split(","):
+        version, _, secret = part.strip().rpartition(":")
+        if not re.fullmatch(r"[1-9][0-9]{0,3}", version or "1"):
+            raise ValueError("must look like SECRET, or like 2:SECRET,1:SECRET with the versions in front")
+        if not re.fullmatch(r"[!-+\--9;-~]{32,200}", secret):
+            raise ValueError("needs secrets of 32 to 200 printable characters without blanks, commas and colons")
+        peppers[int(version or 1)] = secret.encode()
+    return peppers
 
 
 def _origins(value: str) -> tuple[str, ...]:

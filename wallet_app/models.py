@@ -22,7 +22,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, CIDR, JSON, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
 
@@ -325,3 +325,48 @@ class AuditLink(Base):
     horizon: Mapped[int] = mapped_column(BigInteger)
     ceiling: Mapped[int] = mapped_column(BigInteger)
     hash: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Client(Base):
+    """A service that has keys; its name stands in the ledger as the owner of its references."""
+
+    __tablename__ = "clients"
+    __table_args__ = (
+        UniqueConstraint("name"),
+        CheckConstraint("name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'", name="name_form"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=func.now())
+    revoked_at: Mapped[dt.datetime | None] = mapped_column(Instant)
+
+
+class ApiKey(Base):
+    """A key of a client: what it may do, and the HMAC of its secret.
+
+    Live until it expires, or it or its client is revoked.
+    """
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        CheckConstraint("key_id ~ '^[a-z2-7]{12}$'", name="key_id_form"),
+        CheckConstraint("octet_length(secret_hmac) = 32", name="secret_hmac_length"),
+        CheckConstraint("amount_max >= 1", name="amount_max_positive"),
+    )
+
+    key_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    client_id: Mapped[int] = mapped_column(ForeignKey(Client.id), index=True)
+    secret_hmac: Mapped[bytes] = mapped_column(LargeBinary)
+    pepper_version: Mapped[int] = mapped_column(SmallInteger)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    amount_max: Mapped[int | None] = mapped_column(BigInteger)
+    assets: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    networks: Mapped[list[Any] | None] = mapped_column(ARRAY(CIDR))
+    rate_limit: Mapped[str | None] = mapped_column(Text)
+    expires_at: Mapped[dt.datetime | None] = mapped_column(Instant)
+    created_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=func.now())
+    created_by: Mapped[str] = mapped_column(Text)
+    revoked_at: Mapped[dt.datetime | None] = mapped_column(Instant)
+    last_used_at: Mapped[dt.datetime | None] = mapped_column(Instant)
+    """To within about a minute."""

@@ -1,4 +1,4 @@
-"""Browsers that are not there: they keep cookies, bring forms' tokens back and say where they came from, as real ones do."""
+"""Imitated browsers: they keep cookies, bring forms' tokens back and say where they came from, as real ones do."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from tests.conftest import conninfo
 from tests.console.conftest import Browser, text_of, totp_secret
 from tests.console.test_sign_in import set_up
 from wallet_app import service
+from wallet_app.service import By
 
 EMAIL = "canary@wallet.example"
 PASSWORD = "Zq7 canary&password sings+once"
@@ -54,7 +55,7 @@ def test_no_secret_is_found_anywhere(
     browser, other = browsers(), browsers()
     for each in (browser, other):
         record(each, answers, monkeypatch)
-    code = service.create_operator(email=EMAIL, name="Canary", role="admin", by="test")
+    code = service.create_operator(email=EMAIL, name="Canary", role="admin", by=By(actor="test"))
     recovery = set_up(browser, EMAIL, code, PASSWORD)
     secret = totp_secret(EMAIL)
     cookies = [browser.cookie, browser.device]

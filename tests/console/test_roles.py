@@ -1,4 +1,4 @@
-"""Who may open which screen: the table in access.txt, made from the declarations that guard the screens, and tried out."""
+"""Who may open which screen: the table in access.txt, made from the declarations that guard them, and tried out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wallet_app import service
 from wallet_app.console import screens
 from wallet_app.console.screens import ANYONE, AT_SECOND_FACTOR, AT_SET_UP, SCREENS, screen
 from wallet_app.errors import PermissionDeniedError
-from wallet_app.service import MOVES_MONEY, PERMISSIONS, ROLES, Visitor
+from wallet_app.service import MOVES_MONEY, PERMISSIONS, ROLES, By, Visitor
 
 TABLE = Path(__file__).with_name("access.txt")
 NOBODY = ("nobody", "half way", "setting up", "signed out", "expired", "disabled")
@@ -53,7 +53,7 @@ def visitors(browsers: Callable[..., Browser], sql: Sql) -> Callable[[str], Brow
             browser.enter_password("admin")
         elif who == "setting up":
             email = f"new{browser.client}@wallet.example".replace(" ", "").replace("<", "").replace(">", "")
-            code = service.create_operator(email=email, name="New", role="admin", by="test")
+            code = service.create_operator(email=email, name="New", role="admin", by=By(actor="test"))
             browser.post("/console/set-up", {"email": email, "code": code, "password": "seven purple trains at dawn"})
         elif who in {"signed out", "expired", "disabled"}:
             browser.sign_in("admin")
@@ -63,7 +63,7 @@ def visitors(browsers: Callable[..., Browser], sql: Sql) -> Callable[[str], Brow
             elif who == "expired":
                 sql("UPDATE sessions SET began_at = now() - interval '8 hours'")
             else:
-                service.disable_operator(email_of("admin"), by="test")
+                service.disable_operator(email_of("admin"), by=By(actor="test"))
             browser.take_cookie(cookie)
         elif who != "nobody":
             browser.sign_in(who)

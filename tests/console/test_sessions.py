@@ -12,7 +12,7 @@ from tests.console.conftest import COOKIE, PASSWORDS, Browser, Sql, audited, ema
 from wallet_app import service
 from wallet_app.db import unit_of_work
 from wallet_app.errors import NotSignedInError
-from wallet_app.service import sessions
+from wallet_app.service import By, sessions
 from wallet_app.service.sessions import Visitor
 
 
@@ -76,9 +76,9 @@ def test_what_ends_all_sessions_ends_them_at_once(browsers: Callable[..., Browse
     half.enter_password("support")
     other.sign_in("viewer")
     if act == "disable":
-        service.disable_operator(email_of("support"), by="test")
+        service.disable_operator(email_of("support"), by=By(actor="test"))
     elif act == "reset":
-        service.reset_operator(email_of("support"), by="test")
+        service.reset_operator(email_of("support"), by=By(actor="test"))
     elif act == "end all":
         assert here.post("/console/account/sessions/end").location == "/console/sign-in?note=ended"
     else:
@@ -98,7 +98,7 @@ def test_a_session_that_is_being_made_ends_too(app: object, operators: None, sql
     """As when an operator is disabled between the check of their password and the session that follows it."""
     ((operator_id, epoch),) = sql("SELECT id, epoch FROM operators WHERE email = %s", email_of("admin"))
     visitor = Visitor(address="192.0.2.1")
-    for end in (lambda: service.disable_operator(email_of("admin"), by="test"), lambda: None):
+    for end in (lambda: service.disable_operator(email_of("admin"), by=By(actor="test")), lambda: None):
         with unit_of_work() as connection:
             cookie = sessions.begin(
                 connection, operator_id=operator_id, epoch=epoch, stage="signed_in", visitor=visitor

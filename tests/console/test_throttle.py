@@ -16,7 +16,7 @@ from wallet_app.service import audit, passwords, sign_in, throttle
 from wallet_app.service.sessions import Visitor
 from wallet_app.service.throttle import Bucket, address_bucket
 
-ATTEMPT = audit.Act(actor="unknown", action="sign_in:password")
+ATTEMPT = audit.Act(by=audit.By(actor="unknown"), action="sign_in:password")
 
 
 def statuses(browser: Browser, times: int, role: str = "viewer", **options: str) -> list[int]:

@@ -13,7 +13,7 @@ from typing import Any
 from flask import Blueprint, g, request
 from flask.typing import ResponseReturnValue
 
-from wallet_app import service
+from wallet_app import access, service
 from wallet_app.console import browser
 from wallet_app.errors import NotSignedInError
 
@@ -73,6 +73,7 @@ def screen(method: str, path: str, *, permission: str, fresh: bool = False) -> C
             raise ValueError(f"{path}: {endpoint} is declared twice")
         declared = Screen(method=method, path=PREFIX + path, endpoint=endpoint, permission=permission, fresh=fresh)
         SCREENS[endpoint] = declared
+        access.declare(endpoint, access.GUARDS_ITSELF)
         blueprint.add_url_rule(path, view_func=view, methods=[method], declared=declared)
         return view
 

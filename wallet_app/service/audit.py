@@ -27,38 +27,45 @@ LINKS_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Act:
-    """What is to be recorded. No secret belongs in it.
-
-    `action` is `resource:verb`, like `key:create`; `subject` what it was done to, like `key:3f6k`. `before` and `after`
-    are what changed, as JSON.
-    """
+class By:
+    """Who does something to be recorded, from where, and why."""
 
     actor: str
-    action: str
-    outcome: Outcome = "done"
-    subject: str | None = None
-    before: Mapping[str, Any] | None = None
-    after: Mapping[str, Any] | None = None
     reason: str | None = None
     ticket: str | None = None
     request_id: str | None = None
     address: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """What is to be recorded of what `by` did. No secret belongs in it.
+
+    `action` is `resource:verb`, like `key:create`; `subject` what it was done to, like `key:3f6k`. `before` and `after`
+    are what changed, as JSON.
+    """
+
+    by: By
+    action: str
+    outcome: Outcome = "done"
+    subject: str | None = None
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+
+
 def record(connection: Connection, act: Act) -> None:
     """Record the act in the caller's unit of work; takes no lock."""
     connection.execute(
         insert(AuditRecord).values(
-            actor=_cut(act.actor),
+            actor=_cut(act.by.actor),
             action=act.action,
             subject=_cut(act.subject),
             before=act.before,
             after=act.after,
-            reason=_cut(act.reason),
-            ticket=_cut(act.ticket),
-            request_id=_cut(act.request_id),
-            address=_cut(act.address),
+            reason=_cut(act.by.reason),
+            ticket=_cut(act.by.ticket),
+            request_id=_cut(act.by.request_id),
+            address=_cut(act.by.address),
             outcome=act.outcome,
         )
     )

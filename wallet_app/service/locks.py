@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import BigInteger
 
 from wallet_app.db import direct
-from wallet_app.models import WalletBalance
+from wallet_app.models import Client, WalletBalance
 
 T = TypeVar("T")
 
@@ -98,6 +98,16 @@ def take_slot(driver: psycopg.Connection[TupleRow], asked: psycopg.Cursor[TupleR
     slot = random.randrange(SLOTS)  # noqa: S311
     driver.execute(_WAIT_FOR_SLOT, {"slot": slot})
     return slot
+
+
+def lock_client(connection: Connection, client_id: int) -> dt.datetime | None:
+    """Lock a client's row, so that its keys are counted and changed by one at a time; return since when it is revoked.
+
+    Must be its unit of work's first locking statement.
+    """
+    statement = select(Client.revoked_at).where(Client.id == client_id).with_for_update()
+    revoked_at: dt.datetime | None = connection.execute(statement).scalar_one()
+    return revoked_at
 
 
 def lock_audit_chain(connection: Connection) -> None:

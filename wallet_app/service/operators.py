@@ -13,6 +13,7 @@ from wallet_app.config import ConfigurationError, current_settings
 from wallet_app.db import reads, unit_of_work
 from wallet_app.errors import OperatorExistsError, OperatorInvalidError, OperatorNotFoundError
 from wallet_app.service import audit, passwords, second_factor, sessions
+from wallet_app.service.audit import By
 from wallet_app.service.permissions import ROLES
 from wallet_app.service.sessions import actor_of
 
@@ -36,10 +37,10 @@ class OperatorView:
     created_at: dt.datetime
 
 
-def create_operator(*, email: str, name: str, role: str, by: str) -> str:
+def create_operator(*, email: str, name: str, role: str, by: By) -> str:
     """Make an operator and return the code with which they set up their sign-in, to be shown once.
 
-    `by` names who does it. Raises OperatorInvalidError, OperatorExistsError.
+    `by` is who does it. Raises OperatorInvalidError, OperatorExistsError.
     """
     email, name = _clean(email, name, role)
     code = second_factor.make_code()
@@ -55,7 +56,7 @@ def create_operator(*, email: str, name: str, role: str, by: str) -> str:
     return code
 
 
-def disable_operator(email: str, *, by: str) -> None:
+def disable_operator(email: str, *, by: By) -> None:
     """Keep the operator out from this moment on, and end their sessions. Raises OperatorNotFoundError."""
     with unit_of_work() as connection:
         operator_id = _id_of(connection, email)
@@ -64,7 +65,7 @@ def disable_operator(email: str, *, by: str) -> None:
         audit.record(connection, _act(operator_id, "operator:disable", by))
 
 
-def reset_operator(email: str, *, by: str) -> str:
+def reset_operator(email: str, *, by: By) -> str:
     """Void the operator's password, authenticator app, passkeys, recovery codes and sessions, and let them start anew.
 
     Returns a set-up code, as `create_operator` does. One who was disabled is let in again.
@@ -102,7 +103,8 @@ def ensure_development_operator(*, email: str, name: str, role: str, password: s
         operator_id = connection.execute(_DEVELOPMENT, {"email": email, "name": name, "role": role}).scalar_one()
         secret = second_factor.seal_totp_secret(second_factor.make_totp_secret(), operator_id)
         connection.execute(_READY, {"id": operator_id, "password_hash": password_hash, "secret": secret})
-        audit.record(connection, _act(operator_id, "operator:create", "system", after={"email": email, "role": role}))
+        after = {"email": email, "name": name, "role": role}
+        audit.record(connection, _act(operator_id, "operator:create", By(actor="system"), after=after))
 
 
 def development_code(email: str) -> str:
@@ -134,8 +136,8 @@ def _clean(email: str, name: str, role: str) -> tuple[str, str]:
     return email, name
 
 
-def _act(operator_id: int, action: str, by: str, *, after: dict[str, str] | None = None) -> audit.Act:
-    return audit.Act(actor=by, action=action, subject=actor_of(operator_id), after=after)
+def _act(operator_id: int, action: str, by: By, *, after: dict[str, str] | None = None) -> audit.Act:
+    return audit.Act(by=by, action=action, subject=actor_of(operator_id), after=after)
 
 
 def _id_of(connection: Connection, email: str) -> int:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, text
 from wallet_app.db import reads, unit_of_work
 from wallet_app.errors import NotSignedInError, PermissionDeniedError, ProofNeededError
 from wallet_app.service import audit
+from wallet_app.service.audit import By
 from wallet_app.service.permissions import ROLES
 
 IDLE_SECONDS_MAX = 15 * 60
@@ -189,15 +190,8 @@ def act(
 ) -> audit.Act:
     """Return the record of what an operator, or somebody unknown (None), did with their sign-in."""
     who = "unknown" if operator_id is None else actor_of(operator_id)
-    return audit.Act(
-        actor=who,
-        action=action,
-        outcome=outcome,
-        subject=more.pop("subject", None if operator_id is None else who),
-        request_id=visitor.request_id,
-        address=visitor.address,
-        **more,
-    )
+    by = By(actor=who, request_id=visitor.request_id, address=visitor.address)
+    return audit.Act(by=by, action=action, outcome=outcome, subject=None if operator_id is None else who, **more)
 
 
 @reads

@@ -61,7 +61,7 @@ def take(buckets: Collection[Bucket], attempt: audit.Act) -> None:
             delays = {key: delay(count, by_key[key].free) for key, count in counts.items()}
             connection.execute(_COUNT, [{"key": key, "count": counts[key], "delay": delays[key]} for key in counts])
     if wait > 0:
-        audit.record_alone(replace(attempt, outcome="denied", reason=TooManyAttemptsError.code))
+        audit.record_alone(replace(attempt, outcome="denied", by=replace(attempt.by, reason=TooManyAttemptsError.code)))
         raise TooManyAttemptsError(math.ceil(wait))
 
 
