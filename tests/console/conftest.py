@@ -39,7 +39,7 @@ class Browser:
     def __init__(self, app: Flask, *, address: str = "192.0.2.1") -> None:
         self.client: FlaskClient = app.test_client()
         self.address = address
-        self.steps: dict[str, int] = {}
+        self.steps: dict[str, int] = app.extensions.setdefault("test_steps", {})
 
     def get(self, path: str, **options: Any) -> TestResponse:
         return self.client.get(path, environ_base=self._environ(), **options)

@@ -71,7 +71,6 @@ def test_after_sign_out_the_cookie_opens_nothing(browsers: Callable[..., Browser
 def test_what_ends_all_sessions_ends_them_at_once(browsers: Callable[..., Browser], sql: Sql, act: str) -> None:
     here, there, half, other = browsers(), browsers(), browsers(), browsers()
     here.sign_in("support")
-    there.steps = here.steps
     there.sign_in("support")
     half.enter_password("support")
     other.sign_in("viewer")
@@ -111,7 +110,6 @@ def test_of_two_that_use_the_same_half_way_session_one_gets_in(browsers: Callabl
     one, other = browsers(), browsers()
     one.enter_password("viewer")
     other.take_cookie(str(one.cookie))
-    other.steps = one.steps
     session = service.find_session(str(one.cookie))
     assert session is not None
     done = service.finish_with_code(session, one.code("viewer"), visitor=Visitor(address="192.0.2.1"))
@@ -163,7 +161,6 @@ def test_the_cookies_are_for_this_host_over_tls_and_out_of_reach_of_scripts(brow
 def test_an_operator_sees_where_they_are_signed_in(browsers: Callable[..., Browser]) -> None:
     here, there = browsers(), browsers(address="198.51.100.7")
     here.sign_in("viewer")
-    there.steps = here.steps
     there.sign_in("viewer")
     browsers().sign_in("support")
     page = text_of(here.get("/console/account"))
