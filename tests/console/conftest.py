@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -42,7 +43,7 @@ class Browser:
         self.steps: dict[str, int] = app.extensions.setdefault("test_steps", {})
 
     def get(self, path: str, **options: Any) -> TestResponse:
-        return self.client.get(path, environ_base=self._environ(), **options)
+        return self.ask("GET", path, **options)
 
     def post(self, path: str, form: dict[str, str] | None = None, *, token: str | None = None, **headers: str | None):
         """Send a form as a page of ours would; a header that is None is left out, a token that is "" as well."""
@@ -50,12 +51,20 @@ class Browser:
             name.replace("_", "-"): value for name, value in headers.items()
         }
         data = {"form_token": self.token() if token is None else token, **(form or {})}
-        return self.client.post(
+        return self.ask(
+            "POST",
             path,
             data={name: value for name, value in data.items() if name != "form_token" or value},
             headers={name: value for name, value in given.items() if value is not None},
-            environ_base=self._environ(),
         )
+
+    def ask(self, method: str, path: str, **options: Any) -> TestResponse:
+        """As a server would: outside of the test's application context, with which requests would share their `g`."""
+        base = {"REMOTE_ADDR": self.address}
+        answer: TestResponse = contextvars.Context().run(
+            self.client.open, path, method=method, environ_base=base, **options
+        )
+        return answer
 
     def token(self) -> str:
         """The token that every page has, here one that is no page of a screen."""
@@ -98,9 +107,6 @@ class Browser:
 
     def is_signed_in(self) -> bool:
         return self.get("/console").status_code == 200
-
-    def _environ(self) -> dict[str, str]:
-        return {"REMOTE_ADDR": self.address}
 
     def _cookie(self, name: str) -> str | None:
         found = self.client.get_cookie(name, domain="localhost")

@@ -73,7 +73,8 @@ def test_a_form_from_elsewhere_changes_nothing(browsers: Callable[..., Browser],
 
 @pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data; boundary=x", "application/json"])
 def test_a_form_is_sent_as_a_form(browser: Browser, content_type: str) -> None:
-    answer = browser.client.post(
+    answer = browser.ask(
+        "POST",
         "/console/sign-in",
         data=b"--x--",
         content_type=content_type,
@@ -117,7 +118,7 @@ def test_no_get_changes_anything(browsers: Callable[..., Browser], database: URL
         path = rule.rule.replace("<int:passkey_id>", "1").replace("<path:filename>", "x").replace("<wallet_id>", "3")
         path = path.replace("<transaction_id>", "1")
         for browser in (nobody, half, signed_in):
-            answer = browser.client.open(path, method=method, environ_base={"REMOTE_ADDR": browser.address})
+            answer = browser.ask(method, path)
             assert answer.status_code < 500, path
         asked.add(path)
     assert {"/console", "/console/account", "/console/sign-in", "/console/set-up", "/wallets/3"} <= asked
@@ -178,7 +179,7 @@ def test_the_apis_errors_stay_json(browser: Browser, path: str) -> None:
 
 
 def test_behind_tls_browsers_are_told_to_stay_there(app: Flask, operators: None) -> None:
-    answer = app.test_client().get("/console/sign-in", base_url="https://localhost")
+    answer = Browser(app).get("/console/sign-in", base_url="https://localhost")
     assert answer.headers["Strict-Transport-Security"].startswith("max-age=31536000")
 
 

@@ -93,17 +93,25 @@ def test_what_ends_all_sessions_ends_them_at_once(browsers: Callable[..., Browse
     assert in_again == (act == "end all")
 
 
-def test_a_session_that_is_being_made_ends_too(app: object, operators: None, sql: Sql) -> None:
-    """As when an operator is disabled between the check of their password and the session that follows it."""
+def test_a_session_that_is_being_made_ends_too(operators: None, sql: Sql) -> None:
+    """As when all sessions are ended between the check of a password and the session that follows it."""
     ((operator_id, epoch),) = sql("SELECT id, epoch FROM operators WHERE email = %s", email_of("admin"))
+    with unit_of_work() as connection:
+        sessions.end_all_of(connection, operator_id)
+    assert service.find_session(begin(operator_id, epoch)) is None
+    assert service.find_session(begin(operator_id, epoch + 1)) is not None
+
+
+def test_a_disabled_operator_has_no_session_whatever_its_epoch(operators: None, sql: Sql) -> None:
+    service.disable_operator(email_of("admin"), by=By(actor="test"))
+    ((operator_id, epoch),) = sql("SELECT id, epoch FROM operators WHERE email = %s", email_of("admin"))
+    assert service.find_session(begin(operator_id, epoch)) is None
+
+
+def begin(operator_id: int, epoch: int) -> str:
     visitor = Visitor(address="192.0.2.1")
-    for end in (lambda: service.disable_operator(email_of("admin"), by=By(actor="test")), lambda: None):
-        with unit_of_work() as connection:
-            cookie = sessions.begin(
-                connection, operator_id=operator_id, epoch=epoch, stage="signed_in", visitor=visitor
-            )
-            end()
-        assert service.find_session(cookie) is None
+    with unit_of_work() as connection:
+        return sessions.begin(connection, operator_id=operator_id, epoch=epoch, stage="signed_in", visitor=visitor)
 
 
 def test_of_two_that_use_the_same_half_way_session_one_gets_in(browsers: Callable[..., Browser]) -> None:

@@ -54,7 +54,7 @@ def take(buckets: Collection[Bucket], attempt: audit.Act) -> None:
     """
     by_key = {bucket.key: bucket for bucket in buckets}
     with unit_of_work() as connection:
-        rows = connection.execute(_LOCK, {"keys": sorted(by_key)}).all()
+        rows = connection.execute(_LOCK, {"keys": list(by_key)}).all()
         wait = max((row.wait for row in rows), default=0.0)
         if wait <= 0:
             counts = {row.bucket: row.failures + 1 for row in rows}
