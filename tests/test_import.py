@@ -379,6 +379,22 @@ def test_standard_input_can_be_imported_but_cannot_go_on(app: Flask, tmp_path: P
     assert balance(JOHN) == 501
 
 
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_pipe_with_a_name_is_refused_with_a_sentence(app: Flask, tmp_path: Path, options: list[str]) -> None:
+    fifo = tmp_path / "rows.csv"
+    os.mkfifo(fifo)
+    end = os.open(fifo, os.O_RDWR)  # Both ends: nobody waits for the other one.
+    os.write(end, f"{HEADER}\ntopup,3,1,abc-1,\n".encode())
+    try:
+        code, out, err = run(app, fifo, *options)
+    finally:
+        os.close(end)
+    assert (code, out) == (2, "")
+    assert err == "This is a stream and no file: give it as - on standard input, with a --result.\n"
+    assert list(tmp_path.iterdir()) == [fifo]
+    assert balance(JOHN) == 500
+
+
 # --- how a run goes on ---
 
 
