@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 
 from tests.kernel import wire
 from tests.kernel.conftest import DOE, JOHN, UNLOCKED, Books, outcome_of, serve
-from tests.kernel.wire import AnswerLost, BeforeSent, InFlight, Silence, Wire
+from tests.kernel.wire import AnswerLost, BeforeSent, InFlight, Silence, Terminated, Wire
 from wallet_app import service
 from wallet_app.db import db
 from wallet_app.errors import DatabaseUnavailableError, OutcomeUnknownError
@@ -68,6 +68,16 @@ def test_cut_on_the_way_to_commit_the_command_is_posted_by_the_repetition(
 ) -> None:
     cable.arm(harm(moment))
     assert not service.execute(far_books.top_up(JOHN, 7, "once")).is_replay
+    assert_posted_once(far_books)
+
+
+def test_a_connection_that_ends_with_a_pipeline_goes_without_a_word(
+    far_books: Books, cable: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The driver, which was told the reason but not yet the end, takes it for open; it cannot roll back any more."""
+    cable.arm(Terminated(wire.end_of(wire.lock)))
+    assert not service.execute(far_books.top_up(JOHN, 7, "once")).is_replay
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("sqlalchemy")] == []
     assert_posted_once(far_books)
 
 
