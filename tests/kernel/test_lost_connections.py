@@ -170,6 +170,17 @@ def test_a_batch_whose_commit_is_in_doubt_is_repeated_under_the_locks(
     assert far_books.transactions("once") == 1
 
 
+@pytest.mark.parametrize("execute", [service.execute_each, service.execute_atomic])
+def test_a_batch_whose_commit_is_in_flight_for_longer_than_a_lock_may_wait_is_not_told_busy(
+    far_books: Books, cable: Wire, execute: Callable[[list[service.Command]], list[Any]]
+) -> None:
+    far_books.sql(f"ALTER DATABASE {far_books.url.database} SET lock_timeout = '200ms'")
+    cable.arm(InFlight(wire.commit, seconds=1))
+    receipts = execute([far_books.top_up(JOHN, 7, "once"), far_books.spend(DOE, 300)])
+    assert [receipt.is_replay for receipt in receipts] == [True, True]
+    assert_posted_once(far_books)
+
+
 def test_cut_at_the_first_statement_the_command_is_simply_done_again(far_books: Books, cable: Wire) -> None:
     cable.arm(AnswerLost(wire.lock))
     assert not service.execute(far_books.top_up(JOHN, 7, "once")).is_replay
