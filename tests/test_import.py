@@ -48,6 +48,18 @@ def write(folder: Path, *lines: str, name: str = "rows.csv", header: str | None 
     return file
 
 
+def write_rows(file: Path, rows: list[dict[str, str]]) -> Path:
+    """Write the rows in the format that the file's name tells."""
+    if file.suffix == ".csv":
+        with file.open("w", newline="") as lines:
+            writer = csv.DictWriter(lines, HEADER.split(","))
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
 def results(file: Path, kind: str = "result") -> list[dict[str, Any]]:
     """Return the lines of the input's result file."""
     written = file.with_name(f"{file.name}.{kind}{file.suffix}")
@@ -162,14 +174,7 @@ def test_a_dry_run_tells_what_the_run_then_does(app: Flask, tmp_path: Path, suff
         "note": st.sampled_from(["", "a note", "=1+1", "x" * 501]),
     }
     rows = data.draw(st.lists(st.fixed_dictionaries(fields), max_size=25))
-    file = tmp_path / f"rows.{suffix}"
-    if suffix == "csv":
-        with file.open("w", newline="") as lines:
-            writer = csv.DictWriter(lines, HEADER.split(","))
-            writer.writeheader()
-            writer.writerows(rows)
-    else:
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file = write_rows(tmp_path / f"rows.{suffix}", rows)
 
     told = run(app, file, "--dry-run")[0]
     assert run(app, file, "--restart")[0] == told
@@ -424,14 +429,7 @@ def test_a_torn_last_line_is_made_again(app: Flask, tmp_path: Path, suffix: str)
         for n, note in enumerate(notes)
     ]
     rows.insert(3, {"type": "bonus", "walletId": "3", "amount": "1", "referenceId": "ref-x", "note": 'two "\n lines'})
-    file = tmp_path / f"rows.{suffix}"
-    if suffix == "csv":
-        with file.open("w", newline="") as lines:
-            writer = csv.DictWriter(lines, HEADER.split(","))
-            writer.writeheader()
-            writer.writerows(rows)
-    else:
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file = write_rows(tmp_path / f"rows.{suffix}", rows)
     run(app, file)
     complete = results(file)
     written = file.with_name(f"{file.name}.result.{suffix}")
