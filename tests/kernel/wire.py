@@ -16,7 +16,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 from sqlalchemy.engine import URL
+
+from tests.conftest import conninfo
+
+# One that carries out what it was sent waits for no client yet, and an idle one for no more of a pipeline.
+_TERMINATE_WAITING = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE datname = current_database() AND state = 'active' AND wait_event = 'ClientRead'
+"""
 
 Moment = Callable[["Session", bytes], bool]
 
@@ -48,6 +57,18 @@ def write(session: Session, message: bytes) -> bool:
 def _asks_for(message: bytes, statement: bytes) -> bool:
     """Whether the message binds values to the prepared statement: the unnamed portal, then the statement's name."""
     return message[:1] == b"B" and message[5:].startswith(b"\x00" + statement + b"\x00")
+
+
+def end_of(moment: Moment) -> Moment:
+    """The end of the pipeline, or of the single statement, that reaches the moment."""
+    reached: set[Session] = set()
+
+    def is_end(session: Session, message: bytes) -> bool:
+        if moment(session, message):
+            reached.add(session)
+        return session in reached and message[:1] == b"S"
+
+    return is_end
 
 
 class Fault:
@@ -98,6 +119,16 @@ class InFlight(Fault):
         close(session.client)
         time.sleep(self.seconds)
         session.ask(message)
+
+
+class Terminated(Fault):
+    """An administrator ends the backend before the message arrives; it answers what came before, says so and closes."""
+
+    def harm(self, session: Session, message: bytes) -> None:
+        with psycopg.connect(conninfo(session.wire.server_url), autocommit=True) as administrator:
+            while not administrator.execute(_TERMINATE_WAITING).fetchone():
+                time.sleep(0.01)
+        assert session.answered.wait(10)
 
 
 class Silence(Fault):
@@ -168,6 +199,7 @@ class Wire:
     """Stands between a service and its database; `url` is the database's URL by way of it. A context manager."""
 
     def __init__(self, url: URL) -> None:
+        self.server_url = url
         self._server = _address(url)
         self._folder = Path(tempfile.mkdtemp(prefix="wire-", dir="/tmp"))
         self._sessions: list[Session] = []
