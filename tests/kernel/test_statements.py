@@ -63,7 +63,7 @@ def test_the_number_of_statements_is_the_same_for_every_size_of_batch(books: Boo
         asked[size] = [names(questions) for questions in trips]
     assert asked[1] == [
         ["lock_wallets", "try_slot"],
-        ["load_wallets", "load_assets", "load_transactions"],
+        ["load_wallets", "load_transactions"],
         ["insert_transactions", "insert_details", "insert_entries", "update_balances", "add_to_system_balances"],
     ]
     assert all(trips == asked[1] for trips in asked.values()), asked
@@ -80,7 +80,7 @@ def test_replays_and_refusals_need_no_more_statements_and_write_nothing(books: B
     ]
     assert [names(questions) for questions in trips] == [
         ["lock_wallets", "try_slot"],
-        ["load_wallets", "load_assets", "load_transactions"],
+        ["load_wallets", "load_transactions"],
     ]
 
 

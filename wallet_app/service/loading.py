@@ -8,10 +8,11 @@ from __future__ import annotations
 import datetime as dt
 import os
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from uuid_utils import uuid7
 
 from wallet_app.parameters import TEXTS, WHOLE_NUMBERS
@@ -29,6 +30,21 @@ class MissingBalancesError(Exception):
     def __init__(self, wallet_ids: Sequence[int]) -> None:
         super().__init__(wallet_ids)
         self.wallet_ids = wallet_ids
+
+
+class _WalletRow(NamedTuple):
+    """A row of _LOAD_WALLETS: the clock, and a wallet, or None in all other places if there is none."""
+
+    now: dt.datetime
+    wallet_id: int
+    user_id: int
+    status: str
+    user_type: str
+    has_balance: bool
+    asset_id: int
+    asset_code: str
+    asset_name: str
+    asset_scale: int
 
 
 class TransactionRow(NamedTuple):
@@ -71,17 +87,17 @@ def load_books(
     The caller holds the locks on the balance rows `locked`. Raises MissingBalancesError.
     """
     pairs = sorted({(command.wallet_id, command.reference) for command in commands})
-    rows, assets, transactions = ask(
+    rows, transactions = ask(
         connection,
         _LOAD_WALLETS(wallet_ids),
-        _LOAD_ASSETS(),
         _LOAD_TRANSACTIONS([pair[0] for pair in pairs], [pair[1] for pair in pairs]),
     )
-    states, busy = _wallet_states(rows, locked, _assets(assets))
-    now: dt.datetime = rows[0][0]
+    now: dt.datetime = rows[0].now
+    wallets: list[_WalletRow] = [row for row in rows if row.wallet_id is not None]
+    states, busy = _wallet_states(wallets, locked, _assets(connection, wallets))
     books = Books(
         wallets=states,
-        system_wallets=frozenset([row[1] for row in rows if row[5] == "SYSTEM"]),
+        system_wallets=frozenset([row.wallet_id for row in wallets if row.user_type == "SYSTEM"]),
         transactions=_known_transactions(transactions),
         clock=clock or (lambda: now),
         new_id=_new_id,
@@ -91,16 +107,16 @@ def load_books(
 
 
 def _wallet_states(
-    rows: Iterable[tuple[Any, ...]], locked: Sequence[LockedBalance], assets: dict[int, Asset]
+    rows: Iterable[_WalletRow], locked: Sequence[LockedBalance], assets: Mapping[int, Asset]
 ) -> tuple[dict[int, WalletState], frozenset[int]]:
     """Return the states of the locked wallets, and the user wallets that are not locked; raise MissingBalancesError."""
     balances = {row[0]: row for row in locked}
     states, busy, missing = {}, set(), []
-    for _, wallet_id, user_id, asset_type_id, status, user_type, has_balance in rows:
+    for _, wallet_id, user_id, status, user_type, has_balance, asset_id, *_ in rows:
         if (row := balances.get(wallet_id)) is not None:
             _, balance, held, version, chain, updated_at = row
             states[wallet_id] = WalletState(
-                wallet_id, user_id, assets[asset_type_id], status, balance, held, version, chain, updated_at
+                wallet_id, user_id, assets[asset_id], status, balance, held, version, chain, updated_at
             )
         elif user_type == "USER":
             busy.add(wallet_id)
@@ -111,11 +127,21 @@ def _wallet_states(
     return states, frozenset(busy)
 
 
-def _assets(rows: Iterable[tuple[Any, ...]]) -> dict[int, Asset]:
+def _assets(connection: Connection, wallets: Iterable[_WalletRow]) -> dict[int, Asset]:
+    """Return the assets of the wallets, as they are now; only their SYSTEM wallets, which stay, are remembered."""
+    contra = _contra.setdefault(connection.engine, {})
+    found = {row.asset_id: row for row in wallets}
+    if unknown := [asset_id for asset_id in found if asset_id not in contra]:
+        (rows,) = ask(connection, _LOAD_CONTRA(unknown))
+        contra |= {asset_id: dict(zip(owners, wallet_ids, strict=True)) for asset_id, owners, wallet_ids in rows}
     return {
-        asset_id: Asset(asset_id, code, name, scale, dict(zip(owners, wallet_ids, strict=True)))
-        for asset_id, code, name, scale, owners, wallet_ids in rows
+        asset_id: Asset(asset_id, row.asset_code, row.asset_name, row.asset_scale, contra[asset_id])
+        for asset_id, row in found.items()
     }
+
+
+_contra: WeakKeyDictionary[Engine, dict[int, Mapping[str, int]]] = WeakKeyDictionary()
+"""The SYSTEM wallets of each asset, by their owner's name."""
 
 
 def _known_transactions(rows: Iterable[TransactionRow]) -> dict[tuple[int, str], PostedTransaction]:
@@ -170,25 +196,28 @@ def _new_id(instant: dt.datetime) -> uuid.UUID:
 _LOAD_WALLETS = Statement(
     "load_wallets",
     """
-SELECT clock.now, wallets.id, wallets.user_id, wallets.asset_type_id, wallets.status, users.user_type,
-       EXISTS (SELECT FROM wallet_balances WHERE wallet_id = wallets.id) AS has_balance
+SELECT clock.now, wallets.id, wallets.user_id, wallets.status, users.user_type,
+       EXISTS (SELECT FROM wallet_balances WHERE wallet_id = wallets.id) AS has_balance,
+       asset_types.id, asset_types.code, asset_types.name, asset_types.scale
   FROM (SELECT clock_timestamp() AS now) AS clock
-  LEFT JOIN (wallets JOIN users ON users.id = wallets.user_id) ON wallets.id = ANY ($1)
+  LEFT JOIN (wallets JOIN users ON users.id = wallets.user_id
+                     JOIN asset_types ON asset_types.id = wallets.asset_type_id) ON wallets.id = ANY ($1)
 """,
     WHOLE_NUMBERS,
+    row=_WalletRow._make,
 )
 
-_LOAD_ASSETS = Statement(
-    "load_assets",
+_LOAD_CONTRA = Statement(
+    "load_contra",
     """
-SELECT asset_types.id, asset_types.code, asset_types.name, asset_types.scale,
-       array_agg(users.name) AS owners, array_agg(wallets.id) AS wallet_ids
+SELECT wallets.asset_type_id, array_agg(users.name) AS owners, array_agg(wallets.id) AS wallet_ids
   FROM (SELECT id, name FROM users WHERE user_type = 'SYSTEM' OFFSET 0) AS users
  -- Per owner and by index (OFFSET 0 keeps it so), whatever the statistics say: without any, a join scans all wallets.
  CROSS JOIN LATERAL (SELECT id, asset_type_id FROM wallets WHERE user_id = users.id OFFSET 0) AS wallets
-  JOIN asset_types ON asset_types.id = wallets.asset_type_id
- GROUP BY asset_types.id
+ WHERE wallets.asset_type_id = ANY ($1)
+ GROUP BY wallets.asset_type_id
 """,
+    WHOLE_NUMBERS,
 )
 
 ENTRIES_OF_TRANSACTION = """
