@@ -28,9 +28,8 @@ T = TypeVar("T")
 JOHN, JOHN_DIAMOND, DOE, DOE_DIAMOND = 3, 4, 5, 6
 """The demo wallets: 500 and 10, 300 and 0."""
 
-UNLOCKED = locks._WAIT._generate()
+UNLOCKED = locks._statement("look_at_wallets", locks._WALLETS)
 """The statement that locks wallets, for controls, without its FOR UPDATE."""
-UNLOCKED._for_update_arg = None
 
 ORIGIN = service.Origin(client="tests", actor="tests", request_id="request-1")
 

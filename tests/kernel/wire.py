@@ -41,17 +41,22 @@ def commit(session: Session, message: bytes) -> bool:
 
 def lock(session: Session, message: bytes) -> bool:
     """A posting's first statement."""
-    return b"FOR UPDATE" in message
+    return _asks_for(message, b"lock_wallets") or _asks_for(message, b"lock_free_wallets")
 
 
 def load(session: Session, message: bytes) -> bool:
     """What a posting sends together, under its locks."""
-    return b"pg_try_advisory_xact_lock" in message
+    return _asks_for(message, b"load_wallets")
 
 
 def write(session: Session, message: bytes) -> bool:
-    """The first row of a posting on its way."""
-    return b"COPY transactions" in message
+    """The first rows of a posting on their way."""
+    return _asks_for(message, b"insert_transactions")
+
+
+def _asks_for(message: bytes, statement: bytes) -> bool:
+    """Whether the message binds values to the prepared statement: the unnamed portal, then the statement's name."""
+    return message[:1] == b"B" and message[5:].startswith(b"\x00" + statement + b"\x00")
 
 
 def end_of(moment: Moment) -> Moment:
@@ -170,7 +175,7 @@ class Session:
                 if fault := self.wire.fault_for(self, message):
                     fault.strike(self, message)
                     continue
-                self.has_written = b"COPY ledger_entries" in message or (
+                self.has_written = _asks_for(message, b"insert_entries") or (
                     self.has_written and b"COMMIT\x00" not in message and b"ROLLBACK\x00" not in message
                 )
                 self.server.sendall(message)
