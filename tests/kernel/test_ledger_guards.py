@@ -11,8 +11,9 @@ from psycopg import errors
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 
+from tests.conftest import new_database
 from tests.kernel import audit
-from tests.kernel.conftest import DOE, JOHN, Books, clone
+from tests.kernel.conftest import DOE, JOHN, Books
 from wallet_app import service
 from wallet_app.db import APPLICATION_ROLE, close_connections, db, unit_of_work
 from wallet_app.errors import WalletNotActiveError
@@ -24,7 +25,7 @@ TABLES = ("transactions", "ledger_entries", "wallet_balances", "system_balances"
 @pytest.fixture(scope="module")
 def standing_books(server: URL, template: str) -> Iterator[Books]:
     """One database for all that is refused: nothing may change in it, so the tests can share it."""
-    for url in clone(server, template):
+    for url in new_database(server, template=template):
         books = Books(None, url)
         before = [books.sql(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES]
         yield books

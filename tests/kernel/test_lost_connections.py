@@ -74,7 +74,7 @@ def test_cut_on_the_way_to_commit_the_command_is_posted_by_the_repetition(
 def test_a_connection_that_ends_with_a_pipeline_goes_without_a_word(
     far_books: Books, cable: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The driver, which was told the reason but not yet the end, takes it for open; it cannot roll back any more."""
+    """Told the reason where its pipeline ends, and not closed yet: open, but it cannot roll back any more."""
     cable.arm(Terminated(wire.end_of(wire.lock)))
     assert not service.execute(far_books.top_up(JOHN, 7, "once")).is_replay
     assert [record.getMessage() for record in caplog.records if record.name.startswith("sqlalchemy")] == []

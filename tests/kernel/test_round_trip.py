@@ -81,6 +81,17 @@ def test_a_connection_that_is_ended_meanwhile_is_told_apart_and_the_next_one_wor
         assert ask(connection, DIVIDE(1)) == [[(12,)]]
 
 
+def test_what_cannot_be_sent_ends_the_connection_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    """The pipeline has begun by then, so the connection is open but could not even roll back."""
+    too_many = Statement("too_many", "SELECT 1", *[WHOLE_NUMBER] * 65_536)
+    with pytest.raises(DBAPIError) as caught, unit_of_work() as connection:
+        ask(connection, DIVIDE(1), too_many(*range(65_536)))
+    assert caught.value.connection_invalidated
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("sqlalchemy")] == []
+    with unit_of_work() as connection:
+        assert ask(connection, DIVIDE(1)) == [[(12,)]]
+
+
 def test_whoever_is_ended_in_the_middle_leaves_no_connection_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     def end(_: object) -> object:
         raise SystemExit
