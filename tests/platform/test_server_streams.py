@@ -316,6 +316,15 @@ def test_who_sends_many_lines_at_once_takes_turns_with_others(serving: Server, f
     assert hog_turns_before_others(serving, fifo, sent) < 20
 
 
+def test_who_sends_many_lines_with_their_length_takes_turns_with_others(serving: Server, fifo: Fifo) -> None:
+    """A short run is gathered before it is answered, and answered line by line all the same."""
+    lines = b"1\n" * HOG_TURNS
+    head = LINES.replace(b"/lines", b"/turns").replace(
+        b"Transfer-Encoding: chunked", b"Content-Length: %d" % len(lines)
+    )
+    assert hog_turns_before_others(serving, fifo, fifo.hold_process(head) + lines) < 20
+
+
 def test_lines_that_came_in_chunks_of_their_own_are_read_together(serving: Server, fifo: Fifo) -> None:
     with serving.connect() as client:
         client.sendall(fifo.hold_process(LINES.replace(b"/lines", b"/reads")))
