@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -195,28 +194,12 @@ def prepare_connections(engine: Engine, settings: Settings) -> None:
 
 
 def connect(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> psycopg.Connection[TupleRow]:  # noqa: ARG001
-    """Connect as this process waits: in a thread, or as a greenlet. Raises OperationalError."""
-    look_up_host(parameters)
+    """Connect as this process waits: in a thread, or as a greenlet. Raises OperationalError.
+
+    psycopg looks the server's name up by Python's socket module, so that goes on as a greenlet too.
+    """
     kind = greenlets.GreenletConnection if greenlets.is_patched() else psycopg.Connection
     return kind.connect(*arguments, **parameters)
-
-
-def look_up_host(parameters: dict[str, Any]) -> None:
-    """Put the server's addresses beside its name. Raises OperationalError.
-
-    libpq would look the name up in C, where a name server that is slow stops every greenlet of the process.
-    """
-    host = str(parameters.get("host") or "")
-    if not host or "hostaddr" in parameters or host[0] in "/@" or "," in host:
-        return  # A socket's folder, or a list, which only libpq knows how to go through.
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as exc:
-        raise psycopg.OperationalError(f"{host} cannot be looked up: {exc.strerror}") from exc
-    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
-    parameters["hostaddr"] = ",".join(addresses)
-    # One for each address. The name stays, because the server's certificate is checked against it.
-    parameters["host"] = ",".join([host] * len(addresses))
 
 
 def _plan_once(engine: Engine) -> None:
