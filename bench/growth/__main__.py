@@ -118,7 +118,7 @@ def _stage(
     with ExitStack() as opened:
         if copy:
             database = opened.enter_context(new_database(server, template=database.name))
-        running = opened.enter_context(serve(database, folder, WALLET_RATE_LIMIT=""))
+        running = opened.enter_context(serve(database, folder, WALLET_RATE_LIMIT_KEY=""))
         opened.enter_context(application(database))
         stage = Stage(database, folder, running, running, history.wallet_ids, seconds)
         stage.items("wallets").write_text("".join(f"{wallet_id}\n" for wallet_id in history.wallet_ids))

@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from sqlalchemy import text
 
 from tests.api.support import NO_WALLET, assert_problem
+from tests.keys import client_of
 from wallet_app import service
 from wallet_app.db import db, unit_of_work
 from wallet_app.money import AMOUNT_MAX
@@ -98,7 +99,7 @@ class Machine(RuleBasedStateMachine):
             user = wallets.ensure_user(connection, name=f"Model {number}", external_id=f"model:{number}")
             assets = [wallets.ensure_asset(connection, code=code, name=code) for code in ("GOLD", "DIAMOND")]
             ids = [wallets.ensure_wallet(connection, user_id=user, asset_type_id=asset) for asset in assets]
-        self.client: FlaskClient = self.app.test_client()
+        self.client: FlaskClient = client_of(self.app)
         self.wallets = {wallet: ModelWallet() for wallet in ids}
         self.ids = sorted(ids)
         self.references = (f"model-{number}-{index}" for index in itertools.count(1))

@@ -9,7 +9,7 @@ from wallet_app.api import cursor, parameters, present
 from wallet_app.api.body import refuse_unknown_parameters
 from wallet_app.api.operations import operation
 from wallet_app.api.schemas import BalanceAnswer, EntriesAnswer, WalletAnswer
-from wallet_app.web import json_response
+from wallet_app.web import json_response, permit
 
 _PROBLEMS = (404, 422, 429, 503)
 
@@ -18,6 +18,7 @@ _PROBLEMS = (404, 422, 429, 503)
     "GET",
     "/wallets/{walletId}",
     tag="Wallets",
+    scope="wallets:read",
     answer=WalletAnswer,
     parameters=(parameters.WALLET_ID,),
     problems=_PROBLEMS,
@@ -25,13 +26,14 @@ _PROBLEMS = (404, 422, 429, 503)
 def get_wallet(wallet_id: str) -> Response:
     """Read a wallet."""
     refuse_unknown_parameters(())
-    return json_response(present.wallet(service.get_wallet(parameters.wallet_id(wallet_id))))
+    return json_response(present.wallet(service.get_wallet(parameters.wallet_id(wallet_id), permit=permit())))
 
 
 @operation(
     "GET",
     "/wallets/{walletId}/balance",
     tag="Wallets",
+    scope="wallets:read",
     answer=BalanceAnswer,
     parameters=(parameters.WALLET_ID,),
     problems=_PROBLEMS,
@@ -39,13 +41,14 @@ def get_wallet(wallet_id: str) -> Response:
 def get_balance(wallet_id: str) -> Response:
     """Read a wallet's balance."""
     refuse_unknown_parameters(())
-    return json_response(present.balance(service.get_wallet(parameters.wallet_id(wallet_id))))
+    return json_response(present.balance(service.get_wallet(parameters.wallet_id(wallet_id), permit=permit())))
 
 
 @operation(
     "GET",
     "/wallets/{walletId}/entries",
     tag="Wallets",
+    scope="wallets:read",
     answer=EntriesAnswer,
     parameters=(parameters.WALLET_ID, parameters.LIMIT),
     problems=(400, 404, 409, 422, 429, 503),
@@ -60,7 +63,7 @@ def list_entries(wallet_id: str) -> Response:
     wallet, limit = parameters.wallet_id(wallet_id), parameters.limit()
     given = request.args.get("cursor")
     before = None if given is None else cursor.read(given, "entries", wallet)
-    found = service.list_entries(wallet, before_seq=before, limit=limit)
+    found = service.list_entries(wallet, before_seq=before, limit=limit, permit=permit())
     page = found[:limit]
     following = {"next": cursor.make(page[-1].entry.seq, "entries", wallet)} if len(found) > limit else {}
     return json_response(

@@ -1,4 +1,7 @@
-"""Reads: wallets, balances, entries and transactions, as they stand at one instant; nothing here locks or writes."""
+"""Reads: wallets, balances, entries and transactions, as they stand at one instant; nothing here locks or writes.
+
+`permit` is what who asks may do; None is the service itself, which may read everything.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from wallet_app.parameters import UUID, WHOLE_NUMBER
 from wallet_app.round_trip import Statement, ask
 from wallet_app.service.books import Entry, PostedTransaction
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, TransactionRow, posted_transaction
+from wallet_app.service.permits import Permit
 
 PAGE_MAX = 100
 
@@ -60,36 +64,48 @@ class TransactionView:
 
 
 @reads
-def get_wallet(connection: Connection, wallet_id: int) -> WalletView:
-    """Return the wallet with its balance; raise WalletNotFoundError."""
+def get_wallet(connection: Connection, wallet_id: int, *, permit: Permit | None = None) -> WalletView:
+    """Return the wallet with its balance; raise WalletNotFoundError or AssetNotAllowedError."""
     (found,) = ask(connection, _WALLET(wallet_id))
     if not found:
         raise WalletNotFoundError(wallet_id)
     wallet: WalletView = found[0]
+    if permit is not None:
+        permit.require_asset(wallet.asset_code)
     return wallet
 
 
 @reads
-def list_entries(connection: Connection, wallet_id: int, *, before_seq: int | None, limit: int) -> Sequence[EntryView]:
+def list_entries(
+    connection: Connection, wallet_id: int, *, before_seq: int | None, limit: int, permit: Permit | None = None
+) -> Sequence[EntryView]:
     """Return up to `limit` + 1 entries of a user wallet, newest first, with seq below `before_seq`.
 
-    The one too many tells that there is a next page. Raises WalletNotFoundError, or SystemEntriesError.
+    The one too many tells that there is a next page. Raises WalletNotFoundError, AssetNotAllowedError or
+    SystemEntriesError.
     """
     (rows,) = ask(connection, _ENTRIES(wallet_id, before_seq, min(limit, PAGE_MAX) + 1))
     if not rows:
         raise WalletNotFoundError(wallet_id)
+    if permit is not None:
+        permit.require_asset(rows[0].asset_code)
     if rows[0].user_type == "SYSTEM":
         raise SystemEntriesError(wallet_id)
     return [_entry_view(row) for row in rows if row.seq is not None]
 
 
 @reads
-def get_transaction(connection: Connection, transaction_id: uuid.UUID) -> TransactionView:
-    """Return the transaction with its entries; raise TransactionNotFoundError."""
+def get_transaction(
+    connection: Connection, transaction_id: uuid.UUID, *, permit: Permit | None = None
+) -> TransactionView:
+    """Return the transaction with its entries; raise TransactionNotFoundError or AssetNotAllowedError."""
     (rows,) = ask(connection, _TRANSACTION(transaction_id))
     if not rows:
         raise TransactionNotFoundError(str(transaction_id))
     codes = {row.entry_wallet_id: row.asset_code for row in rows if row.entry_wallet_id is not None}
+    if permit is not None:
+        for code in codes.values():
+            permit.require_asset(code)
     return TransactionView(posted_transaction(rows), rows[0].note, codes)
 
 
@@ -99,10 +115,11 @@ def _wallet_view(columns: tuple[Any, ...]) -> WalletView:
 
 
 class _EntryRow(NamedTuple):
-    """A row of _ENTRIES; all but the first two are None if the wallet has no entries to show."""
+    """A row of _ENTRIES; all but the first three are None if the wallet has no entries to show."""
 
     wallet_id: int
     user_type: str
+    asset_code: str
     seq: Any
     transaction_id: uuid.UUID
     entry_type: str
@@ -171,12 +188,14 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.
 _ENTRIES = Statement(
     "read_entries",
     """
-SELECT wallets.id AS wallet_id, users.user_type, page.seq, page.transaction_id, page.entry_type, page.amount,
-       page.balance_after, page.contra_wallet_id, page.created_at, page.hash,
+SELECT wallets.id AS wallet_id, users.user_type, asset_types.code AS asset_code,
+       page.seq, page.transaction_id, page.entry_type, page.amount, page.balance_after, page.contra_wallet_id,
+       page.created_at, page.hash,
        transactions.reference_id, transactions.kind, transactions.actor, transactions.occurred_at,
        transaction_details.note
   FROM wallets
   JOIN users ON users.id = wallets.user_id
+  JOIN asset_types ON asset_types.id = wallets.asset_type_id
   LEFT JOIN LATERAL (
        -- Backwards along the primary key, whatever the statistics say: asked for one wallet's rows, the planner that
        -- expects few of them reads and sorts the whole history of a wallet that has many.
