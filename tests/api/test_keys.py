@@ -311,3 +311,11 @@ def test_a_reference_of_another_client_stays_its_own(app: Flask, make: MakeKey) 
     reference = new_reference()
     assert client_of(app, one.text).post("/wallets/3/topup", json=movement(1, reference)).status_code == 200
     assert client_of(app, other.text).post("/wallets/5/topup", json=movement(1, reference)).status_code == 200
+
+
+def test_what_is_malformed_is_not_looked_at_for_who_may_not_ask(app: Flask, make: MakeKey) -> None:
+    client = client_of(app, make(scopes=["wallets:topup"]).text)
+    found = ways(client, JOHN_GOLD, {"amount": "x", "colour": 1}, kind="spend")
+    assert found["alone"] == found["each"] == found["line"] == found["atomic"]
+    assert (found["alone"][0], found["alone"][1]["code"]) == (403, "forbidden")
+    assert {status for status, _ in ways(client, JOHN_GOLD, {"amount": "x"}, kind="topup").values()} == {422}
