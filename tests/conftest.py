@@ -80,6 +80,7 @@ def settings_for(url: URL) -> Settings:
         pool_size=20,
         data_dir=Path("unused"),
         key_peppers=PEPPERS,
+        totp_key=bytes(range(32)),
     )
 
 
