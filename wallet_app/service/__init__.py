@@ -11,18 +11,24 @@ from wallet_app.service.posting import BatchRefusedError
 from wallet_app.service.preview import NO_TRANSACTION, Preview, previewing
 from wallet_app.service.queries import (
     PAGE_MAX,
+    AssetView,
     EntryView,
     TransactionView,
     WalletView,
     get_transaction,
     get_wallet,
+    list_assets,
     list_entries,
+    list_wallets,
 )
 from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
 from wallet_app.service.seeding import seed, seed_users
+from wallet_app.service.users import UserView, create_user, find_users, get_user
 from wallet_app.service.verification import Fault, Finding, VerifyReport, verify
+from wallet_app.service.wallets import create_wallet
 
 __all__ = [
+    "AssetView",
     "BATCH_MAX",
     "BatchRefusedError",
     "Bonus",
@@ -48,16 +54,23 @@ __all__ = [
     "Spend",
     "TopUp",
     "TransactionView",
+    "UserView",
     "VerifyReport",
     "WalletState",
     "WalletView",
+    "create_user",
+    "create_wallet",
     "execute",
     "execute_atomic",
     "execute_batch",
     "execute_each",
+    "find_users",
     "get_transaction",
+    "get_user",
     "get_wallet",
+    "list_assets",
     "list_entries",
+    "list_wallets",
     "previewing",
     "rebuild_balances",
     "seed",

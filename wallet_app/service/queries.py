@@ -1,4 +1,4 @@
-"""Reads: wallets, balances, entries and transactions, as they stand at one instant; nothing here locks or writes."""
+"""Reads: assets, wallets, balances, entries and transactions, as they stand; nothing here locks or writes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, TextClause, text
 
 from wallet_app.db import reads
-from wallet_app.errors import SystemEntriesError, TransactionNotFoundError, WalletNotFoundError
+from wallet_app.errors import (
+    AssetNotFoundError,
+    SystemEntriesError,
+    TransactionNotFoundError,
+    UserNotFoundError,
+    WalletNotFoundError,
+)
 from wallet_app.service.books import Entry, PostedTransaction
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, posted_transaction
 
 PAGE_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class AssetView:
+    """A kind of credit; `scale` is the number of decimal places for display."""
+
+    asset_type_id: int
+    code: str
+    name: str
+    scale: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +81,32 @@ def get_wallet(connection: Connection, wallet_id: int) -> WalletView:
     row = connection.execute(_WALLET, {"wallet_id": wallet_id}).first()
     if row is None:
         raise WalletNotFoundError(wallet_id)
-    return WalletView(**{**row._mapping, "balance": int(row.balance)})
+    return _wallet_view(row)
+
+
+@reads
+def list_wallets(
+    connection: Connection, *, user_id: int | None, asset_code: str | None, after_id: int | None, limit: int
+) -> Sequence[WalletView]:
+    """Return up to `limit` + 1 user wallets in order of their ids, of this user and asset where they are given.
+
+    The one too many tells that there is a next page. Raises UserNotFoundError, also for a SYSTEM user, and
+    AssetNotFoundError.
+    """
+    values = {"user_id": user_id, "asset_code": asset_code, "after_id": after_id or 0}
+    rows = connection.execute(
+        _WALLETS[user_id is not None, asset_code is not None], {**values, "limit": min(limit, PAGE_MAX) + 1}
+    ).all()
+    if not rows:
+        _require_owner_and_asset(connection, user_id, asset_code)
+    return [_wallet_view(row) for row in rows]
+
+
+@reads
+def list_assets(connection: Connection, *, after_id: int | None, limit: int) -> Sequence[AssetView]:
+    """Return up to `limit` + 1 assets in the order in which they were made; one too many tells of a next page."""
+    rows = connection.execute(_ASSETS, {"after_id": after_id or 0, "limit": min(limit, PAGE_MAX) + 1})
+    return [AssetView(*row) for row in rows]
 
 
 @reads
@@ -94,6 +135,18 @@ def get_transaction(connection: Connection, transaction_id: uuid.UUID) -> Transa
     return TransactionView(posted_transaction(rows), rows[0].note, codes)
 
 
+def _require_owner_and_asset(connection: Connection, user_id: int | None, asset_code: str | None) -> None:
+    has = connection.execute(_HAS, {"user_id": user_id, "asset_code": asset_code}).one()
+    if user_id is not None and not has.user:
+        raise UserNotFoundError(user_id)
+    if asset_code is not None and not has.asset:
+        raise AssetNotFoundError(asset_code)
+
+
+def _wallet_view(row: Row[Any]) -> WalletView:
+    return WalletView(**{**row._mapping, "balance": int(row.balance)})
+
+
 def _entry_view(row: Row[Any]) -> EntryView:
     return EntryView(
         entry=Entry(
@@ -115,7 +168,7 @@ def _entry_view(row: Row[Any]) -> EntryView:
     )
 
 
-_WALLET = text("""
+_WALLET_VIEW = """
 SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.user_type,
        asset_types.code AS asset_code, asset_types.name AS asset_name, asset_types.scale AS asset_scale,
        wallets.status, wallets.created_at,
@@ -125,7 +178,7 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.
        coalesce(wallet_balances.held, 0) AS held,
        coalesce(wallet_balances.version, last.seq, 0) AS version,
        coalesce(wallet_balances.updated_at, last.created_at, wallets.created_at) AS updated_at
-  FROM wallets
+  FROM {wallets}
   JOIN users ON users.id = wallets.user_id
   JOIN asset_types ON asset_types.id = wallets.asset_type_id
   LEFT JOIN wallet_balances ON wallet_balances.wallet_id = wallets.id
@@ -135,8 +188,40 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.
         WHERE wallet_id = wallets.id AND wallet_balances.wallet_id IS NULL
         ORDER BY seq DESC LIMIT 1
        ) AS last ON true
- WHERE wallets.id = :wallet_id
+"""
+
+_WALLET = text(_WALLET_VIEW.format(wallets="wallets") + " WHERE wallets.id = :wallet_id")
+
+
+def _wallets(source: str, *filters: str) -> TextClause:
+    page = f"""(
+       SELECT * FROM {source}
+        WHERE {"".join(f"{condition} AND " for condition in filters)}id > :after_id
+          AND user_id <> ALL (ARRAY(SELECT id FROM users WHERE user_type = 'SYSTEM'))
+        ORDER BY id LIMIT :limit
+       ) AS wallets"""  # noqa: S608 - constants
+    return text(_WALLET_VIEW.format(wallets=page) + " ORDER BY wallets.id")
+
+
+# By index, whatever the statistics say (OFFSET 0 keeps it so): a user has few wallets, and they have an order at once.
+_OF_USER = "(SELECT * FROM wallets WHERE user_id = :user_id OFFSET 0) AS owned"
+_OF_ASSET = "asset_type_id = (SELECT id FROM asset_types WHERE code = :asset_code)"
+
+# A statement for each choice of filters, because one for all of them has no plan that is good for each.
+_WALLETS = {
+    (False, False): _wallets("wallets"),
+    (True, False): _wallets(_OF_USER),
+    (False, True): _wallets("wallets", _OF_ASSET),
+    (True, True): _wallets(_OF_USER, _OF_ASSET),
+}
+"""By whether a user is given, and an asset."""
+
+_HAS = text("""
+SELECT EXISTS (SELECT FROM users WHERE id = CAST(:user_id AS bigint) AND user_type = 'USER') AS "user",
+       EXISTS (SELECT FROM asset_types WHERE code = CAST(:asset_code AS text)) AS asset
 """)
+
+_ASSETS = text("SELECT id, code, name, scale FROM asset_types WHERE id > :after_id ORDER BY id LIMIT :limit")
 
 _ENTRIES = text("""
 SELECT wallets.id AS wallet_id, users.user_type, page.seq, page.transaction_id, page.entry_type, page.amount,
