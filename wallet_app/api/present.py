@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Any
 
 from wallet_app.money import json_integer
-from wallet_app.service import Entry, EntryView, Receipt, TransactionView, WalletView
+from wallet_app.service import AssetView, Entry, EntryView, Receipt, TransactionView, UserView, WalletView
 
 REPLAYED = "This referenceId was processed before; the balance is unchanged."
 
@@ -35,10 +35,24 @@ def movement(receipt: Receipt) -> dict[str, Any]:
     }
 
 
+def user(view: UserView) -> dict[str, Any]:
+    """Present a user."""
+    return {
+        "userId": view.user_id,
+        "name": view.name,
+        "externalId": view.external_id,
+        "createdAt": instant(view.created_at),
+    }
+
+
+def asset(view: AssetView) -> dict[str, Any]:
+    """Present an asset."""
+    return {"code": view.code, "name": view.name, "scale": view.scale}
+
+
 def balance(view: WalletView) -> dict[str, Any]:
     """Present a wallet's balance."""
     return {
-        "ok": True,
         "walletId": view.wallet_id,
         "userId": view.user_id,
         "asset": {"code": view.asset_code, "name": view.asset_name},
