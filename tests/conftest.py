@@ -19,7 +19,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.engine import URL, make_url
 
-from wallet_app import create_app, devdb, service
+from tests.keys import KEY, PEPPERS, client_of
+from wallet_app import access, create_app, devdb, service
 from wallet_app.config import Settings
 from wallet_app.db import close_connections
 
@@ -61,6 +62,8 @@ def template(server: URL) -> Iterator[str]:
         with app.app_context():
             flask_migrate.upgrade()
             service.seed(demo=True)
+            by = service.By(actor="tests")
+            access.gate_of(app).ensure_key(KEY, client="tests", by=by)
             close_connections()
         yield name
     finally:
@@ -69,7 +72,15 @@ def template(server: URL) -> Iterator[str]:
 
 def settings_for(url: URL) -> Settings:
     rendered = url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-    return Settings(database_url=rendered, migration_url=rendered, rate_limit="", pool_size=20, data_dir=Path("unused"))
+    return Settings(
+        database_url=rendered,
+        migration_url=rendered,
+        rate_limit="",
+        rate_limit_key="",
+        pool_size=20,
+        data_dir=Path("unused"),
+        key_peppers=PEPPERS,
+    )
 
 
 @pytest.fixture
@@ -110,4 +121,4 @@ def require_right_books() -> None:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     """A client of the API, on the same database as `app`."""
-    return app.test_client()
+    return client_of(app)

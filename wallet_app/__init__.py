@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flask import Flask
 
-from wallet_app import api, cli, cli_import, config, db, extensions, service, web
+from wallet_app import access, api, cli, cli_import, cli_keys, config, db, extensions, service, web
 from wallet_app.config import Settings
 from wallet_app.metrics import page
 
@@ -17,14 +17,18 @@ def create_app(settings: Settings | None = None) -> Flask:
     """Return the service, ready to serve; raise `config.ConfigurationError` on a setting that is missing or wrong."""
     app = Flask(__name__, static_folder=_ROOT / "static", template_folder=_ROOT / "templates")
     settings = settings or Settings.from_env()
-    config.init_app(app, settings)
+    settings = config.init_app(app, settings)
     db.init_app(app)
     with app.app_context():
         service.use_group_commit(db.db.engine) if settings.group_commit else None
+        access.make_gate(app, db.db.engine, settings)
     web.init_app(app)
     page.init_app(app)
     extensions.init_app(app)
+    access.init_app(app)
     api.init_app(app)
     cli.init_app(app)
+    cli_keys.init_app(app)
     cli_import.init_app(app)
+    access.require_declarations(app)
     return app

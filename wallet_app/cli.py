@@ -21,7 +21,7 @@ from wallet_app.errors import WalletServiceError
 
 P = ParamSpec("P")
 
-wallet = AppGroup("wallet", help="Check and mend the books.")
+wallet = AppGroup("wallet", help="Check and mend the books; make API keys.")
 
 
 def init_app(app: Flask) -> None:
@@ -37,7 +37,7 @@ class _CannotError(click.ClickException):
         click.echo(self.message, err=True, file=file)
 
 
-def _plainly(function: Callable[P, None]) -> Callable[P, None]:
+def plainly(function: Callable[P, None]) -> Callable[P, None]:
     """Turn what a user can cause into a sentence; a traceback stays for faults of ours."""
 
     @wraps(function)
@@ -82,7 +82,7 @@ def _bar(total: int | None, unit: str) -> Iterator[tqdm[Any]]:
 @click.option("--demo/--no-demo", default=None, help="John and Doe too. Default: yes, unless WALLET_ENV=production.")
 @click.option("--users", type=click.IntRange(0, 1_000_000), default=0, help="Demo users with 90 days of history.")
 @with_appcontext
-@_plainly
+@plainly
 def seed(demo: bool | None, users: int) -> None:
     """Make assets and SYSTEM users, and what there is to try things out. Safe to repeat."""
     with_demo = current_settings().environment != "production" if demo is None else demo
@@ -99,7 +99,7 @@ def seed(demo: bool | None, users: int) -> None:
 
 @wallet.command()
 @click.option("--full", is_flag=True, help="Start over, instead of after what was verified before.")
-@_plainly
+@plainly
 def verify(full: bool) -> None:
     """Check every invariant of the books while the service runs. Exit 1 on a fault."""
     with _bar(None, "entries") as bar:
@@ -141,7 +141,7 @@ def _print_verdict(report: service.VerifyReport) -> None:
 @wallet.command("rebuild-balances")
 @click.option("--dry-run", is_flag=True, help="Only show what would be corrected.")
 @click.option("--accept-loss", is_flag=True, help="Follow the ledger even where entries seem to have been removed.")
-@_plainly
+@plainly
 def rebuild_balances(dry_run: bool, accept_loss: bool) -> None:
     """Make the balances say again what the ledger says, while the service runs. Exit 1 if a wallet was left."""
     with _bar(None, "wallets") as bar:

@@ -25,6 +25,8 @@ from wallet_app.imports.progress import Progress
 
 _FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 _NAME_MAX = 150
+_PERMIT = service.Permit(scopes=frozenset({"wallets:topup", "wallets:bonus", "wallets:spend"}))
+"""What a file may ask for: what a service may, and nothing that is for operators alone."""
 _COLLECT_EVERY = 50_000
 """Objects. A chunk makes many that live until it is posted; at Python's 700, looking for cycles among them took a
 quarter of the processor's time."""
@@ -58,7 +60,7 @@ def _client(context: click.Context, parameter: click.Parameter, value: str) -> s
 @click.option("--stop-on-error", is_flag=True, help="End with the first row that is not accepted.")
 @click.option("--restart", is_flag=True, help="Try all rows anew, with a new result file.")
 @click.option("--result", type=click.Path(path_type=Path), help="Default: FILE.result.csv, or FILE.dry-run.csv.")
-@click.option("--client", default="anonymous", show_default=True, callback=_client, help="Whose references these are.")
+@click.option("--client", default="cli", show_default=True, callback=_client, help="Whose references these are.")
 @with_appcontext
 def import_file(**asked: Any) -> None:
     """Post every row of FILE, and write a result file with a line per row.
@@ -218,6 +220,7 @@ def _reader(request: _Request, identity: source.Identity | None) -> source.Read:
         client=request.client,
         actor="import " + "".join(char if char.isprintable() else "?" for char in name[:_NAME_MAX]),
         request_id=f"import:{identity.sha256[:32]}" if identity else None,
+        permit=_PERMIT,
     )
     return lambda record: records.read_command(record, origin=origin)
 

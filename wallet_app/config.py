@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +14,8 @@ from flask import Flask, current_app
 from limits import parse_many
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
+
+from wallet_app import secret_files
 
 T = TypeVar("T")
 
@@ -39,7 +43,11 @@ class Settings:
     pool_size: int = 10
     pool_seconds_max: int = 2
     group_commit: bool = True
+    key_peppers: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+    """Secrets that go into what is stored of API keys, by version; the highest is the one for new keys."""
+    bootstrap_key: str | None = field(default=None, repr=False)
     rate_limit: str = "120 per minute"
+    rate_limit_key: str = "6000 per minute"
     rate_limit_storage: str = "memory://"
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: int = 0
@@ -67,12 +75,41 @@ class Settings:
             connections_max=read("WALLET_CONNECTIONS", cls.connections_max, _integer(1, 100_000)),
             pool_size=read("WALLET_POOL_SIZE", cls.pool_size, _integer(1, 200)),
             group_commit=read("WALLET_GROUP_COMMIT", cls.group_commit, _switch),
+            key_peppers=read("WALLET_KEY_PEPPER", {}, _peppers),
+            bootstrap_key=read("WALLET_BOOTSTRAP_API_KEY", None, str),
             rate_limit=read("WALLET_RATE_LIMIT", cls.rate_limit, _rate_limit, empty=""),
+            rate_limit_key=read("WALLET_RATE_LIMIT_KEY", cls.rate_limit_key, _rate_limit, empty=""),
             rate_limit_storage=read("WALLET_RATE_LIMIT_STORAGE", cls.rate_limit_storage, str),
             cors_origins=read("WALLET_CORS_ORIGINS", cls.cors_origins, _origins),
             trusted_proxies=read("WALLET_TRUSTED_PROXIES", cls.trusted_proxies, _integer(0, 10)),
         )
+        if environment != "development":
+            settings.require_secrets()
         return settings.with_tls() if environment == "production" else settings
+
+    def require_secrets(self) -> None:
+        """Raise ConfigurationError for a secret that is missing: there is no default for any."""
+        if not self.key_peppers:
+            raise ConfigurationError(
+                f"WALLET_KEY_PEPPER is missing, and {self.environment} has no default for it: "
+                "set it to at least 32 random characters (openssl rand -hex 32) and keep it, or no API key works."
+            )
+
+    def with_development_secrets(self) -> Settings:
+        """Return settings with the secrets of a development machine where none are given; they lie in its data folder.
+
+        Raises ConfigurationError.
+        """
+        if self.key_peppers or self.environment != "development":
+            return self
+        try:
+            pepper = secret_files.read_or_make(self.data_dir, "key-pepper", lambda: secrets.token_hex(32))
+            return replace(self, key_peppers=_peppers(pepper))
+        except (OSError, ValueError) as problem:
+            raise ConfigurationError(
+                f"the secrets in {self.data_dir.absolute() / 'secrets'} cannot be used ({problem}): "
+                "set WALLET_DATA_DIR to a folder that is ours, or WALLET_KEY_PEPPER."
+            ) from None
 
     def with_tls(self) -> Settings:
         """Require TLS to the database wherever its URL does not say otherwise (`sslmode=...`)."""
@@ -81,16 +118,18 @@ class Settings:
         )
 
 
-def init_app(app: Flask, settings: Settings) -> None:
-    """Give the application its settings; `current_settings()` returns them."""
+def init_app(app: Flask, settings: Settings) -> Settings:
+    """Give the application its settings, and return them; so does `current_settings()`."""
     if settings.database_url is None:
         raise ConfigurationError(
             "There is no database: start the embedded one with `make run`, "
             "or set DATABASE_URL to a PostgreSQL 15 to 18."
         )
+    settings = settings.with_development_secrets()
     app.extensions["wallet_settings"] = settings
     app.config["MAX_CONTENT_LENGTH"] = settings.body_bytes_max
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    return settings
 
 
 def current_settings() -> Settings:
@@ -169,6 +208,19 @@ def _rate_limit(value: str) -> str:
     except ValueError:
         raise ValueError(f"must look like '120 per minute', or be empty for none, not {value[:40]!r}") from None
     return value
+
+
+def _peppers(value: str) -> dict[int, bytes]:
+    # No message repeats any of it.
+    peppers: dict[int, bytes] = {}
+    for part in value.split(","):
+        version, _, secret = part.strip().rpartition(":")
+        if not re.fullmatch(r"[1-9][0-9]{0,3}", version or "1"):
+            raise ValueError("must look like SECRET, or like 2:SECRET,1:SECRET with the versions in front")
+        if not re.fullmatch(r"[!-+\--9;-~]{32,200}", secret):
+            raise ValueError("needs secrets of 32 to 200 printable characters without blanks, commas and colons")
+        peppers[int(version or 1)] = secret.encode()
+    return peppers
 
 
 def _origins(value: str) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """What the service can answer instead of doing what was asked; knows nothing of HTTP.
 
-Four families tell a face all that it needs: something is not there, the books refuse, the request is wrong in
-itself, or the service cannot tell at the moment. Each error has a stable `code`, a short `title` (the original
-service's `error` string where it had one), one plain sentence with the numbers in it, and the same numbers as data.
+Families tell a face all that it needs: nobody known asks, who asks may not, something is not there, the books refuse,
+the request is wrong in itself, or the service cannot tell at the moment. Each error has a stable `code`, a short
+`title` (the original service's `error` string where it had one), one plain sentence with the numbers in it, and the
+same numbers as data.
 """
 
 from __future__ import annotations
@@ -40,6 +41,61 @@ class UnavailableError(WalletServiceError):
     """Cannot be done or told right now; repeat with the same reference after `retry_after` seconds."""
 
     retry_after: ClassVar[int] = 1
+
+
+class UnauthenticatedError(WalletServiceError):
+    """Nobody that we know asks: there is no credential, or it is not, or no more, a good one."""
+
+    code = "unauthenticated"
+    title = "Not authenticated"
+
+    def __init__(self, detail: str, *, challenge: str | None = None) -> None:
+        """`challenge` is RFC 6750's word for what is wrong with the credential; none for no credential."""
+        super().__init__(detail)
+        self.challenge = challenge
+
+
+class ForbiddenError(WalletServiceError):
+    """Who asks is known, and may not."""
+
+
+class MissingScopeError(ForbiddenError):
+    code = "forbidden"
+    title = "Forbidden"
+
+    def __init__(self, scope: str | None) -> None:
+        if scope is None:
+            super().__init__("No credential may do this.")
+        else:
+            super().__init__(f"This credential does not have the scope {scope}.", scope=scope)
+
+
+class NetworkNotAllowedError(ForbiddenError):
+    code = "network_not_allowed"
+    title = "Network not allowed"
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"This credential may not be used from {address}.", address=address)
+
+
+class AmountNotAllowedError(ForbiddenError):
+    code = "amount_not_allowed"
+    title = "Amount not allowed"
+
+    def __init__(self, *, amount: int, amount_max: int) -> None:
+        super().__init__(
+            f"This credential may move at most {amount_max} at once, not {amount}.",
+            amount=amount,
+            amount_max=amount_max,
+        )
+
+
+class AssetNotAllowedError(ForbiddenError):
+    code = "asset_not_allowed"
+    title = "Asset not allowed"
+
+    def __init__(self, asset_code: str) -> None:
+        super().__init__(f"This credential has nothing to do with {asset_code}.", asset=asset_code)
 
 
 class WalletNotFoundError(NotFoundError):
@@ -134,6 +190,58 @@ class SystemWalletError(RefusedError):
             f"Wallet {wallet_id} belongs to the system: it moves only as the other side of a user's wallet.",
             wallet_id=wallet_id,
         )
+
+
+class ClientNotFoundError(NotFoundError):
+    code = "client_not_found"
+    title = "Client not found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no client {name}.", client=name)
+
+
+class KeyNotFoundError(NotFoundError):
+    code = "key_not_found"
+    title = "Key not found"
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"There is no key {key_id}.", key_id=key_id)
+
+
+class KeyRevokedError(RefusedError):
+    code = "key_revoked"
+    title = "Key is revoked"
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"Key {key_id} is revoked already.", key_id=key_id)
+
+
+class ClientRevokedError(RefusedError):
+    code = "client_revoked"
+    title = "Client is revoked"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Client {name} is revoked: it gets no key any more.", client=name)
+
+
+class TooManyKeysError(RefusedError):
+    code = "too_many_keys"
+    title = "Too many keys"
+
+    def __init__(self, *, client: str, keys_max: int, key_ids: list[str]) -> None:
+        super().__init__(
+            f"Client {client} has {len(key_ids)} live keys ({', '.join(key_ids)}), and may have {keys_max}: "
+            "revoke one first.",
+            client=client,
+            key_ids=key_ids,
+        )
+
+
+class BadKeySettingsError(InvalidError):
+    """What a key is to be allowed makes no sense."""
+
+    code = "bad_key_settings"
+    title = "Bad key settings"
 
 
 class ReferenceMismatchError(InvalidError):

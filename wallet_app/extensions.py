@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +19,7 @@ from werkzeug.exceptions import TooManyRequests
 
 from wallet_app.config import Settings
 from wallet_app.db import db
+from wallet_app.service import Actor
 
 log = structlog.get_logger("wallet")
 
@@ -30,8 +32,7 @@ def init_app(app: Flask) -> None:
     """Bind the extensions to the application."""
     settings: Settings = app.extensions["wallet_settings"]
     migrate.init_app(app, db, directory=str(MIGRATIONS))  # type: ignore[no-untyped-call]
-    if settings.rate_limit:
-        _limit_requests(app, settings)
+    _limit_requests(app, settings)
     if settings.cors_origins:
         CORS(
             app,
@@ -53,19 +54,26 @@ def init_app(app: Flask) -> None:
 
 
 def _limit_requests(app: Flask, settings: Settings) -> None:
-    """Give each client one budget for the whole API, not one per route.
+    """Give each key one budget for the whole API, not one per route; who has none shares that of the address.
 
+    The guard asks `app.extensions["wallet_limit"]` once it knows who it is, and before it refuses anybody.
     By the `limits` library itself and not Flask-Limiter, which takes longer, counts for all applications of a process
     together, and puts Retry-After on every answer. Fixed windows, counted with one call to the storage each.
     """
-    budgets = parse_many(settings.rate_limit)
+    budgets_of = lru_cache(maxsize=1_000)(_budgets)
     storage = cast(Storage, storage_from_string(settings.rate_limit_storage))
 
     def take() -> None:
         # A probe must not be told that a service is sick because it was asked often; a preflight asks for nothing.
-        if request.method == "OPTIONS" or request.path in {"/health", "/metrics"} or request.endpoint == "static":
+        if request.endpoint in {"health", "static"} or request.method == "OPTIONS":
             return
-        client = request.remote_addr or "unknown"
+        caller: Actor = g.caller
+        if caller.kind == "anonymous":
+            client, budgets = request.remote_addr or "unknown", budgets_of(settings.rate_limit)
+        else:
+            client, budgets = caller.id, budgets_of(caller.rate_limit or settings.rate_limit_key)
+        if not budgets:
+            return
         try:
             states = [_count(storage, budget, client) for budget in budgets]
         except Exception as error:
@@ -89,8 +97,12 @@ def _limit_requests(app: Flask, settings: Settings) -> None:
                 headers["Retry-After"] = str(seconds)
         return response
 
-    app.before_request(take)
+    app.extensions["wallet_limit"] = take
     app.after_request(tell)
+
+
+def _budgets(limit: str) -> list[RateLimitItem]:
+    return parse_many(limit) if limit else []
 
 
 def _count(storage: Storage, budget: RateLimitItem, client: str) -> tuple[RateLimitItem, int, float]:

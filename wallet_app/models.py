@@ -22,7 +22,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, CIDR, JSON, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
 
@@ -273,3 +273,101 @@ class VerifyRun(Base):
     """Transactions with an id from before this instant were left to earlier runs; null when none were."""
     entries_checked: Mapped[int] = mapped_column(BigInteger)
     faults: Mapped[int] = mapped_column(BigInteger)
+    audit_seq: Mapped[int | None] = mapped_column(BigInteger)
+    """How far the audit log's chain was found right, and its hash there."""
+    audit_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class AuditRecord(Base):
+    """What an operator, a key or the administration did or tried beside moving money. Append-only."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (
+        CheckConstraint("action ~ '^[a-z][a-z_]*:[a-z][a-z_]*$'", name="action_form"),
+        CheckConstraint("outcome IN ('done', 'denied', 'failed')", name="outcome_known"),
+        CheckConstraint(
+            "char_length(concat(actor, action, subject, reason, ticket, request_id, address)) <= 4000",
+            name="text_length",
+        ),
+    )
+
+    xid: Mapped[str] = mapped_column(Xid8, server_default=text("pg_current_xact_id()"))
+    """In front of `id`, so that whoever has an id has had its xid before: defaults are made in this order."""
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    occurred_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=text("clock_timestamp()"))
+    actor: Mapped[str] = mapped_column(Text)
+    action: Mapped[str] = mapped_column(Text)
+    subject: Mapped[str | None] = mapped_column(Text)
+    before: Mapped[Any | None] = mapped_column(JSONB(none_as_null=True))
+    after: Mapped[Any | None] = mapped_column(JSONB(none_as_null=True))
+    reason: Mapped[str | None] = mapped_column(Text)
+    ticket: Mapped[str | None] = mapped_column(Text)
+    request_id: Mapped[str | None] = mapped_column(Text)
+    address: Mapped[str | None] = mapped_column(Text)
+    outcome: Mapped[str] = mapped_column(Text)
+
+
+class AuditLink(Base):
+    """A link of the audit log's chain, made after the record was committed. Append-only.
+
+    `horizon` and `ceiling` are the database's when the link was made: every record of a transaction below the horizon
+    was there to be chained, and no transaction from the ceiling on had begun.
+    """
+
+    __tablename__ = "audit_chain"
+    __table_args__ = (
+        UniqueConstraint("audit_id"),
+        CheckConstraint("seq >= 1", name="seq_positive"),
+        CheckConstraint("octet_length(hash) = 32", name="hash_length"),
+    )
+
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    audit_id: Mapped[int] = mapped_column(BigInteger)
+    horizon: Mapped[int] = mapped_column(BigInteger)
+    ceiling: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Client(Base):
+    """A service that has keys; its name stands in the ledger as the owner of its references."""
+
+    __tablename__ = "clients"
+    __table_args__ = (
+        UniqueConstraint("name"),
+        CheckConstraint("name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'", name="name_form"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=func.now())
+    revoked_at: Mapped[dt.datetime | None] = mapped_column(Instant)
+
+
+class ApiKey(Base):
+    """A key of a client: what it may do, and the HMAC of its secret.
+
+    Live until it expires, or it or its client is revoked.
+    """
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        CheckConstraint("key_id ~ '^[a-z2-7]{12}$'", name="key_id_form"),
+        CheckConstraint("octet_length(secret_hmac) = 32", name="secret_hmac_length"),
+        CheckConstraint("amount_max >= 1", name="amount_max_positive"),
+    )
+
+    key_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    client_id: Mapped[int] = mapped_column(ForeignKey(Client.id), index=True)
+    secret_hmac: Mapped[bytes] = mapped_column(LargeBinary)
+    pepper_version: Mapped[int] = mapped_column(SmallInteger)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    amount_max: Mapped[int | None] = mapped_column(BigInteger)
+    assets: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    networks: Mapped[list[Any] | None] = mapped_column(ARRAY(CIDR))
+    rate_limit: Mapped[str | None] = mapped_column(Text)
+    expires_at: Mapped[dt.datetime | None] = mapped_column(Instant)
+    created_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=func.now())
+    created_by: Mapped[str] = mapped_column(Text)
+    revoked_at: Mapped[dt.datetime | None] = mapped_column(Instant)
+    last_used_at: Mapped[dt.datetime | None] = mapped_column(Instant)
+    """To within about a minute."""

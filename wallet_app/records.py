@@ -59,13 +59,20 @@ Record = Annotated[TopUpRecord | BonusRecord | SpendRecord, Field(discriminator=
 
 _RECORDS: TypeAdapter[TopUpRecord | BonusRecord | SpendRecord] = TypeAdapter(Record)
 
+_SCOPES = {"topup": service.TopUp.scope, "bonus": service.Bonus.scope, "spend": service.Spend.scope}
+
 
 def read_command(record: object, *, origin: Origin) -> Command:
     """Return the command that the record asks for, in the name of `origin`.
 
-    Raises ValidationFailedError with JSON pointers into the record, or WalletNotFoundError for an id that no wallet can
-    have. A file's row is a record whose values are strings: amounts and ids may be.
+    Raises MissingScopeError, before anything else is looked at, if the origin may not ask for this type at all;
+    ValidationFailedError with JSON pointers into the record; or WalletNotFoundError for an id that no wallet can have.
+    A file's row is a record whose values are strings: amounts and ids may be.
     """
+    if origin.permit is not None and isinstance(record, dict):
+        kind = record.get("type")
+        if isinstance(kind, str) and kind in _SCOPES:
+            origin.permit.require(_SCOPES[kind])
     try:
         return _RECORDS.validate_python(record).command(origin)
     except ValidationError as exc:

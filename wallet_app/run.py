@@ -6,10 +6,10 @@ It starts by way of serve.py, because Python must be patched for greenlets befor
 from __future__ import annotations
 
 import errno
+import hashlib
 import http.client
 import os
 import runpy
-import secrets
 import signal
 import socket
 import sys
@@ -29,14 +29,18 @@ from gunicorn.arbiter import Arbiter
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from wallet_app import create_app, devdb, service
+from wallet_app import access, create_app, devdb, secret_files, service
 from wallet_app.config import ConfigurationError, Settings
 from wallet_app.db import close_connections
+from wallet_app.service import By, Gate
 
 GUNICORN_SETTINGS = Path(__file__).resolve().parent.parent / "gunicorn.conf.py"
 POSTGRES_VERSION_MIN = 15
 PORT_SECONDS_MAX = 3.0
 READY_SECONDS_MAX = 30.0
+
+_KEY_FILE = "api-key"
+_DEVELOPMENT_CLIENT = "development"
 
 
 class CannotRunError(Exception):
@@ -59,8 +63,8 @@ def main() -> int:
 def _run(settings: Settings) -> None:
     with _claimed_port(settings.host, settings.port) as listener, _database(settings) as (settings, embedded):
         app = create_app(settings)
-        _prepare(app, settings)
-        _serve(app, settings, listener, embedded)
+        key = _prepare(app, settings)
+        _serve(app, settings, listener, embedded, key)
 
 
 @contextmanager
@@ -125,22 +129,59 @@ def _check_database(url: str) -> None:
         raise CannotRunError(f"{where} is PostgreSQL {version}: use {POSTGRES_VERSION_MIN} or later.")
 
 
-def _prepare(app: Flask, settings: Settings) -> None:
-    """Bring the schema and the seed up to date, and leave no connection that the workers would inherit."""
+def _prepare(app: Flask, settings: Settings) -> str | None:
+    """Bring the schema and the seed up to date, and leave no connection that the workers would inherit.
+
+    Return the API key that may be shown: on a development machine.
+    """
     with app.app_context():
         try:
             flask_migrate.upgrade()
             service.seed(demo=settings.environment != "production")
+            return _development_key(app, settings) if settings.environment == "development" else None
         except (SQLAlchemyError, SystemExit) as problem:
             raise CannotRunError(f"the database's tables cannot be brought up to date: {problem}") from problem
         finally:
             close_connections()
 
 
-def _serve(app: Flask, settings: Settings, listener: socket.socket, embedded: devdb.DevDatabase | None) -> None:
+def _development_key(app: Flask, settings: Settings) -> str:
+    """Return the key that was given from outside, else the one in the data folder, which is made at the first start."""
+    gate, by = access.gate_of(app), By(actor="make run")
+    if settings.bootstrap_key is not None:
+        if not gate.ensure_key(settings.bootstrap_key, client=service.BOOTSTRAP_CLIENT, by=by):
+            raise CannotRunError(
+                "WALLET_BOOTSTRAP_API_KEY was revoked, or stored with another WALLET_KEY_PEPPER: "
+                "set another key, or leave it out."
+            )
+        return settings.bootstrap_key
+    try:
+        kept = secret_files.read(settings.data_dir, _KEY_FILE)
+        if kept is None or not _is_live(gate, kept, by):
+            kept = gate.vault.make_key().text
+            gate.ensure_key(kept, client=_DEVELOPMENT_CLIENT, by=by)
+            secret_files.replace(settings.data_dir, _KEY_FILE, kept)
+    except OSError as problem:
+        raise CannotRunError(
+            f"{problem.filename} cannot be used for the development key ({problem.strerror}): "
+            "set WALLET_DATA_DIR to a folder that is ours."
+        ) from None
+    return kept
+
+
+def _is_live(gate: Gate, kept: str, by: By) -> bool:
+    try:
+        return gate.ensure_key(kept, client=_DEVELOPMENT_CLIENT, by=by)
+    except ValueError:
+        return False
+
+
+def _serve(
+    app: Flask, settings: Settings, listener: socket.socket, embedded: devdb.DevDatabase | None, key: str | None
+) -> None:
     """Serve until a signal says stop. Raises CannotRunError when the database ended on its own."""
     master = os.getpid()
-    gunicorn = _Gunicorn(app, settings, listener, embedded)
+    gunicorn = _Gunicorn(app, settings, listener, embedded, key)
     try:
         gunicorn.run()
     except SystemExit as end:
@@ -160,12 +201,18 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
     """Gunicorn inside this process, with gunicorn.conf.py's settings and our socket."""
 
     def __init__(
-        self, app: Flask, settings: Settings, listener: socket.socket, embedded: devdb.DevDatabase | None
+        self,
+        app: Flask,
+        settings: Settings,
+        listener: socket.socket,
+        embedded: devdb.DevDatabase | None,
+        key: str | None,
     ) -> None:
         self.app = app
         self.settings = settings
         self.listener = listener
         self.embedded = embedded
+        self.key = key
         self.database_ended = False
         super().__init__()
 
@@ -181,7 +228,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             in_worker(worker)
             if worker.age == 1:
                 # In the worker, because a master with threads must not fork.
-                threading.Thread(target=_announce, args=(self.settings, self.embedded), daemon=True).start()
+                threading.Thread(target=_announce, args=(self.settings, self.embedded, self.key), daemon=True).start()
 
         self.cfg.set("post_worker_init", announce_too)
 
@@ -218,7 +265,7 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
         super().manage_workers()
 
 
-def _announce(settings: Settings, embedded: devdb.DevDatabase | None) -> None:
+def _announce(settings: Settings, embedded: devdb.DevDatabase | None, key: str | None) -> None:
     """Print where everything is, once the service really answers."""
     deadline = time.monotonic() + READY_SECONDS_MAX
     while not _is_healthy(settings):
@@ -228,7 +275,6 @@ def _announce(settings: Settings, embedded: devdb.DevDatabase | None) -> None:
         time.sleep(0.05)
     url = f"http://localhost:{settings.port}"
     data = _whereabouts(settings, embedded) if embedded else "in the database that DATABASE_URL names"
-    body = f'{{"amount": 100, "referenceId": "try-{secrets.token_hex(4)}"}}'
     _say(
         f"""
 Dino Wallet is ready.
@@ -236,13 +282,22 @@ Dino Wallet is ready.
   API    {url}
   Docs   {url}/docs
   Data   {data}
-
-  Top up John's Gold Coins:
-  curl -sS {url}/wallets/3/topup -H 'Content-Type: application/json' -d '{body}'
-
+{_first_steps(url, key)}
 Ctrl-C stops it; nothing is lost.
 """
     )
+
+
+def _first_steps(url: str, key: str | None) -> str:
+    if key is None:
+        return "\n  An API key for a service: flask wallet keys create SERVICE --scope wallets:read\n"
+    # The same line at each start: sent again, it is answered with what it did the first time.
+    body = f'{{"amount": 100, "referenceId": "try-{hashlib.sha256(key.encode()).hexdigest()[:8]}"}}'
+    return f"""  Key    {key}
+
+  Top up John's Gold Coins:
+  curl -sS {url}/wallets/3/topup -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{body}'
+"""
 
 
 def _whereabouts(settings: Settings, embedded: devdb.DevDatabase) -> str:

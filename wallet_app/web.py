@@ -21,18 +21,20 @@ from structlog.tracebacks import ExceptionDictTransformer
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, TooManyRequests
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from wallet_app import db
+from wallet_app import access, db
 from wallet_app.config import Settings
 from wallet_app.errors import (
     BadCursorError,
     DatabaseUnavailableError,
+    ForbiddenError,
     InvalidError,
     NotFoundError,
     RefusedError,
+    UnauthenticatedError,
     UnavailableError,
     WalletServiceError,
 )
-from wallet_app.service import Origin
+from wallet_app.service import Actor, Origin, Permit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -41,6 +43,8 @@ log = structlog.get_logger("wallet")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _STATUS: tuple[tuple[type[WalletServiceError], int], ...] = (
+    (UnauthenticatedError, 401),
+    (ForbiddenError, 403),
     (NotFoundError, 404),
     (BadCursorError, 400),
     (RefusedError, 409),
@@ -75,6 +79,7 @@ def init_app(app: Flask) -> None:
     app.after_request(_finish)
     app.register_error_handler(Exception, _error_response)
     app.add_url_rule("/health", view_func=health)
+    access.declare("health", access.PUBLIC)
 
 
 def request_id() -> str:
@@ -83,8 +88,16 @@ def request_id() -> str:
 
 
 def origin() -> Origin:
-    """Return who asks: without access control, everybody is the same anonymous client."""
-    return Origin(client="anonymous", actor="anonymous", request_id=request_id())
+    """Return who asks, for commands."""
+    context = g._get_current_object()
+    caller: Actor = context.caller
+    return Origin(client=caller.client, actor=caller.id, request_id=context.request_id, permit=caller.permit)
+
+
+def permit() -> Permit:
+    """Return what who asks may do, for reads."""
+    caller: Actor = g.caller
+    return caller.permit
 
 
 def json_response(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -210,6 +223,10 @@ def problem_of(error: Exception) -> Problem:
 def _service_problem(error: WalletServiceError) -> Problem:
     status = next(status for family, status in _STATUS if isinstance(error, family))
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, UnavailableError) else {}
+    if isinstance(error, (UnauthenticatedError, ForbiddenError)):
+        headers = access.challenge(error)
+    if isinstance(error, ForbiddenError):
+        access.note_denial(error)
     members = {camel_case(name): value for name, value in error.details.items()}
     return problem(status, code=error.code, title=error.title, detail=error.detail, headers=headers, **members)
 

@@ -21,6 +21,7 @@ from flask.testing import FlaskClient
 from sqlalchemy.engine import URL
 
 from tests.conftest import run_sql, settings_for
+from tests.keys import ENVIRONMENT, client_of
 from wallet_app import create_app
 from wallet_app.db import close_connections
 
@@ -35,7 +36,7 @@ def client_with(database: URL) -> Iterator[MakeClient]:
 
     def make(**changes: object) -> FlaskClient:
         made.append(create_app(replace(settings_for(database), **changes)))
-        return made[-1].test_client()
+        return client_of(made[-1])
 
     yield make
     for app in made:
@@ -60,7 +61,7 @@ def shared_app(server: URL, template: str) -> Iterator[Flask]:
 @pytest.fixture
 def shared(shared_app: Flask) -> FlaskClient:
     """A client for requests that must change nothing, or that touch nobody else's references."""
-    return shared_app.test_client()
+    return client_of(shared_app)
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def live(server: URL, template: str) -> Iterator[Live]:
         "HOST": "127.0.0.1",
         "PORT": str(port),
         "WALLET_RATE_LIMIT": "",
+        "WALLET_RATE_LIMIT_KEY": "",
+        **ENVIRONMENT,
     }
     log = Path(tempfile.mkdtemp(prefix="wallet-live-"), "log")
     with log.open("wb") as out:

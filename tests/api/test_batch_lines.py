@@ -16,6 +16,7 @@ from tests.api.conftest import Live, MakeClient
 from tests.api.support import DOE_GOLD, JOHN_GOLD, assert_headers, assert_problem, books, new_reference
 from tests.api.test_batches import lasting, post, record
 from tests.api.test_openapi import validator
+from tests.keys import KEY
 from wallet_app import service, web
 from wallet_app.api import batches
 from wallet_app.api.batches import BODY_BYTES_MAX
@@ -204,7 +205,7 @@ def test_a_run_is_one_request_to_the_limit_and_to_the_log(
     logged: dict[str, dict[str, Any]] = {}
     for module in (web, batches):
         monkeypatch.setattr(module, "log", SimpleNamespace(info=lambda event, **more: logged.update({event: more})))
-    client = client_with(rate_limit="2 per minute")
+    client = client_with(rate_limit_key="2 per minute")
     answer = client.post(
         "/batches", data=lines_of(*(record() for _ in range(5))), content_type=NDJSON, headers={"X-Request-Id": "run-1"}
     )
@@ -239,7 +240,8 @@ def connect(live: Live, framing: str, length: int, content_type: str = NDJSON) -
     """Return a connection on which the head of a batch has been sent."""
     client = socket.create_connection((live.host, live.port), timeout=SECONDS_MAX)
     size = f"Content-Length: {length}" if framing == "Content-Length" else "Transfer-Encoding: chunked"
-    client.sendall(f"POST /batches HTTP/1.1\r\nHost: wallet\r\nContent-Type: {content_type}\r\n{size}\r\n\r\n".encode())
+    head = f"POST /batches HTTP/1.1\r\nHost: wallet\r\nAuthorization: Bearer {KEY}\r\nContent-Type: {content_type}\r\n"
+    client.sendall(f"{head}{size}\r\n\r\n".encode())
     return client
 
 

@@ -26,6 +26,7 @@ from tests.api.support import (
 )
 from tests.api.test_openapi import validator
 from tests.conftest import run_sql, settings_for
+from tests.keys import client_of
 from wallet_app import create_app
 from wallet_app.api.openapi import document
 from wallet_app.db import close_connections
@@ -140,7 +141,7 @@ def test_an_item_has_the_status_and_the_body_that_it_would_have_had_alone(
     copies: list[Flask], items: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk, "CHUNK_MAX", 7)
-    one, other = (app.test_client() for app in copies)
+    one, other = (client_of(app) for app in copies)
     batch = post(one, "each", items).json["items"]
     assert [(item["status"], lasting(item["body"])) for item in batch] == [alone(other, item) for item in items]
 

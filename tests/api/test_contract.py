@@ -24,6 +24,7 @@ from tests.api.support import (
     movement,
     new_reference,
 )
+from tests.keys import client_of
 from wallet_app import service
 from wallet_app.errors import OutcomeUnknownError, WalletBusyError
 from wallet_app.money import AMOUNT_MAX
@@ -432,7 +433,7 @@ def test_pages_have_everything_once_while_others_post(client: FlaskClient) -> No
     app, done = client.application, threading.Event()
 
     def post() -> None:
-        other = app.test_client()
+        other = client_of(app)
         while not done.is_set():
             ok(other.post(f"/wallets/{JOHN_GOLD}/bonus", json=movement()))
 

@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL, make_url
 
 from tests.api.support import MOVEMENTS, SECURITY_HEADERS, assert_problem, movement
 from tests.conftest import conninfo, run_sql, settings_for
+from tests.keys import VAULT, client_of
 from wallet_app import create_app
 from wallet_app.db import close_connections, db
 
@@ -47,7 +48,7 @@ UNREACHABLE = {
 @pytest.fixture(scope="module", params=UNREACHABLE)
 def away(request: pytest.FixtureRequest) -> FlaskClient:
     """A client of a service whose database cannot be reached."""
-    return create_app(settings_for(make_url(UNREACHABLE[request.param]))).test_client()
+    return client_of(create_app(settings_for(make_url(UNREACHABLE[request.param]))))
 
 
 def assert_unavailable(answer: object) -> None:
@@ -91,8 +92,10 @@ def test_what_needs_no_database_still_answers(away: FlaskClient, path: str) -> N
     assert away.get(path).status_code == (404 if path == "/nothing" else 200)
 
 
-def test_validation_needs_no_database(away: FlaskClient) -> None:
-    assert_problem(away.post("/wallets/3/topup", json={}), 422, "validation_error")
+def test_a_credential_that_cannot_be_looked_up_is_no_bad_one(away: FlaskClient) -> None:
+    assert_unavailable(away.get("/wallets/3", headers={"Authorization": f"Bearer {VAULT.make_key().text}"}))
+    assert_problem(away.get("/wallets/3", headers={"Authorization": "Bearer x"}), 503, "database_unavailable")
+    assert_problem(away.get("/wallets/3", environ_overrides={"HTTP_AUTHORIZATION": None}), 401, "unauthenticated")
 
 
 @pytest.fixture
@@ -103,6 +106,10 @@ def shut(server: URL, database: URL, client: FlaskClient) -> Iterator[FlaskClien
     run_sql(server, f"ALTER DATABASE {database.database} ALLOW_CONNECTIONS false", _throw_out(database))
     yield client
     run_sql(server, f"ALTER DATABASE {database.database} ALLOW_CONNECTIONS true")
+
+
+def test_validation_needs_no_database(shut: FlaskClient) -> None:
+    assert_problem(shut.post("/wallets/3/topup", json={}), 422, "validation_error")
 
 
 def _throw_out(database: URL) -> str:
@@ -145,11 +152,11 @@ def test_a_pool_without_a_free_connection_is_503(database: URL) -> None:
     with app.app_context():
         with db.engine.connect(), db.engines["reads"].connect():
             for path in READS:
-                assert_problem(app.test_client().get(path), 503, "database_unavailable")
-            answer = app.test_client().post("/wallets/3/topup", json=movement())
+                assert_problem(client_of(app).get(path), 503, "database_unavailable")
+            answer = client_of(app).post("/wallets/3/topup", json=movement())
             assert_problem(answer, 503, answer.json["code"])
-            assert app.test_client().get("/health").status_code == 200
-        assert app.test_client().get("/wallets/3").status_code == 200
+            assert client_of(app).get("/health").status_code == 200
+        assert client_of(app).get("/wallets/3").status_code == 200
         close_connections()
 
 

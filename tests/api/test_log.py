@@ -12,13 +12,27 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import URL
 
-SECRETS = ("word-of-a-note", "reference-in-body", "key-in-header", "Bearer-token", "cookie-value", "parameter-value")
+from tests.keys import ENVIRONMENT, KEY, VAULT
+
+KEY_ID = VAULT.read_id(KEY)
+SECRETS = (
+    "word-of-a-note",
+    "reference-in-body",
+    "key-in-header",
+    "Bearer-token",
+    "token-value",
+    "cookie-value",
+    "parameter-value",
+)
 _ROOT = Path(__file__).parents[2]
 _REQUESTS = """
 from wallet_app import create_app, service
 client = create_app().test_client()
+client.get("/wallets/3", headers={"Authorization": "Bearer-token"})
+client.get("/wallets/3", headers={"Authorization": "Bearer " + "token-value"})
+client.environ_base["HTTP_AUTHORIZATION"] = "Bearer " + input()
 body = {"amount": 1, "referenceId": "reference-in-body", "note": "word-of-a-note"}
-secret = {"Authorization": "Bearer-token", "Cookie": "session=cookie-value", "X-Request-Id": "given-1"}
+secret = {"Cookie": "session=cookie-value", "X-Request-Id": "given-1"}
 client.get("/wallets/3", headers=secret)
 client.post("/wallets/3/topup", json=body)
 client.post("/wallets/3/topup", json={"amount": 1}, headers={"Idempotency-Key": "key-in-header"})
@@ -40,13 +54,19 @@ client.post("/wallets/3/topup", json=body)
 def lines(database: URL) -> list[dict[str, Any]]:
     """All that a process of its own wrote to its standard output while it answered."""
     url = database.set(drivername="postgresql").render_as_string(hide_password=False)
-    environment = {**os.environ, "DATABASE_URL": url, "WALLET_RATE_LIMIT": "", "PYTHONPATH": str(_ROOT)}
+    environment = {**os.environ, "DATABASE_URL": url, "WALLET_RATE_LIMIT": "", "PYTHONPATH": str(_ROOT), **ENVIRONMENT}
     done = subprocess.run(
-        [sys.executable, "-c", _REQUESTS], env=environment, cwd=_ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", _REQUESTS],
+        input=KEY,
+        env=environment,
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    for secret in SECRETS:
+    for secret in (*SECRETS, KEY, KEY.rpartition("_")[2]):
         assert secret not in done.stdout
     if database.password:
         assert database.password not in done.stdout
@@ -57,6 +77,8 @@ def test_each_request_is_one_line_without_secrets_or_bodies(lines: list[dict[str
     requests = [line for line in lines if line["event"] == "request"]
     movement, wallet = "/wallets/<wallet_id>/topup", "/wallets/<wallet_id>"
     assert [(line["method"], line["route"], line["status"]) for line in requests] == [
+        ("GET", wallet, 401),
+        ("GET", wallet, 401),
         ("GET", wallet, 200),
         ("POST", movement, 200),
         ("POST", movement, 200),
@@ -74,7 +96,8 @@ def test_each_request_is_one_line_without_secrets_or_bodies(lines: list[dict[str
             "event", "level", "timestamp", "request_id", "actor", "method", "route", "status", "ms",
         }  # fmt: skip
         assert 0 <= line["ms"] < 5_000
-    assert requests[0]["request_id"] == "given-1"
+    assert requests[2]["request_id"] == "given-1"
+    assert [line["actor"] for line in requests[:3]] == ["anonymous", "anonymous", f"key:{KEY_ID}"]
     assert len({line["request_id"] for line in requests}) == len(requests)
 
 

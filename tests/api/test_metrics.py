@@ -16,19 +16,21 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
 from structlog.testing import CapturingLogger
 
 from tests.api.conftest import MakeClient
 from tests.api.support import MOVEMENTS, assert_headers, movement, new_reference
+from tests.keys import KEY, VAULT
 from tests.platform.conftest import REPOSITORY, Service
-from wallet_app import service
+from wallet_app import access, service
 from wallet_app.db import db, unit_of_work
 from wallet_app.errors import UnavailableError
 from wallet_app.service import group_commit, posting
 
 ORIGIN = service.Origin(client="tests", actor="tests")
+AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 Figures = dict[str, float]
 
 
@@ -85,16 +87,24 @@ def test_every_figure_has_a_help_line_and_an_alarm_in_the_docs(client: FlaskClie
     docs = (REPOSITORY / "docs" / "deploy.md").read_text()
     families = list(text_string_to_metric_families(client.get("/metrics").text))
     ours = [family for family in families if family.name.startswith("wallet_")]
-    assert len(ours) == 12
+    assert len(ours) == 13
     for family in ours:
         assert family.documentation.endswith(".")
         assert f"`{family.name}" in docs, family.name
 
 
-def test_it_answers_without_the_database(client_with: MakeClient) -> None:
-    client = client_with(database_url="postgresql+psycopg://nobody@127.0.0.1:1/nowhere")
-    assert client.get("/health").status_code == 503
+def test_it_answers_without_the_database_whoever_was_known_before(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert client.get("/metrics").status_code == 200
+    gate = access.gate_of(app)
+    monkeypatch.setattr(gate, "engine", create_engine("postgresql+psycopg://nobody@127.0.0.1:1/nowhere"))
+    monkeypatch.setattr(gate._keys, "read_at", 1.0)
+    assert client.get("/wallets/3").status_code == 503
+    assert client.get("/metrics").status_code == 200
+    assert client.get("/metrics", headers={"Authorization": f"Bearer {VAULT.make_key().text}"}).status_code == 401
+    gate._forget()
+    assert client.get("/metrics").status_code == 503
 
 
 # --- what is counted ---
@@ -219,7 +229,8 @@ def server_of_two(database: URL, tmp_path: Path) -> Iterator[Service]:
 
 
 def page_of(running: Service) -> Figures:
-    with urllib.request.urlopen(f"http://127.0.0.1:{running.port}/metrics", timeout=20) as answer:
+    asked = urllib.request.Request(f"http://127.0.0.1:{running.port}/metrics", headers=AUTHORIZED)
+    with urllib.request.urlopen(asked, timeout=20) as answer:  # noqa: S310
         return parse(answer.read().decode())
 
 

@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from sqlalchemy import text
 
 from tests.api.support import NO_WALLET, assert_problem
+from tests.keys import client_of
 from wallet_app import service
 from wallet_app.db import db
 from wallet_app.money import AMOUNT_MAX
@@ -94,7 +95,7 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def make_a_player(self) -> None:
         number = next(self.players)
-        self.client: FlaskClient = self.app.test_client()
+        self.client: FlaskClient = client_of(self.app)
         self.player = {"name": f"Model {number}", "externalId": f"model:{number}"}
         answer = self.client.post("/users", json=self.player)
         assert answer.status_code == 201, answer.get_data()

@@ -12,9 +12,10 @@ import pytest
 
 from tests.api.conftest import Live
 from tests.api.support import assert_problem, new_reference
+from tests.keys import KEY
 
 SECONDS_MAX = 3
-HOST = b"Host: wallet\r\n"
+HOST = f"Host: wallet\r\nAuthorization: Bearer {KEY}\r\n".encode()
 LAST = b"Connection: close\r\n"
 
 
@@ -108,7 +109,7 @@ def test_an_absolute_uri_is_the_path_in_it(live: Live) -> None:
 
 
 def test_http_1_0_is_answered_and_ends(live: Live) -> None:
-    (answer,) = ask(live, b"GET /wallets/3 HTTP/1.0\r\n\r\n")
+    (answer,) = ask(live, b"GET /wallets/3 HTTP/1.0\r\n" + HOST + b"\r\n")
     assert answer.status_code == 200
 
 

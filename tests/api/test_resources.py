@@ -29,6 +29,7 @@ from tests.api.support import (
     movement,
 )
 from tests.conftest import conninfo, run_sql
+from tests.keys import client_of
 from wallet_app.db import CommitNotReplicatedError, db, unit_of_work
 from wallet_app.service import queries, repeatable, wallets
 
@@ -60,7 +61,7 @@ def at_once(app: Flask, work: Callable[[FlaskClient], Any]) -> list[Any]:
     gate = Barrier(THREADS)
 
     def run(_: int) -> Any:
-        client = app.test_client()
+        client = client_of(app)
         gate.wait(30)
         return work(client)
 
@@ -265,7 +266,7 @@ def test_a_wallet_that_is_just_being_made_is_waited_for(database: URL, app: Flas
     user = new_user(client)
     answers: list[Any] = []
     ask = Thread(
-        target=lambda: answers.append(app.test_client().post("/wallets", json={"userId": user, "asset": "GOLD"}))
+        target=lambda: answers.append(client_of(app).post("/wallets", json={"userId": user, "asset": "GOLD"}))
     )
     with unit_of_work() as connection:
         wallet = wallets.ensure_wallet(connection, user_id=user, asset_type_id=1)
@@ -371,7 +372,7 @@ def test_a_page_is_found_by_index_however_many_wallets_there_are(
         "INSERT INTO wallets (user_id, asset_type_id) SELECT id, 3 FROM users WHERE id IN (107, 19000)",
         "INSERT INTO wallet_balances SELECT id, 0, 0, 0, sha256(''), created_at FROM wallets WHERE id > 100",
     )
-    values = {"user_id": user, "asset_code": asset, "after_id": 0, "limit": 2}
+    values = {"user_id": user, "asset_codes": asset and [asset], "after_id": 0, "limit": 2}
     statement = queries._WALLETS[user is not None, asset is not None]
     for analyze in (False, True):  # With and without statistics.
         if analyze:

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.keys import BOOTSTRAP, KEY
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 OURS = ("DATABASE_URL", "DATABASE_MIGRATION_URL", "HOST", "PORT", "FLASK_APP")
 
@@ -34,7 +36,13 @@ class Service:
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.port = int(settings.get("PORT") or free_port())
-        self.settings = {"PORT": str(self.port), "WALLET_RATE_LIMIT": "", **settings}
+        self.settings = {
+            "PORT": str(self.port),
+            "WALLET_RATE_LIMIT": "",
+            "WALLET_RATE_LIMIT_KEY": "",
+            **BOOTSTRAP,
+            **settings,
+        }
         self.log = folder / f"service-{time.monotonic_ns()}.log"
         self.begun = time.monotonic()
         with self.log.open("wb") as log:
@@ -62,10 +70,9 @@ class Service:
 
     def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        headers = {"Authorization": f"Bearer {KEY}"} | ({"Content-Type": "application/json"} if body else {})
         try:
-            connection.request(
-                method, path, body and json.dumps(body), {"Content-Type": "application/json"} if body else {}
-            )
+            connection.request(method, path, body and json.dumps(body), headers)
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
         finally:

@@ -122,7 +122,8 @@ def test_the_server_is_as_durable_and_as_private_as_it_should_be(data_dir: Path)
             "SELECT datlocprovider, datlocale, pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'wallet'"
         )
         assert execute(database.superuser_url, locale) == [("b", "C.UTF-8", "UTF8")]
-        assert stat.S_IMODE((data_dir / "secrets").stat().st_mode) == 0o600
+        assert stat.S_IMODE((data_dir / "secrets").stat().st_mode) == 0o700
+        assert stat.S_IMODE((data_dir / "secrets" / "database").stat().st_mode) == 0o600
         assert stat.S_IMODE((data_dir / "postgres").stat().st_mode) == 0o700
         wrong = make_url(database.superuser_url).set(password="wrong").render_as_string(hide_password=False)
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
@@ -260,10 +261,26 @@ def test_a_folder_too_deep_for_a_socket_gets_one_in_a_short_private_folder(data_
 @pytest.mark.slow
 def test_lost_passwords_are_a_sentence_and_not_a_new_empty_database(data_dir: Path) -> None:
     devdb.start(data_dir).stop()
-    (data_dir / "secrets").unlink()
+    (data_dir / "secrets" / "database").unlink()
     with pytest.raises(devdb.DevDatabaseError, match="with the passwords is gone: bring it back"):
         devdb.start(data_dir)
-    assert not (data_dir / "secrets").exists()
+    assert not (data_dir / "secrets" / "database").exists()
+
+
+def test_passwords_that_were_a_file_beside_the_data_move_into_the_folder(data_dir: Path) -> None:
+    with devdb.start(data_dir) as database:
+        remember(database, 1)
+        as_it_was_at_first(data_dir)
+        assert devdb.running(data_dir) is not None
+    with devdb.start(data_dir) as database:
+        assert remembered(database) == [1]
+    assert [file.name for file in (data_dir / "secrets").iterdir()] == ["database"]
+
+
+def as_it_was_at_first(data_dir: Path) -> None:
+    (data_dir / "secrets").rename(data_dir / "folder")
+    (data_dir / "folder" / "database").rename(data_dir / "secrets")
+    (data_dir / "folder").rmdir()
 
 
 @pytest.mark.slow
@@ -333,7 +350,7 @@ def test_a_killed_servers_notes_are_not_taken_for_a_server(data_dir: Path) -> No
 
 
 def test_damaged_passwords_end_in_a_sentence_for_others_too(data_dir: Path) -> None:
-    data_dir.mkdir()
-    (data_dir / "secrets").write_text("{}")
+    (data_dir / "secrets").mkdir(parents=True)
+    (data_dir / "secrets" / "database").write_text("{}")
     with pytest.raises(devdb.DevDatabaseError, match="is damaged: bring it back"):
         devdb.running(data_dir)

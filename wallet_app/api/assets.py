@@ -9,12 +9,13 @@ from wallet_app.api import cursor, parameters, present
 from wallet_app.api.body import refuse_unknown_parameters
 from wallet_app.api.operations import operation
 from wallet_app.api.schemas import AssetsAnswer
-from wallet_app.web import json_response
+from wallet_app.web import json_response, permit
 
 
 @operation(
     "GET",
     "/assets",
+    scope="assets:read",
     tag="Assets",
     answer=AssetsAnswer,
     parameters=(parameters.LIMIT,),
@@ -27,7 +28,7 @@ def list_assets() -> Response:
     """
     refuse_unknown_parameters(("limit", "cursor"))
     limit, after = parameters.limit(), parameters.cursor("assets")
-    found = service.list_assets(after_id=after, limit=limit)
+    found = service.list_assets(after_id=after, limit=limit, permit=permit())
     page = found[:limit]
     following = {"next": cursor.make(page[-1].asset_type_id, "assets")} if len(found) > limit else {}
     return json_response({"ok": True, "assets": [present.asset(view) for view in page], **following})

@@ -13,7 +13,7 @@ import structlog
 from flask import Response, request, stream_with_context
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
-from wallet_app import service, strict_json
+from wallet_app import access, service, strict_json
 from wallet_app.api import ndjson, present
 from wallet_app.api.body import read_body, refuse_unknown_parameters
 from wallet_app.api.ndjson import Line
@@ -38,6 +38,7 @@ Answer = tuple[int, dict[str, Any]]
     "POST",
     "/batches",
     tag="Batches",
+    scope=access.EACH_ITEM,
     request=BatchRequest,
     answer=BatchAnswer,
     line=BatchLineAnswer,
@@ -46,7 +47,8 @@ Answer = tuple[int, dict[str, Any]]
 def post_batch() -> Response:
     """Post up to 1,000 commands, each on its own or all or nothing.
 
-    An item is a record: a command's type, its wallet, and what its own route takes in the body. References make a
+    An item is a record: a command's type, its wallet, and what its own route takes in the body. It needs the scope that
+    its own route needs, and the key's limits hold for it. References make a
     repetition of the whole batch safe: what was posted before is answered as replayed.
 
     With `mode` "each", the items are posted in order and each is answered with the status and the body that it would

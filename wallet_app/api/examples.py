@@ -73,7 +73,7 @@ _TRANSACTION = {
     "transactionId": _ID,
     "referenceId": "spend-1001",
     "kind": "SPEND",
-    "actor": "anonymous",
+    "actor": "key:k3f6m2q7zt5a",
     "note": "Sword",
     "occurredAt": _INSTANT,
 }
@@ -139,7 +139,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
             "ok": True,
             **_TRANSACTION,
             "walletId": 3,
-            "client": "anonymous",
+            "client": "shop",
             "requestId": _REQUEST_ID,
             "reverses": None,
             "createdAt": _INSTANT,
@@ -282,7 +282,34 @@ def _at(problems: dict[str, dict[str, Any]], index: int) -> dict[str, Any]:
     return {name: {**shown, "index": index} for name, shown in problems.items()}
 
 
+_FORBIDDEN = {
+    "scope": _problem(
+        403, "forbidden", "Forbidden", "This credential does not have the scope wallets:spend.", scope="wallets:spend"
+    ),
+    "asset": _problem(
+        403,
+        "asset_not_allowed",
+        "Asset not allowed",
+        "This credential has nothing to do with DIAMOND.",
+        asset="DIAMOND",
+    ),
+}
 _EVERYWHERE: dict[int, dict[str, Any]] = {
+    401: {
+        "absent": _problem(
+            401,
+            "unauthenticated",
+            "Not authenticated",
+            "This needs an API key, in the header `Authorization: Bearer dino_...`.",
+        ),
+        "unknown": _problem(
+            401,
+            "unauthenticated",
+            "Not authenticated",
+            "This API key is not known, or it has expired or was revoked.",
+        ),
+    },
+    403: _FORBIDDEN,
     413: {
         "large": _problem(
             413,
@@ -339,6 +366,7 @@ PROBLEMS: dict[str, dict[int, dict[str, Any]]] = {
     "postBatch": _EVERYWHERE
     | {
         400: _UNREADABLE,
+        403: _at(_FORBIDDEN, 1),
         404: _at(_NO_WALLET, 1),
         409: _at(_INSUFFICIENT | _SYSTEM, 1),
         415: {

@@ -8,13 +8,17 @@ from typing import Any
 from flask import Response, make_response, render_template
 from pydantic import BaseModel
 
+from wallet_app import access
 from wallet_app.api import examples
 from wallet_app.api.operations import OPERATIONS, Operation, blueprint
 from wallet_app.api.schemas import HealthAnswer, Problem, json_schemas
+from wallet_app.service import SCOPES
 from wallet_app.web import json_response
 
 _PROBLEM_TEXTS = {
     400: "Unreadable: not JSON, a key twice, too deep, or a cursor of another list",
+    401: "No API key, or not a good one",
+    403: "The key may not do this: it lacks the scope, or a limit of it is exceeded",
     404: "Unknown",
     409: "The books refuse; the reference is still free",
     413: "The body is too large",
@@ -32,8 +36,11 @@ Every write carries a reference of the caller's choice, as `referenceId` in the 
 reference is answered with the first transaction and moves nothing, another command under it is refused. So after a
 timeout or a 503, repeat. A refusal leaves the reference free.
 
+Send an API key with every request: `Authorization: Bearer dino_...`. Its scopes say what it may do, each operation says
+which it needs; a key may also be limited to amounts, assets and networks.
+
 Errors are problem JSON (RFC 9457): decide by `code`, show people `detail`, quote `requestId`. Requests are limited per
-client; `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` tell what is left, and for how many seconds."""
+key; `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` tell what is left, and for how many seconds."""
 _TAGS = {
     "Service": "Whether it works",
     "Movements": "Credit comes in and goes out, once per reference",
@@ -58,16 +65,31 @@ _HEADERS: dict[str, Any] = {
         "required": True,
         "schema": {"type": "string", "format": "uri-reference"},
     },
+    "WWW-Authenticate": {
+        "description": "What is missing, as RFC 6750 has it",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^Bearer realm="},
+    },
     "Retry-After": {
         "description": "Seconds to wait before repeating",
         "required": True,
         "schema": {"type": "integer", "minimum": 1},
     },
 }
+_SECURITY = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "dino_<environment>_<id>_<secret>",
+    "description": "An API key. Its scopes:\n\n" + "\n".join(f"- `{name}`: {says}" for name, says in SCOPES.items()),
+}
 _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+
+
+access.declare("api.openapi", access.PUBLIC)
+access.declare("api.docs", access.PUBLIC)
 
 
 @blueprint.get("/openapi.json")
@@ -103,7 +125,11 @@ def document() -> dict[str, Any]:
         "servers": [{"url": "/", "description": "The service that served this document"}],
         "tags": [{"name": name, "description": description} for name, description in _TAGS.items()],
         "paths": paths,
-        "components": {"schemas": json_schemas(list(dict.fromkeys(models))), "headers": _HEADERS},
+        "components": {
+            "schemas": json_schemas(list(dict.fromkeys(models))),
+            "headers": _HEADERS,
+            "securitySchemes": {"apiKey": _SECURITY},
+        },
     }
 
 
@@ -127,8 +153,12 @@ def _operation(operation: Operation) -> dict[str, Any]:
             **{str(status): _problem(status, examples.PROBLEMS[name][status]) for status in operation.problems},
         },
     }
-    if operation.description:
-        described["description"] = operation.description
+    if operation.scope != access.PUBLIC:
+        # Of schemes other than OAuth, 3.1 lets the list name roles "for other purposes": here, the scope.
+        described["security"] = [{"apiKey": [] if operation.scope == access.EACH_ITEM else [operation.scope]}]
+    if operation.description or operation.scope in SCOPES:
+        scope = f"Needs the scope `{operation.scope}`." if operation.scope in SCOPES else ""
+        described["description"] = "\n\n".join(filter(None, [operation.description, scope]))
     if operation.request is not None:
         described["requestBody"] = {
             "required": True,
@@ -157,6 +187,7 @@ def _health() -> dict[str, Any]:
 
 def _problem(status: int, shown: dict[str, Any]) -> dict[str, Any]:
     headers = ["X-Request-Id"] + (["Retry-After"] if status in {429, 503} else [])
+    headers += ["WWW-Authenticate"] if status in {401, 403} else []
     return _answer(_PROBLEM_TEXTS[status], "Problem", shown, headers)
 
 

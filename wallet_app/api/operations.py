@@ -10,6 +10,7 @@ from typing import Any
 from flask import Blueprint, Response
 from pydantic import BaseModel
 
+from wallet_app import access
 from wallet_app.web import camel_case, json_response
 
 blueprint = Blueprint("api", __name__)
@@ -27,6 +28,8 @@ class Operation:
     summary: str
     description: str
     tag: str
+    scope: str
+    """The scope that it needs, or access.PUBLIC."""
     answer: type[BaseModel]
     request: type[BaseModel] | None
     line: type[BaseModel] | None
@@ -45,6 +48,7 @@ def operation(
     path: str,
     *,
     tag: str,
+    scope: str,
     answer: type[BaseModel],
     request: type[BaseModel] | None = None,
     line: type[BaseModel] | None = None,
@@ -52,9 +56,13 @@ def operation(
     parameters: tuple[dict[str, Any], ...] = (),
     problems: tuple[int, ...] = (),
 ) -> Callable[[View], View]:
-    """Register the view under the path. Its docstring is the documentation: first line the summary, then the rest."""
+    """Register the view under the path, for who has the scope; ValueError for a scope that does not exist.
+
+    Its docstring is the documentation: first line the summary, then the rest.
+    """
 
     def register(view: View) -> View:
+        access.declare(f"{blueprint.name}.{view.__name__}", scope)
         summary, _, description = (view.__doc__ or "").strip().partition("\n")
         OPERATIONS.append(
             Operation(
@@ -64,12 +72,13 @@ def operation(
                 summary=summary.rstrip("."),
                 description=_paragraphs(description),
                 tag=tag,
+                scope=scope,
                 answer=answer,
                 request=request,
                 line=line,
                 creates=creates,
                 parameters=parameters,
-                problems=problems,
+                problems=tuple(sorted({*problems, *(() if scope == access.PUBLIC else (401, 403))})),
             )
         )
         blueprint.add_url_rule(re.sub(r"\{(\w+)\}", _flask_parameter, path), view_func=view, methods=[method])

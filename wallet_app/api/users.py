@@ -15,6 +15,7 @@ from wallet_app.web import json_response
 @operation(
     "POST",
     "/users",
+    scope="users:write",
     tag="Users",
     request=UserRequest,
     answer=UserAnswer,
@@ -35,6 +36,7 @@ def create_user() -> Response:
 @operation(
     "GET",
     "/users",
+    scope="users:read",
     tag="Users",
     answer=UsersAnswer,
     parameters=(parameters.EXTERNAL_ID,),
@@ -53,6 +55,7 @@ def find_users() -> Response:
 @operation(
     "GET",
     "/users/{userId}",
+    scope="users:read",
     tag="Users",
     answer=UserAnswer,
     parameters=(parameters.USER_ID,),

@@ -9,7 +9,7 @@ from wallet_app.api import cursor, parameters, present
 from wallet_app.api.body import read_body, refuse_unknown_parameters
 from wallet_app.api.operations import created, operation
 from wallet_app.api.schemas import BalanceAnswer, EntriesAnswer, WalletAnswer, WalletRequest, WalletsAnswer
-from wallet_app.web import json_response
+from wallet_app.web import json_response, permit
 
 _PROBLEMS = (404, 422, 429, 503)
 
@@ -17,6 +17,7 @@ _PROBLEMS = (404, 422, 429, 503)
 @operation(
     "POST",
     "/wallets",
+    scope="wallets:write",
     tag="Wallets",
     request=WalletRequest,
     answer=WalletAnswer,
@@ -29,13 +30,14 @@ def create_wallet() -> Response:
     It begins empty. Safe to repeat: a user has one wallet of an asset, and where there is one it is answered with 200.
     """
     body = read_body(WalletRequest)
-    view, is_new = service.create_wallet(user_id=body.user_id, asset_code=body.asset)
+    view, is_new = service.create_wallet(user_id=body.user_id, asset_code=body.asset, permit=permit())
     return created(f"/wallets/{view.wallet_id}", present.wallet(view), is_new=is_new)
 
 
 @operation(
     "GET",
     "/wallets",
+    scope="wallets:read",
     tag="Wallets",
     answer=WalletsAnswer,
     parameters=(parameters.OF_USER, parameters.OF_ASSET, parameters.LIMIT),
@@ -50,7 +52,7 @@ def list_wallets() -> Response:
     refuse_unknown_parameters(("userId", "asset", "limit", "cursor"))
     user, asset, limit = parameters.of_user(), parameters.of_asset(), parameters.limit()
     after = parameters.cursor("wallets", user, asset)
-    found = service.list_wallets(user_id=user, asset_code=asset, after_id=after, limit=limit)
+    found = service.list_wallets(user_id=user, asset_code=asset, after_id=after, limit=limit, permit=permit())
     page = found[:limit]
     following = {"next": cursor.make(page[-1].wallet_id, "wallets", user, asset)} if len(found) > limit else {}
     return json_response({"ok": True, "wallets": [present.wallet(view) for view in page], **following})
@@ -60,6 +62,7 @@ def list_wallets() -> Response:
     "GET",
     "/wallets/{walletId}",
     tag="Wallets",
+    scope="wallets:read",
     answer=WalletAnswer,
     parameters=(parameters.WALLET_ID,),
     problems=_PROBLEMS,
@@ -67,13 +70,15 @@ def list_wallets() -> Response:
 def get_wallet(wallet_id: str) -> Response:
     """Read a wallet."""
     refuse_unknown_parameters(())
-    return json_response({"ok": True, **present.wallet(service.get_wallet(parameters.wallet_id(wallet_id)))})
+    view = service.get_wallet(parameters.wallet_id(wallet_id), permit=permit())
+    return json_response({"ok": True, **present.wallet(view)})
 
 
 @operation(
     "GET",
     "/wallets/{walletId}/balance",
     tag="Wallets",
+    scope="wallets:read",
     answer=BalanceAnswer,
     parameters=(parameters.WALLET_ID,),
     problems=_PROBLEMS,
@@ -81,13 +86,15 @@ def get_wallet(wallet_id: str) -> Response:
 def get_balance(wallet_id: str) -> Response:
     """Read a wallet's balance."""
     refuse_unknown_parameters(())
-    return json_response({"ok": True, **present.balance(service.get_wallet(parameters.wallet_id(wallet_id)))})
+    view = service.get_wallet(parameters.wallet_id(wallet_id), permit=permit())
+    return json_response({"ok": True, **present.balance(view)})
 
 
 @operation(
     "GET",
     "/wallets/{walletId}/entries",
     tag="Wallets",
+    scope="wallets:read",
     answer=EntriesAnswer,
     parameters=(parameters.WALLET_ID, parameters.LIMIT),
     problems=(400, 404, 409, 422, 429, 503),
@@ -101,7 +108,7 @@ def list_entries(wallet_id: str) -> Response:
     refuse_unknown_parameters(("limit", "cursor"))
     wallet, limit = parameters.wallet_id(wallet_id), parameters.limit()
     before = parameters.cursor("entries", wallet)
-    found = service.list_entries(wallet, before_seq=before, limit=limit)
+    found = service.list_entries(wallet, before_seq=before, limit=limit, permit=permit())
     page = found[:limit]
     following = {"next": cursor.make(page[-1].entry.seq, "entries", wallet)} if len(found) > limit else {}
     return json_response(

@@ -24,6 +24,7 @@ from wallet_app.devdb.home import (
 from wallet_app.devdb.programs import find_programs
 from wallet_app.devdb.roles import ensure_roles_and_database, read_or_make_passwords, read_passwords
 from wallet_app.devdb.server import Server
+from wallet_app.secret_files import database_file
 
 __all__ = ["DevDatabase", "DevDatabaseError", "Running", "running", "start"]
 
@@ -46,7 +47,7 @@ def running(data_dir: Path) -> Running | None:
     """
     data_dir = _absolute(data_dir)
     with _errors_of(data_dir):
-        if not (data_dir / "secrets").exists():
+        if not database_file(data_dir).exists():
             return None
         server = Server(find_known_home(data_dir), Path(), None, read_passwords(data_dir))
         if not server.answers("wallet"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import Connection, sql
 
+from wallet_app import secret_files
 from wallet_app.devdb.home import DevDatabaseError, remove
 
 if TYPE_CHECKING:
@@ -21,19 +22,18 @@ LOGIN_ROLES = ("postgres", "wallet_owner", "wallet_service")
 
 def read_or_make_passwords(data_dir: Path) -> Mapping[str, str]:
     """Return each login role's password, from a file that only we may read; made for a new data folder."""
-    file = data_dir / "secrets"
+    secret_files.folder_of(data_dir)
+    file = secret_files.database_file(data_dir)
     if not file.exists():
         if (data_dir / "postgres").exists():
             raise DevDatabaseError(f"{file} with the passwords is gone: bring it back, or remove {data_dir}.")
-        unfinished = data_dir / "secrets.new"
-        write_private(unfinished, json.dumps({role: secrets.token_hex(24) for role in LOGIN_ROLES}))
-        unfinished.rename(file)
+        secret_files.replace(data_dir, file.name, json.dumps({role: secrets.token_hex(24) for role in LOGIN_ROLES}))
     return read_passwords(data_dir)
 
 
 def read_passwords(data_dir: Path) -> Mapping[str, str]:
     """Return each login role's password; DevDatabaseError when the file that holds them is damaged."""
-    file = data_dir / "secrets"
+    file = secret_files.database_file(data_dir)
     try:
         passwords: dict[str, str] = json.loads(file.read_text())
         return {role: passwords[role] for role in LOGIN_ROLES}

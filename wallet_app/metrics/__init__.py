@@ -13,6 +13,7 @@ from wallet_app.metrics.families import (
     QUEUE_SECONDS,
     QUEUED,
     REFUSED,
+    UNAUTHENTICATED,
     WITHDRAWN,
 )
 from wallet_app.metrics.watch import Sight, every_second, start
@@ -29,6 +30,7 @@ __all__ = [
     "QUEUED",
     "REFUSED",
     "Sight",
+    "UNAUTHENTICATED",
     "WITHDRAWN",
     "every_second",
     "start",

@@ -143,6 +143,12 @@ CONNECTIONS_MAX = Family(
     "Database connections that the pools may hold.",
     (_POOLS,),
 )
+UNAUTHENTICATED = Family(
+    Kind.COUNTER,
+    "wallet_unauthenticated",
+    "Requests without a credential, with what cannot be one, or with one that is unknown, expired or revoked.",
+    (("reason", ("absent", "malformed", "unknown")),),
+)
 
 FAMILIES = (
     BATCH_COMMANDS,
@@ -156,6 +162,7 @@ FAMILIES = (
     FAILURES,
     CONNECTIONS_IN_USE,
     CONNECTIONS_MAX,
+    UNAUTHENTICATED,
 )
 
 

@@ -11,12 +11,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
+from wallet_app import access
 from wallet_app.metrics.families import FAMILIES, Family, Kind, rows
 
 
 def init_app(app: Flask) -> None:
     """Register the page."""
     app.add_url_rule("/metrics", view_func=metrics)
+    access.declare("metrics", "metrics:read")
 
 
 def metrics() -> Response:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from wallet_app.models import ENTRY_TYPES
+from wallet_app.service.actors import ANONYMOUS, BOOTSTRAP_CLIENT, KEYS_SECONDS_MAX, Actor, Gate
+from wallet_app.service.audit import By
 from wallet_app.service.books import Entry, PostedTransaction, Receipt, WalletState
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
 from wallet_app.service.commands import SYSTEM_REFERENCE, Bonus, Command, Movement, Origin, Seed, Spend, TopUp
+from wallet_app.service.credentials import MadeKey, Vault
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
+from wallet_app.service.keys import EVERYTHING, KeySettings, KeyView, list_keys
+from wallet_app.service.permits import SCOPES, Permit
 from wallet_app.service.posting import BatchRefusedError
 from wallet_app.service.preview import NO_TRANSACTION, Preview, previewing
 from wallet_app.service.queries import (
@@ -28,33 +33,46 @@ from wallet_app.service.verification import Fault, Finding, VerifyReport, verify
 from wallet_app.service.wallets import create_wallet
 
 __all__ = [
+    "ANONYMOUS",
+    "Actor",
     "AssetView",
     "BATCH_MAX",
+    "BOOTSTRAP_CLIENT",
     "BatchRefusedError",
     "Bonus",
+    "By",
     "CHUNK_MAX",
     "Change",
     "Command",
     "ENTRY_TYPES",
+    "EVERYTHING",
     "Entry",
     "EntryView",
     "Fault",
     "Finding",
+    "Gate",
+    "KEYS_SECONDS_MAX",
+    "KeySettings",
+    "KeyView",
+    "MadeKey",
     "Movement",
     "Origin",
     "NO_TRANSACTION",
     "PAGE_MAX",
+    "Permit",
     "PostedTransaction",
     "Preview",
     "RebuildReport",
     "Receipt",
     "Refusal",
+    "SCOPES",
     "SYSTEM_REFERENCE",
     "Seed",
     "Spend",
     "TopUp",
     "TransactionView",
     "UserView",
+    "Vault",
     "VerifyReport",
     "WalletState",
     "WalletView",
@@ -70,6 +88,7 @@ __all__ = [
     "get_wallet",
     "list_assets",
     "list_entries",
+    "list_keys",
     "list_wallets",
     "previewing",
     "rebuild_balances",

@@ -10,18 +10,20 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import TypeVar, cast
 
 from sqlalchemy import Engine
 
 from wallet_app import metrics
 from wallet_app.db import db
-from wallet_app.errors import OverloadedError, WalletBusyError
+from wallet_app.errors import ForbiddenError, OverloadedError, WalletBusyError
 from wallet_app.service.attempts import post_with_retries
 from wallet_app.service.books import Receipt
-from wallet_app.service.commands import Command
+from wallet_app.service.commands import Command, require_permitted
 from wallet_app.service.execution import BATCH_MAX, REQUEST_SECONDS_MAX
-from wallet_app.service.posting import Deferred, Outcome
+from wallet_app.service.posting import BatchRefusedError, Deferred, Outcome
+
+T = TypeVar("T")
 
 CHUNK_MAX = 500
 """How many commands that are answered each on its own share a database transaction.
@@ -45,11 +47,16 @@ def execute_each(commands: Sequence[Command], *, seconds_max: float = REQUEST_SE
     `seconds_max` what has not had its turn is answered so too. Raises OverloadedError if the turn does not come at all.
     """
     deadline = time.monotonic() + seconds_max
-    outcomes: list[Outcome] = []
-    with _turn(deadline):
-        for chunk in _chunks(commands):
-            outcomes += _post_each(db.engine, chunk, deadline)
-    return outcomes
+    # What is forbidden is answered as if it came alone: without a look at its wallet, or a wait for it.
+    outcomes: list[Outcome | None] = [_forbidden(command) for command in commands]
+    permitted = [at for at, outcome in enumerate(outcomes) if outcome is None]
+    if permitted:
+        with _turn(deadline):
+            for places in _chunks(permitted):
+                chunk = [commands[at] for at in places]
+                for at, outcome in zip(places, _post_each(db.engine, chunk, deadline), strict=True):
+                    outcomes[at] = outcome
+    return cast(list[Outcome], outcomes)
 
 
 def execute_atomic(commands: Sequence[Command], *, seconds_max: float = REQUEST_SECONDS_MAX) -> list[Receipt]:
@@ -60,6 +67,9 @@ def execute_atomic(commands: Sequence[Command], *, seconds_max: float = REQUEST_
     """
     if len(commands) > BATCH_MAX:
         raise ValueError(f"a batch has at most {BATCH_MAX} commands, not {len(commands)}")
+    for index, command in enumerate(commands):
+        if (forbidden := _forbidden(command)) is not None:
+            raise BatchRefusedError(index, forbidden)
     deadline = time.monotonic() + seconds_max
     with _turn(deadline):
         outcomes = post_with_retries(db.engine, commands, deadline=deadline, is_atomic=True, lane="bulk")
@@ -67,6 +77,14 @@ def execute_atomic(commands: Sequence[Command], *, seconds_max: float = REQUEST_
         if isinstance(outcome, Exception):
             raise outcome
     return cast(list[Receipt], outcomes)
+
+
+def _forbidden(command: Command) -> ForbiddenError | None:
+    try:
+        require_permitted(command)
+    except ForbiddenError as forbidden:
+        return forbidden
+    return None
 
 
 @contextmanager
@@ -83,8 +101,8 @@ def _turn(deadline: float) -> Iterator[None]:
         _turns.release()
 
 
-def _chunks(commands: Sequence[Command]) -> Iterator[Sequence[Command]]:
-    """Yield the commands in as few chunks as possible, of about the same size: a small rest costs a COMMIT too."""
+def _chunks(commands: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield them in as few chunks as possible, of about the same size: a small rest costs a COMMIT too."""
     count = -(-len(commands) // CHUNK_MAX)
     for number in range(count):
         yield commands[len(commands) * number // count : len(commands) * (number + 1) // count]

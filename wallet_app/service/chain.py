@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 from struct import pack
 
 GENESIS = bytes(32)
-"""The chain of a wallet without entries."""
+"""The chain of a wallet without entries, and of an empty audit log."""
 
 _FORMAT = b"\x01"
 _EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
@@ -86,6 +87,33 @@ def entry_hash(
                 _often(entry_type),
                 pack(">qqqq", amount, balance_after, contra_wallet_id, _microseconds(created_at)),
                 digest,
+            )
+        )
+    ).digest()
+
+
+def audit_hash(
+    *,
+    previous: bytes,
+    seq: int,
+    horizon: int,
+    ceiling: int,
+    audit_id: int,
+    xid: int,
+    occurred_at: dt.datetime,
+    texts: Iterable[str | None],
+) -> bytes:
+    """Return the audit log's next chain head: it covers the one before, the link and the record.
+
+    `texts` are the record's other columns in the table's order; of before and after, PostgreSQL's own text.
+    """
+    return sha256(
+        b"".join(
+            (
+                _FORMAT,
+                previous,
+                pack(">qqqqqq", seq, horizon, ceiling, audit_id, xid, _microseconds(occurred_at)),
+                *map(_text, texts),
             )
         )
     ).digest()

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from wallet_app.service.permits import Permit
+
 Requested = Mapping[str, int | str | None]
 """What a command asks for, as it is compared when its reference comes again."""
 
@@ -16,11 +18,15 @@ SYSTEM_REFERENCE = "sys:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Who asks: the client whose references these are, the actor who speaks for it, and the request's id."""
+    """Who asks: the client whose references these are, the actor who speaks for it, and the request's id.
+
+    `permit` is what its credential allows; None is the service itself, which needs none.
+    """
 
     client: str
     actor: str
     request_id: str | None = None
+    permit: Permit | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +38,8 @@ class Command:
     """
 
     kind: ClassVar[str]
+    scope: ClassVar[str | None] = None
+    """What a permit must allow; with None, no permit is enough."""
 
     wallet_id: int
     reference: str
@@ -44,6 +52,10 @@ class Command:
     def wallet_ids(self) -> tuple[int, ...]:
         """Return every wallet that the decision reads or changes; the posting locks them."""
         return (self.wallet_id,)
+
+    def amount_asked(self) -> int:
+        """Return the most that the command moves at once."""
+        return 0
 
     def requested(self) -> Requested:
         """Return what makes this command the same as another one under its reference, beside kind and client."""
@@ -60,6 +72,9 @@ class Movement(Command):
 
     amount: int
 
+    def amount_asked(self) -> int:
+        return self.amount
+
     def requested(self) -> Requested:
         return {"amount": self.amount}
 
@@ -72,6 +87,7 @@ class TopUp(Movement):
     """Paid credit comes in."""
 
     kind = "TOPUP"
+    scope = "wallets:topup"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +95,7 @@ class Bonus(Movement):
     """Granted credit comes in."""
 
     kind = "BONUS"
+    scope = "wallets:bonus"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +103,7 @@ class Spend(Movement):
     """Credit is used."""
 
     kind = "SPEND"
+    scope = "wallets:spend"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,3 +111,11 @@ class Seed(Movement):
     """The balance that a wallet starts with."""
 
     kind = "SEED"
+
+
+def require_permitted(command: Command) -> None:
+    """Raise a ForbiddenError for what its origin's permit does not allow, as far as the command alone can tell."""
+    permit = command.origin.permit
+    if permit is not None:
+        permit.require(command.scope)
+        permit.require_amount(command.amount_asked())

@@ -11,7 +11,7 @@ from wallet_app.db import db
 from wallet_app.errors import WalletBusyError
 from wallet_app.service.attempts import post_with_retries
 from wallet_app.service.books import Receipt
-from wallet_app.service.commands import Command
+from wallet_app.service.commands import Command, require_permitted
 from wallet_app.service.group_commit import GroupCommit
 from wallet_app.service.loading import Clock
 from wallet_app.service.posting import Deferred, Outcome
@@ -32,8 +32,10 @@ def use_group_commit(engine: Engine) -> GroupCommit:
 def execute(command: Command, *, seconds_max: float = REQUEST_SECONDS_MAX) -> Receipt:
     """Post one command and return its receipt; raise the WalletServiceError that it declines with.
 
-    Locks the command's wallets. After `seconds_max` an UnavailableError tells what is known.
+    What its permit does not allow is declined before it is queued. Locks the command's wallets. After `seconds_max` an
+    UnavailableError tells what is known.
     """
+    require_permitted(command)
     lanes = _lanes.get(db.engine)
     if lanes is None:
         outcome = execute_batch([command], seconds_max=seconds_max)[0]

@@ -14,13 +14,13 @@ from typing import Any, cast
 
 import psycopg
 from psycopg.rows import TupleRow
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import BigInteger
 
 from wallet_app.db import direct
-from wallet_app.models import WalletBalance
+from wallet_app.models import Client, WalletBalance
 
 SLOTS = 16
 """How many postings can add to the same SYSTEM wallet at once."""
@@ -30,6 +30,8 @@ LockedBalance = tuple[int, int, int, int, bytes, dt.datetime]
 
 _SLOT_LOCKS = 7_402_001
 """The advisory locks' first key; the slot's number is the second."""
+
+_AUDIT_CHAIN_LOCK = 7_402_004
 
 _WALLETS = (
     select(
@@ -94,6 +96,21 @@ def take_slot(driver: psycopg.Connection[TupleRow], asked: psycopg.Cursor[TupleR
     slot = random.randrange(SLOTS)  # noqa: S311
     driver.execute(_WAIT_FOR_SLOT, {"slot": slot})
     return slot
+
+
+def lock_client(connection: Connection, client_id: int) -> dt.datetime | None:
+    """Lock a client's row, so that its keys are counted and changed by one at a time; return since when it is revoked.
+
+    Must be its unit of work's first locking statement.
+    """
+    statement = select(Client.revoked_at).where(Client.id == client_id).with_for_update()
+    revoked_at: dt.datetime | None = connection.execute(statement).scalar_one()
+    return revoked_at
+
+
+def lock_audit_chain(connection: Connection) -> None:
+    """Wait until the audit log's chain is this unit of work's alone to extend, until its end. Locks nothing else."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _AUDIT_CHAIN_LOCK})
 
 
 @cache

@@ -1,4 +1,7 @@
-"""Reads: assets, wallets, balances, entries and transactions, as they stand; nothing here locks or writes."""
+"""Reads: assets, wallets, balances, entries and transactions, as they stand; nothing here locks or writes.
+
+`permit` is what who asks may do; None is the service itself, which may read everything.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, TextClause, text
+from sqlalchemy import Connection, Row, text
 
 from wallet_app.db import reads
 from wallet_app.errors import (
@@ -20,6 +23,7 @@ from wallet_app.errors import (
 )
 from wallet_app.service.books import Entry, PostedTransaction
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, posted_transaction
+from wallet_app.service.permits import Permit
 
 PAGE_MAX = 100
 
@@ -76,26 +80,35 @@ class TransactionView:
 
 
 @reads
-def get_wallet(connection: Connection, wallet_id: int) -> WalletView:
-    """Return the wallet with its balance; raise WalletNotFoundError."""
+def get_wallet(connection: Connection, wallet_id: int, *, permit: Permit | None = None) -> WalletView:
+    """Return the wallet with its balance; raise WalletNotFoundError or AssetNotAllowedError."""
     row = connection.execute(_WALLET, {"wallet_id": wallet_id}).first()
     if row is None:
         raise WalletNotFoundError(wallet_id)
+    if permit is not None:
+        permit.require_asset(row.asset_code)
     return _wallet_view(row)
 
 
 @reads
 def list_wallets(
-    connection: Connection, *, user_id: int | None, asset_code: str | None, after_id: int | None, limit: int
+    connection: Connection,
+    *,
+    user_id: int | None,
+    asset_code: str | None,
+    after_id: int | None,
+    limit: int,
+    permit: Permit | None = None,
 ) -> Sequence[WalletView]:
     """Return up to `limit` + 1 user wallets in order of their ids, of this user and asset where they are given.
 
-    The one too many tells that there is a next page. Raises UserNotFoundError, also for a SYSTEM user, and
-    AssetNotFoundError.
+    The one too many tells that there is a next page. Of assets that the permit does not allow there are none. Raises
+    AssetNotAllowedError, UserNotFoundError, also for a SYSTEM user, and AssetNotFoundError.
     """
-    values = {"user_id": user_id, "asset_code": asset_code, "after_id": after_id or 0}
+    codes = _asset_codes(asset_code, permit)
+    values = {"user_id": user_id, "asset_codes": codes, "after_id": after_id or 0}
     rows = connection.execute(
-        _WALLETS[user_id is not None, asset_code is not None], {**values, "limit": min(limit, PAGE_MAX) + 1}
+        _WALLETS[user_id is not None, codes is not None], {**values, "limit": min(limit, PAGE_MAX) + 1}
     ).all()
     if not rows:
         _require_owner_and_asset(connection, user_id, asset_code)
@@ -103,36 +116,61 @@ def list_wallets(
 
 
 @reads
-def list_assets(connection: Connection, *, after_id: int | None, limit: int) -> Sequence[AssetView]:
-    """Return up to `limit` + 1 assets in the order in which they were made; one too many tells of a next page."""
-    rows = connection.execute(_ASSETS, {"after_id": after_id or 0, "limit": min(limit, PAGE_MAX) + 1})
+def list_assets(
+    connection: Connection, *, after_id: int | None, limit: int, permit: Permit | None = None
+) -> Sequence[AssetView]:
+    """Return up to `limit` + 1 assets that the permit allows, in the order in which they were made.
+
+    The one too many tells that there is a next page.
+    """
+    values = {"after_id": after_id or 0, "asset_codes": _asset_codes(None, permit)}
+    rows = connection.execute(_ASSETS, {**values, "limit": min(limit, PAGE_MAX) + 1})
     return [AssetView(*row) for row in rows]
 
 
 @reads
-def list_entries(connection: Connection, wallet_id: int, *, before_seq: int | None, limit: int) -> Sequence[EntryView]:
+def list_entries(
+    connection: Connection, wallet_id: int, *, before_seq: int | None, limit: int, permit: Permit | None = None
+) -> Sequence[EntryView]:
     """Return up to `limit` + 1 entries of a user wallet, newest first, with seq below `before_seq`.
 
-    The one too many tells that there is a next page. Raises WalletNotFoundError, or SystemEntriesError.
+    The one too many tells that there is a next page. Raises WalletNotFoundError, AssetNotAllowedError or
+    SystemEntriesError.
     """
     rows = connection.execute(
         _ENTRIES, {"wallet_id": wallet_id, "before_seq": before_seq, "limit": min(limit, PAGE_MAX) + 1}
     ).all()
     if not rows:
         raise WalletNotFoundError(wallet_id)
+    if permit is not None:
+        permit.require_asset(rows[0].asset_code)
     if rows[0].user_type == "SYSTEM":
         raise SystemEntriesError(wallet_id)
     return [_entry_view(row) for row in rows if row.seq is not None]
 
 
 @reads
-def get_transaction(connection: Connection, transaction_id: uuid.UUID) -> TransactionView:
-    """Return the transaction with its entries; raise TransactionNotFoundError."""
+def get_transaction(
+    connection: Connection, transaction_id: uuid.UUID, *, permit: Permit | None = None
+) -> TransactionView:
+    """Return the transaction with its entries; raise TransactionNotFoundError or AssetNotAllowedError."""
     rows = connection.execute(_TRANSACTION, {"transaction_id": transaction_id}).all()
     if not rows:
         raise TransactionNotFoundError(str(transaction_id))
     codes = {row.entry_wallet_id: row.asset_code for row in rows if row.entry_wallet_id is not None}
+    if permit is not None:
+        for code in codes.values():
+            permit.require_asset(code)
     return TransactionView(posted_transaction(rows), rows[0].note, codes)
+
+
+def _asset_codes(asked: str | None, permit: Permit | None) -> list[str] | None:
+    """Return the assets to look for, None for any; raise AssetNotAllowedError for one that is not allowed."""
+    if asked is not None:
+        if permit is not None:
+            permit.require_asset(asked)
+        return [asked]
+    return None if permit is None or permit.assets is None else sorted(permit.assets)
 
 
 def _require_owner_and_asset(connection: Connection, user_id: int | None, asset_code: str | None) -> None:
@@ -193,43 +231,57 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.
 _WALLET = text(_WALLET_VIEW.format(wallets="wallets") + " WHERE wallets.id = :wallet_id")
 
 
-def _wallets(source: str, *filters: str) -> TextClause:
-    page = f"""(
+def _page(source: str, condition: str = "true") -> str:
+    return f"""(
        SELECT * FROM {source}
-        WHERE {"".join(f"{condition} AND " for condition in filters)}id > :after_id
+        WHERE {condition} AND id > :after_id
           AND user_id <> ALL (ARRAY(SELECT id FROM users WHERE user_type = 'SYSTEM'))
         ORDER BY id LIMIT :limit
        ) AS wallets"""  # noqa: S608 - constants
-    return text(_WALLET_VIEW.format(wallets=page) + " ORDER BY wallets.id")
 
 
 # By index, whatever the statistics say (OFFSET 0 keeps it so): a user has few wallets, and they have an order at once.
 _OF_USER = "(SELECT * FROM wallets WHERE user_id = :user_id OFFSET 0) AS owned"
-_OF_ASSET = "asset_type_id = (SELECT id FROM asset_types WHERE code = :asset_code)"
+_ASKED = "code = ANY (CAST(:asset_codes AS text[]))"
+# A page of each asset, and the first of these: several assets have no common order in the index.
+_OF_ASSETS = f"""(
+       SELECT wallets.* FROM asset_types CROSS JOIN LATERAL {_page("wallets", "asset_type_id = asset_types.id")}
+        WHERE {_ASKED}
+       ) AS found"""  # noqa: S608 - constants
+_IN_ASSETS = f"asset_type_id IN (SELECT id FROM asset_types WHERE {_ASKED})"  # noqa: S608 - constants
 
 # A statement for each choice of filters, because one for all of them has no plan that is good for each.
 _WALLETS = {
-    (False, False): _wallets("wallets"),
-    (True, False): _wallets(_OF_USER),
-    (False, True): _wallets("wallets", _OF_ASSET),
-    (True, True): _wallets(_OF_USER, _OF_ASSET),
+    choice: text(_WALLET_VIEW.format(wallets=page) + " ORDER BY wallets.id")
+    for choice, page in {
+        (False, False): _page("wallets"),
+        (True, False): _page(_OF_USER),
+        (False, True): _page(_OF_ASSETS),
+        (True, True): _page(_OF_USER, _IN_ASSETS),
+    }.items()
 }
-"""By whether a user is given, and an asset."""
+"""By whether a user is given, and assets."""
 
 _HAS = text("""
 SELECT EXISTS (SELECT FROM users WHERE id = CAST(:user_id AS bigint) AND user_type = 'USER') AS "user",
        EXISTS (SELECT FROM asset_types WHERE code = CAST(:asset_code AS text)) AS asset
 """)
 
-_ASSETS = text("SELECT id, code, name, scale FROM asset_types WHERE id > :after_id ORDER BY id LIMIT :limit")
+_ASSETS = text(f"""
+SELECT id, code, name, scale FROM asset_types
+ WHERE id > :after_id AND (CAST(:asset_codes AS text[]) IS NULL OR {_ASKED})
+ ORDER BY id LIMIT :limit
+""")  # noqa: S608 - constants
 
 _ENTRIES = text("""
-SELECT wallets.id AS wallet_id, users.user_type, page.seq, page.transaction_id, page.entry_type, page.amount,
-       page.balance_after, page.contra_wallet_id, page.created_at, page.hash,
+SELECT wallets.id AS wallet_id, users.user_type, asset_types.code AS asset_code,
+       page.seq, page.transaction_id, page.entry_type, page.amount, page.balance_after, page.contra_wallet_id,
+       page.created_at, page.hash,
        transactions.reference_id, transactions.kind, transactions.actor, transactions.occurred_at,
        transaction_details.note
   FROM wallets
   JOIN users ON users.id = wallets.user_id
+  JOIN asset_types ON asset_types.id = wallets.asset_type_id
   LEFT JOIN LATERAL (
        -- Backwards along the primary key, whatever the statistics say: asked for one wallet's rows, the planner that
        -- expects few of them reads and sorts the whole history of a wallet that has many.

@@ -6,7 +6,6 @@ Of two that make the same at once, one waits for the other's COMMIT and then fin
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
 from functools import partial
 
 from sqlalchemy import ColumnElement, Connection, func, select
@@ -14,24 +13,22 @@ from sqlalchemy.dialects.postgresql import insert
 
 from wallet_app.models import AssetType, User, Wallet
 from wallet_app.service import posting, queries
+from wallet_app.service.permits import Permit
 from wallet_app.service.queries import WalletView
 from wallet_app.service.repeatable import repeatable
 
 
-def create_wallet(*, user_id: int, asset_code: str) -> tuple[WalletView, bool]:
+def create_wallet(*, user_id: int, asset_code: str, permit: Permit | None = None) -> tuple[WalletView, bool]:
     """Return the user's wallet of the asset, and whether it was made now, with an empty balance.
 
-    Raises UserNotFoundError, also for a SYSTEM user, or AssetNotFoundError.
+    Raises AssetNotAllowedError, UserNotFoundError, also for a SYSTEM user, or AssetNotFoundError.
     """
+    find = partial(queries.list_wallets, user_id=user_id, asset_code=asset_code, after_id=None, limit=1, permit=permit)
     is_new = False
-    if not (found := _find(user_id, asset_code)):
+    if not (found := find()):
         is_new = repeatable(partial(_add, user_id=user_id, asset_code=asset_code))
-        found = _find(user_id, asset_code)
+        found = find()
     return found[0], is_new
-
-
-def _find(user_id: int, asset_code: str) -> Sequence[WalletView]:
-    return queries.list_wallets(user_id=user_id, asset_code=asset_code, after_id=None, limit=1)
 
 
 def _add(connection: Connection, *, user_id: int, asset_code: str) -> bool:

@@ -53,3 +53,16 @@ DETAILS_HASH = f"""sha256({_FORMAT}
        || {_or_absent("transaction_details.note", _text("transaction_details.note"))}
        || {_or_absent("transaction_details.metadata", _text("transaction_details.metadata::text"))})"""
 """The hash of the row of `transaction_details`."""
+
+_AUDIT_TEXTS = ("actor", "action", "subject", "before", "after", "reason", "ticket", "request_id", "address", "outcome")
+
+AUDIT_HASH = f"""sha256({_FORMAT}
+       || links.previous_hash
+       || int8send(links.seq)
+       || int8send(links.horizon)
+       || int8send(links.ceiling)
+       || int8send(record.id)
+       || int8send(record.xid::text::bigint)
+       || timestamptz_send(record.occurred_at)
+       || {" || ".join(_or_absent(f"record.{name}", _text(f"record.{name}::text")) for name in _AUDIT_TEXTS)})"""
+"""The hash of a row of `links`, which has the previous hash beside it, joined to its `record` of the audit log."""

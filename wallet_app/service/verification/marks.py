@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 from wallet_app.db import unit_of_work
 from wallet_app.errors import VerificationRunningError
 from wallet_app.service.verification.parts import Start
-from wallet_app.service.verification.report import VerifyReport
+from wallet_app.service.verification.report import AuditMark, VerifyReport
 
 _LOCK = 7_402_003
 """Advisory lock: one verification or rebuild at a time."""
@@ -86,6 +86,12 @@ def transactions_from(connection: Connection) -> dt.datetime | None:
     return begun
 
 
+def audit_mark(connection: Connection) -> AuditMark:
+    """Return how far the audit log's chain was found right by any run."""
+    row = connection.execute(_AUDIT_MARK).first()
+    return AuditMark() if row is None else AuditMark(row.audit_seq, row.audit_hash)
+
+
 def record(report: VerifyReport) -> None:
     """Keep that the verification ended, and with what."""
     with unit_of_work() as connection:
@@ -97,6 +103,8 @@ def record(report: VerifyReport) -> None:
                 "transactions_from": report.transactions_from,
                 "entries_checked": report.entries_checked,
                 "faults": report.faults,
+                "audit_seq": report.audit_mark.seq or None,
+                "audit_hash": report.audit_mark.hash,
             },
         )
 
@@ -141,7 +149,14 @@ ON CONFLICT (wallet_id) DO UPDATE SET total = verify_contra_sums.total + exclude
 
 _LAST_RUN = text("SELECT started_at, transactions_from, faults FROM verify_runs ORDER BY id DESC LIMIT 1")
 
+# The highest, because an end that is removed must not take with it what remembers it.
+_AUDIT_MARK = text("""
+SELECT audit_seq, audit_hash FROM verify_runs WHERE audit_seq IS NOT NULL ORDER BY audit_seq DESC, id LIMIT 1
+""")
+
 _RECORD = text("""
-INSERT INTO verify_runs (started_at, ended_at, is_full, transactions_from, entries_checked, faults)
-VALUES (:started_at, clock_timestamp(), :is_full, :transactions_from, :entries_checked, :faults)
+INSERT INTO verify_runs (started_at, ended_at, is_full, transactions_from, entries_checked, faults, audit_seq,
+                         audit_hash)
+VALUES (:started_at, clock_timestamp(), :is_full, :transactions_from, :entries_checked, :faults, :audit_seq,
+        :audit_hash)
 """)

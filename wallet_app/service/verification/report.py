@@ -45,6 +45,14 @@ class Finding:
                 self.examples.append(fault)
 
 
+@dataclass(frozen=True, slots=True)
+class AuditMark:
+    """How far the audit log's chain was found right, and its hash there; `seq` 0 for not at all."""
+
+    seq: int = 0
+    hash: bytes | None = None
+
+
 @dataclass(slots=True)
 class VerifyReport:
     """A verification that ended. `transactions_from` is None when it looked at all transactions."""
@@ -54,6 +62,7 @@ class VerifyReport:
     transactions_from: dt.datetime | None
     findings: dict[str, Finding]
     entries_checked: int = 0
+    audit_mark: AuditMark = AuditMark()
     seconds: float = 0.0
 
     @property

@@ -1,4 +1,4 @@
-"""One verification from start to end: wallets part by part, transactions page by page, then the whole."""
+"""One verification from start to end: wallets part by part, transactions and audit page by page, then the whole."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from wallet_app.db import snapshot
+from wallet_app.service.audit import extend_chain
 from wallet_app.service.chain import GENESIS
-from wallet_app.service.verification import marks, parts, totals, transactions
+from wallet_app.service.verification import audit, marks, parts, totals, transactions
+from wallet_app.service.verification.audit import AUDIT_INVARIANTS, AUDIT_MARKS
 from wallet_app.service.verification.parts import SEQ_MAX, Budget, Start
 from wallet_app.service.verification.report import Fault, Finding, VerifyReport
 from wallet_app.service.verification.totals import TOTAL_INVARIANTS, Unmarked
@@ -22,10 +24,10 @@ Progress = Callable[[int, int], object]
 
 
 def verify(*, full: bool = False, progress: Progress | None = None) -> VerifyReport:
-    """Check every invariant of the books while the service runs, and return what was found.
+    """Check every invariant of the books and of the audit log while the service runs, and return what was found.
 
-    Looks at what was posted since the last verification, or with `full` at everything. Takes no lock that a posting
-    waits for. Raises VerificationRunningError if another one runs.
+    Looks at what was posted since the last verification, or with `full` at everything; what is new in the audit log is
+    chained. Takes no lock that a posting waits for. Raises VerificationRunningError if another one runs.
     """
     began = time.monotonic()
     with marks.alone() as guard:
@@ -33,6 +35,7 @@ def verify(*, full: bool = False, progress: Progress | None = None) -> VerifyRep
         run.check_wallets()
         run.check_transactions()
         run.check_totals()
+        run.check_audit()
         run.report.seconds = time.monotonic() - began
         marks.record(run.report)
     return run.report
@@ -56,7 +59,14 @@ class _Run:
             transactions_from=None if full else marks.transactions_from(guard),
             findings={
                 one.name: Finding(one.name, one.sentence, one.unit)
-                for one in (*WALLET_INVARIANTS, ORPHANS, *TRANSACTION_INVARIANTS, *TOTAL_INVARIANTS)
+                for one in (
+                    *WALLET_INVARIANTS,
+                    ORPHANS,
+                    *TRANSACTION_INVARIANTS,
+                    *TOTAL_INVARIANTS,
+                    *AUDIT_INVARIANTS,
+                    AUDIT_MARKS,
+                )
             },
         )
 
@@ -114,6 +124,32 @@ class _Run:
             connection.execute(totals.SETTINGS)
             counts = dict(connection.execute(totals.COUNTS).one()._mapping)
             self._check(connection, TOTAL_INVARIANTS, {"round": self._round, **self._unmarked.as_parameters()}, counts)
+
+    def check_audit(self) -> None:
+        """Chain what is new in the audit log, and check its chain after the mark, or all of it."""
+        extend_chain()
+        mark = marks.audit_mark(self._guard)
+        after = 0 if self.report.is_full else mark.seq
+        last = audit.last_seq(self._guard)
+        parameters: dict[str, Any] = {"mark_seq": mark.seq, "mark_hash": mark.hash}
+        with self._budget.spend() as connection:
+            self._check(connection, [AUDIT_MARKS], parameters, {"audit marks": int(mark.seq > 0)})
+        while after < last:
+            with self._budget.spend() as connection:
+                until = audit.page_end(connection, after=after, last=last, rows_max=self._budget.rows)
+                scope = {"after": after, "until": until, "genesis": GENESIS}
+                self._check(
+                    connection,
+                    AUDIT_INVARIANTS,
+                    scope,
+                    {"audit records": audit.count(connection, after=after, until=until)},
+                )
+            self._still_alone()
+            after = until
+        self.report.audit_mark = audit.mark_at(self._guard, last) if self._audit_is_right() else mark
+
+    def _audit_is_right(self) -> bool:
+        return not any(self.report.findings[one.name].faults for one in (*AUDIT_INVARIANTS, AUDIT_MARKS))
 
     def _check(
         self,

@@ -1,0 +1,341 @@
+"""Who asks: a credential becomes an Actor, without a query for each request.
+
+Each process keeps the keys that are live in memory and reads them anew after KEYS_SECONDS, so a key that is revoked
+ends everywhere soon after that. A credential that is not good is told from what is in memory too: a storm of them costs
+the database nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import threading
+import time
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Literal
+
+import structlog
+from sqlalchemy import Engine, Row, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from wallet_app import metrics
+from wallet_app.db import unit_of_work
+from wallet_app.errors import (
+    DatabaseUnavailableError,
+    ForbiddenError,
+    NetworkNotAllowedError,
+    UnauthenticatedError,
+    WalletServiceError,
+)
+from wallet_app.service import audit, keys
+from wallet_app.service.audit import Act, By
+from wallet_app.service.credentials import Digest, MadeKey, Vault
+from wallet_app.service.keys import KeySettings
+from wallet_app.service.permits import NOTHING, Permit
+
+log = structlog.get_logger("wallet")
+
+KEYS_SECONDS = 2.0
+"""After so long the keys are read anew, by one request while the others go on with what there is."""
+
+KEYS_SECONDS_MAX = 4.0
+"""Keys that are older are not believed: a revoked one works no longer than this."""
+
+_UNKNOWN_SECONDS = 0.25
+"""An unknown key may be a new one, so for it the keys are read anew after this time already."""
+
+_AWAY_SECONDS = 1.0
+"""When the keys could not be read, so long is answered without another try."""
+
+_USES_SECONDS = 60.0
+_SELDOM_SECONDS = 60.0
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who asks. `client` owns the references and `id` is who speaks for it, as in the ledger."""
+
+    id: str
+    kind: Literal["anonymous", "key"]
+    client: str
+    permit: Permit
+    networks: tuple[Network, ...] | None = None
+    rate_limit: str | None = None
+    expires_at: float | None = None
+    """Seconds since 1970."""
+    key_id: str | None = None
+
+    def require_address(self, address: str) -> None:
+        """Raise NetworkNotAllowedError for an address outside of the networks, if there are any."""
+        if self.networks is not None:
+            _require_network(self.networks, address)
+
+
+ANONYMOUS = Actor(id="anonymous", kind="anonymous", client="anonymous", permit=NOTHING)
+"""Who has no credential, and may do nothing."""
+
+
+@dataclass(slots=True)
+class _Keys:
+    """The live keys as they were read at an instant of the monotonic clock."""
+
+    read_at: float = -1e9
+    actors: dict[str, tuple[Digest, Actor]] = field(default_factory=dict)
+    """By key id."""
+    known: dict[bytes, Actor] = field(default_factory=dict)
+    """By the hash of a credential that was proved right: one for each key at most, because each has but one text."""
+
+
+class Gate:
+    """Tells, for one process and database, who asks."""
+
+    def __init__(self, engine: Engine, vault: Vault, bootstrap_key: str | None = None) -> None:
+        """`bootstrap_key` is a key that was given from outside; the first request sees to it that it is there."""
+        self.engine = engine
+        self.vault = vault
+        self._bootstrap_key = bootstrap_key
+        self._keys = _Keys()
+        self._reading = threading.Lock()
+        self._away_until = 0.0
+        self._uses: dict[str, float] = {}
+        self._uses_written_at = time.monotonic()
+        self._denials = _Seldom(things_max=1_000)
+        self._refused = _Seldom(things_max=20)
+        metrics.every_second(self._look)
+
+    def authenticate(self, credential: str | None, *, is_stale_enough: bool = False) -> Actor:
+        """Return whose credential it is; what it may do, and from where, is for the caller to require.
+
+        Raises UnauthenticatedError for none or a bad one, and what a database that is away raises; unless
+        `is_stale_enough`, when keys that were read at any time will do.
+        """
+        if credential is None:
+            metrics.UNAUTHENTICATED.add("absent")
+            raise UnauthenticatedError("This needs an API key, in the header `Authorization: Bearer dino_...`.")
+        now = time.monotonic()
+        found = self._keys
+        if now - found.read_at > KEYS_SECONDS:
+            found = self._read_keys(now, KEYS_SECONDS, is_stale_enough=is_stale_enough)
+        actor = found.known.get(sha256(credential.encode()).digest())
+        if actor is None:
+            actor = self._prove(credential, found, now)
+        if actor.expires_at is not None and time.time() >= actor.expires_at:
+            raise _unknown()
+        if actor.key_id is not None:
+            self._uses[actor.key_id] = now
+        return actor
+
+    def create_key(self, *, client: str, settings: KeySettings, by: By) -> MadeKey:
+        """Make a key; as `keys.create_key`."""
+        made = keys.create_key(self.engine, self.vault, client=client, settings=settings, by=by)
+        self._forget()
+        return made
+
+    def rotate_key(self, key_id: str, *, by: By) -> MadeKey:
+        """Make another key that allows the same; as `keys.rotate_key`."""
+        made = keys.rotate_key(self.engine, self.vault, key_id, by=by)
+        self._forget()
+        return made
+
+    def revoke_key(self, key_id: str, *, by: By) -> None:
+        """Revoke a key: at once here, and within KEYS_SECONDS_MAX in other processes; as `keys.revoke_key`."""
+        keys.revoke_key(self.engine, key_id, by=by)
+        self._forget()
+
+    def revoke_client(self, name: str, *, by: By) -> None:
+        """Revoke a client with all its keys; as `keys.revoke_client`."""
+        keys.revoke_client(self.engine, name, by=by)
+        self._forget()
+
+    def ensure_key(self, given: str, *, client: str, by: By) -> bool:
+        """See to it that a key from outside is there, and return whether it is live; as `keys.ensure_key`."""
+        is_live = keys.ensure_key(self.engine, self.vault, given, client=client, by=by)
+        self._forget()
+        return is_live
+
+    def _forget(self) -> None:
+        self._keys = _Keys()
+
+    def note_denial(self, actor: Actor, error: ForbiddenError, *, request_id: str, address: str) -> None:
+        """Record in the audit log what the actor was denied; the same at most once a minute, and never an error."""
+        what = str(error.details.get("scope") or error.details.get("asset") or "")
+        if not self._denials.is_due((actor.id, error.code, what)):
+            return
+        by = By(actor=actor.id, reason=error.detail, request_id=request_id, address=address)
+        try:
+            with unit_of_work(self.engine) as connection:
+                act = Act(by=by, action=f"access:{error.code}", subject=f"client:{actor.client}", outcome="denied")
+                audit.record(connection, act)
+        except Exception as fault:
+            log.error("denial_not_recorded", actor=actor.id, code=error.code, error=type(fault).__name__)
+
+    def write_uses(self) -> None:
+        """Write down which keys were used since the last time, in one statement."""
+        uses, self._uses = self._uses, {}
+        self._uses_written_at = now = time.monotonic()
+        if not uses:
+            return
+        parameters = {"key_ids": list(uses), "seconds": [now - used_at for used_at in uses.values()]}
+        try:
+            with unit_of_work(self.engine) as connection:
+                connection.execute(_WRITE_USES, parameters)
+        except BaseException:
+            self._uses = uses | self._uses
+            raise
+
+    def _look(self) -> Iterable[metrics.Sight]:
+        if time.monotonic() - self._uses_written_at >= _USES_SECONDS:
+            try:
+                self.write_uses()
+            except (DBAPIError, PoolTimeoutError) as away:
+                log.warning("key_uses_not_written", error=type(away).__name__)
+        return ()
+
+    def _prove(self, credential: str, found: _Keys, now: float) -> Actor:
+        """Return whose credential it is, from what the keys say about it; raise UnauthenticatedError."""
+        try:
+            key_id = self.vault.read_id(credential)
+        except ValueError as problem:
+            metrics.UNAUTHENTICATED.add("malformed")
+            detail = f"What stands in the Authorization header {problem}."
+            raise UnauthenticatedError(detail, challenge="invalid_token") from None
+        if key_id not in found.actors and now - found.read_at > _UNKNOWN_SECONDS:
+            found = self._read_keys(now, _UNKNOWN_SECONDS, is_stale_enough=True)
+        digest, actor = found.actors.get(key_id, (None, ANONYMOUS))
+        if not self.vault.is_right(credential, digest):
+            if self._refused.is_due(key_id):
+                log.warning("key_refused", key_id=key_id)
+            raise _unknown()
+        found.known[sha256(credential.encode()).digest()] = actor
+        return actor
+
+    def _read_keys(self, now: float, seconds: float, *, is_stale_enough: bool) -> _Keys:
+        """Return keys that are not older than `seconds`, or older ones that are young enough while others read them."""
+        is_usable = is_stale_enough or now - self._keys.read_at <= KEYS_SECONDS_MAX
+        if not self._reading.acquire(blocking=not is_usable, timeout=-1 if is_usable else KEYS_SECONDS_MAX):
+            if self._keys.read_at > 0 and is_usable:
+                return self._keys
+            raise _away()
+        try:
+            # Another one may have read them while this one waited.
+            if time.monotonic() - self._keys.read_at > seconds:
+                self._keys = self._read()
+        except (WalletServiceError, DBAPIError, PoolTimeoutError):
+            if not is_usable or self._keys.read_at < 0:
+                raise
+        finally:
+            self._reading.release()
+        return self._keys
+
+    def _read(self) -> _Keys:
+        if time.monotonic() < self._away_until:
+            raise _away()
+        try:
+            self._ensure_bootstrap_key()
+            read_at = time.monotonic()
+            rows = self._live_keys()
+        except DBAPIError:
+            self._away_until = time.monotonic() + _AWAY_SECONDS
+            raise
+        return _Keys(read_at, {row.key_id: (Digest(row.pepper_version, row.secret_hmac), _actor(row)) for row in rows})
+
+    def _live_keys(self) -> Sequence[Row[Any]]:
+        # Not with the connections of reads: those may all be busy with long ones, and money must go on.
+        for is_last in (False, True):
+            try:
+                with unit_of_work(self.engine) as connection:
+                    return connection.execute(_LIVE_KEYS).all()
+            except DBAPIError as error:
+                if is_last or not error.connection_invalidated:
+                    raise
+        raise AssertionError
+
+    def _ensure_bootstrap_key(self) -> None:
+        if self._bootstrap_key is None:
+            return
+        by = By(actor="settings", reason="Given from outside.")
+        if not keys.ensure_key(self.engine, self.vault, self._bootstrap_key, client=BOOTSTRAP_CLIENT, by=by):
+            log.error("bootstrap_key_not_live", key_id=self.vault.read_id(self._bootstrap_key))
+        self._bootstrap_key = None
+
+
+BOOTSTRAP_CLIENT = "bootstrap"
+"""Whose key WALLET_BOOTSTRAP_API_KEY is."""
+
+
+class _Seldom:
+    """Lets each thing happen once a minute, and not more than so many things."""
+
+    def __init__(self, *, things_max: int) -> None:
+        self._things_max = things_max
+        self._since = 0.0
+        self._seen: set[Hashable] = set()
+
+    def is_due(self, thing: Hashable) -> bool:
+        now = time.monotonic()
+        if now - self._since > _SELDOM_SECONDS:
+            self._since, self._seen = now, set()
+        if thing in self._seen or len(self._seen) >= self._things_max:
+            return False
+        self._seen.add(thing)
+        return True
+
+
+def _unknown() -> UnauthenticatedError:
+    metrics.UNAUTHENTICATED.add("unknown")
+    detail = "This API key is not known, or it has expired or was revoked."
+    return UnauthenticatedError(detail, challenge="invalid_token")
+
+
+def _away() -> DatabaseUnavailableError:
+    return DatabaseUnavailableError("The database cannot be reached at the moment. Repeat the request in a second.")
+
+
+def _require_network(networks: tuple[Network, ...], address: str) -> None:
+    try:
+        asked = ipaddress.ip_address(address)
+    except ValueError:
+        raise NetworkNotAllowedError("an unknown address") from None
+    mapped = getattr(asked, "ipv4_mapped", None)
+    if not any((mapped or asked) in network for network in networks):
+        raise NetworkNotAllowedError(str(mapped or asked))
+
+
+def _actor(row: Any) -> Actor:
+    expires_at: dt.datetime | None = row.expires_at
+    return Actor(
+        id=f"key:{row.key_id}",
+        kind="key",
+        client=row.client,
+        permit=Permit(
+            scopes=frozenset(row.scopes),
+            amount_max=row.amount_max,
+            assets=None if row.assets is None else frozenset(row.assets),
+        ),
+        networks=None if row.networks is None else tuple(map(ipaddress.ip_network, row.networks)),
+        rate_limit=row.rate_limit,
+        expires_at=None if expires_at is None else expires_at.timestamp(),
+        key_id=row.key_id,
+    )
+
+
+_LIVE_KEYS = text(f"""
+SELECT api_keys.key_id, api_keys.secret_hmac, api_keys.pepper_version, api_keys.scopes, api_keys.amount_max,
+       api_keys.assets, api_keys.networks, api_keys.rate_limit, api_keys.expires_at, clients.name AS client
+  FROM api_keys
+  JOIN clients ON clients.id = api_keys.client_id
+ WHERE {keys.IS_LIVE}
+""")  # noqa: S608 - constants
+
+# A later use may have been written by another process in the meantime.
+_WRITE_USES = text("""
+UPDATE api_keys
+   SET last_used_at = greatest(api_keys.last_used_at, clock_timestamp() - make_interval(secs => used.seconds))
+  FROM unnest(CAST(:key_ids AS text[]), CAST(:seconds AS double precision[])) AS used (key_id, seconds)
+ WHERE api_keys.key_id = used.key_id
+""")

@@ -1,0 +1,317 @@
+"""Clients and their API keys: made, listed, rotated and revoked; each of it is in the audit log."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from limits import parse_many
+from sqlalchemy import Connection, Engine, Row, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from wallet_app.db import reads, unit_of_work
+from wallet_app.errors import (
+    BadKeySettingsError,
+    ClientNotFoundError,
+    ClientRevokedError,
+    KeyNotFoundError,
+    KeyRevokedError,
+    TooManyKeysError,
+)
+from wallet_app.models import ApiKey, AssetType, Client
+from wallet_app.money import AMOUNT_MAX
+from wallet_app.service import audit, locks
+from wallet_app.service.audit import Act, By
+from wallet_app.service.credentials import Digest, MadeKey, Vault
+from wallet_app.service.permits import SCOPES
+
+KEYS_MAX = 2
+"""Live keys of a client: the one in use, and the one that is to replace it."""
+
+RESERVED_CLIENTS = frozenset({"system", "cli"})
+"""Names under which the service itself posts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySettings:
+    """What a key allows. None is no limit; `networks` are like 10.0.0.0/8, `rate_limit` like '600 per minute'."""
+
+    scopes: Sequence[str]
+    amount_max: int | None = None
+    assets: Sequence[str] | None = None
+    networks: Sequence[str] | None = None
+    rate_limit: str | None = None
+    expires_at: dt.datetime | None = None
+
+
+_CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+EVERYTHING = KeySettings(scopes=tuple(SCOPES))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyView:
+    """A key as its administrators see it. `last_used_at` is right to within about a minute."""
+
+    key_id: str
+    client: str
+    settings: KeySettings
+    created_at: dt.datetime
+    created_by: str
+    revoked_at: dt.datetime | None
+    last_used_at: dt.datetime | None
+    is_live: bool
+
+
+def create_key(engine: Engine, vault: Vault, *, client: str, settings: KeySettings, by: By) -> MadeKey:
+    """Make a key for the client, which is made too if it is new; return the key's text, which is kept nowhere.
+
+    Locks the client. Raises BadKeySettingsError, ClientRevokedError or TooManyKeysError.
+    """
+    made = vault.make_key()
+    with unit_of_work(engine) as connection:
+        client_id = _ensure_client(connection, client)
+        _lock_live_client(connection, client_id, client)
+        _require_room(connection, client_id, client)
+        _insert(connection, vault, made, client_id=client_id, client=client, settings=settings, by=by)
+    return made
+
+
+def rotate_key(engine: Engine, vault: Vault, key_id: str, *, by: By) -> MadeKey:
+    """Make another key that allows the same; the one that was there goes on until it is revoked.
+
+    Locks the client. Raises as `create_key`, and KeyNotFoundError or KeyRevokedError.
+    """
+    made = vault.make_key()
+    with unit_of_work(engine) as connection:
+        found = _find(connection, key_id)
+        _lock_live_client(connection, found.client_id, found.client)
+        if not _find(connection, key_id).is_live:
+            raise KeyRevokedError(key_id)
+        _require_room(connection, found.client_id, found.client)
+        settings = _view(found).settings
+        _insert(connection, vault, made, client_id=found.client_id, client=found.client, settings=settings, by=by)
+    return made
+
+
+def revoke_key(engine: Engine, key_id: str, *, by: By) -> None:
+    """Let the key authenticate nobody any more. Locks the client. Raises KeyNotFoundError or KeyRevokedError."""
+    with unit_of_work(engine) as connection:
+        found = _find(connection, key_id)
+        locks.lock_client(connection, found.client_id)
+        if _find(connection, key_id).revoked_at is not None:
+            raise KeyRevokedError(key_id)
+        _revoke(connection, key_id, by)
+
+
+def revoke_client(engine: Engine, name: str, *, by: By) -> None:
+    """Let none of the client's keys authenticate anybody any more, and give it no other.
+
+    Locks the client. Raises ClientNotFoundError or ClientRevokedError.
+    """
+    with unit_of_work(engine) as connection:
+        client_id = connection.scalar(select(Client.id).where(Client.name == name))
+        if client_id is None:
+            raise ClientNotFoundError(name)
+        _lock_live_client(connection, client_id, name)
+        connection.execute(update(Client).where(Client.id == client_id).values(revoked_at=func.clock_timestamp()))
+        audit.record(connection, Act(by=by, action="client:revoke", subject=f"client:{name}"))
+
+
+def ensure_key(engine: Engine, vault: Vault, given: str, *, client: str, by: By) -> bool:
+    """See to it that a key that was given from outside is there, with all scopes; return whether it is live.
+
+    It takes the place of the client's oldest if there are two already. Locks the client. Raises ValueError for what is
+    no key.
+    """
+    key_id = vault.read_id(given)
+    with unit_of_work(engine) as connection:
+        client_id = _ensure_client(connection, client)
+        revoked_at = locks.lock_client(connection, client_id)
+        found = connection.execute(_FIND, {"key_id": key_id}).first()
+        if found is None and revoked_at is None:
+            for old in _live_key_ids(connection, client_id)[KEYS_MAX - 1 :]:
+                _revoke(connection, old, replace(by, reason="Replaced by a newer one that was given from outside."))
+            made = MadeKey(key_id, given)
+            _insert(connection, vault, made, client_id=client_id, client=client, settings=EVERYTHING, by=by)
+            return True
+        return (
+            found is not None
+            and found.is_live
+            and vault.is_right(given, Digest(found.pepper_version, found.secret_hmac))
+        )
+
+
+@reads
+def list_keys(connection: Connection, *, with_revoked: bool = False) -> list[KeyView]:
+    """Return the keys by client and age, without those that are revoked or expired unless asked for."""
+    rows = connection.execute(_LIST).all()
+    return [_view(row) for row in rows if with_revoked or row.is_live]
+
+
+# --- within a unit of work ---
+
+
+def _ensure_client(connection: Connection, name: str) -> int:
+    if name in RESERVED_CLIENTS:
+        raise BadKeySettingsError(f"The name {name} is the service's own.")
+    if not _CLIENT_NAME.fullmatch(name):
+        raise BadKeySettingsError("A client's name has 1 to 64 letters, digits, dots, dashes and underscores.")
+    connection.execute(insert(Client).values(name=name).on_conflict_do_nothing())
+    client_id: int = connection.execute(select(Client.id).where(Client.name == name)).scalar_one()
+    return client_id
+
+
+def _lock_live_client(connection: Connection, client_id: int, name: str) -> None:
+    if locks.lock_client(connection, client_id) is not None:
+        raise ClientRevokedError(name)
+
+
+def _require_room(connection: Connection, client_id: int, client: str) -> None:
+    live = _live_key_ids(connection, client_id)
+    if len(live) >= KEYS_MAX:
+        raise TooManyKeysError(client=client, keys_max=KEYS_MAX, key_ids=live)
+
+
+def _live_key_ids(connection: Connection, client_id: int) -> list[str]:
+    """Return the client's live keys, the newest first."""
+    return list(connection.scalars(_LIVE, {"client_id": client_id}))
+
+
+def _insert(
+    connection: Connection,
+    vault: Vault,
+    made: MadeKey,
+    *,
+    client_id: int,
+    client: str,
+    settings: KeySettings,
+    by: By,
+) -> None:
+    settings = _checked(connection, settings)
+    digest = vault.digest(made.text)
+    connection.execute(
+        insert(ApiKey).values(
+            key_id=made.key_id,
+            client_id=client_id,
+            secret_hmac=digest.hmac,
+            pepper_version=digest.pepper_version,
+            scopes=settings.scopes,
+            amount_max=settings.amount_max,
+            assets=settings.assets,
+            networks=settings.networks,
+            rate_limit=settings.rate_limit,
+            expires_at=settings.expires_at,
+            created_by=by.actor,
+        )
+    )
+    after = {
+        "client": client,
+        "scopes": settings.scopes,
+        "amount_max": settings.amount_max,
+        "assets": settings.assets,
+        "networks": settings.networks,
+        "rate_limit": settings.rate_limit,
+        "expires_at": settings.expires_at.isoformat() if settings.expires_at else None,
+    }
+    audit.record(connection, Act(by=by, action="key:create", subject=f"key:{made.key_id}", after=after))
+
+
+def _revoke(connection: Connection, key_id: str, by: By) -> None:
+    connection.execute(update(ApiKey).where(ApiKey.key_id == key_id).values(revoked_at=func.clock_timestamp()))
+    audit.record(connection, Act(by=by, action="key:revoke", subject=f"key:{key_id}"))
+
+
+def _find(connection: Connection, key_id: str) -> Row[Any]:
+    row = connection.execute(_FIND, {"key_id": key_id}).first()
+    if row is None:
+        raise KeyNotFoundError(key_id)
+    return row
+
+
+def _checked(connection: Connection, asked: KeySettings) -> KeySettings:
+    """Return the settings in their normal form; raise BadKeySettingsError."""
+    if unknown := sorted(set(asked.scopes) - SCOPES.keys()):
+        raise BadKeySettingsError(f"There is no scope {unknown[0]}; there are {', '.join(SCOPES)}.")
+    if not asked.scopes:
+        raise BadKeySettingsError("A key without a scope could do nothing: name at least one.")
+    if asked.amount_max is not None and not 1 <= asked.amount_max <= AMOUNT_MAX:
+        raise BadKeySettingsError(f"The largest amount must be from 1 to {AMOUNT_MAX}.")
+    known = set(connection.scalars(select(AssetType.code)))
+    if unknown := sorted(set(asked.assets or ()) - known):
+        raise BadKeySettingsError(f"There is no asset {unknown[0]}; there are {', '.join(sorted(known))}.")
+    now: dt.datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    if asked.expires_at is not None and asked.expires_at <= now:
+        raise BadKeySettingsError("The key would have expired already.")
+    return replace(
+        asked,
+        scopes=[scope for scope in SCOPES if scope in asked.scopes],
+        assets=sorted(set(asked.assets)) if asked.assets else None,
+        networks=[_network(one) for one in asked.networks] if asked.networks else None,
+        rate_limit=_rate_limit(asked.rate_limit),
+    )
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as exc:
+        raise BadKeySettingsError(f"{value!r} is no network like 10.0.0.0/8 or 2001:db8::/32: {exc}.") from None
+
+
+def _rate_limit(value: str | None) -> str | None:
+    try:
+        if value:
+            parse_many(value)
+    except ValueError:
+        raise BadKeySettingsError(f"A rate limit looks like '600 per minute', not {value!r}.") from None
+    return value or None
+
+
+def _view(row: Row[Any]) -> KeyView:
+    return KeyView(
+        key_id=row.key_id,
+        client=row.client,
+        settings=KeySettings(
+            scopes=row.scopes,
+            amount_max=row.amount_max,
+            assets=row.assets,
+            networks=[str(one) for one in row.networks] if row.networks else None,
+            rate_limit=row.rate_limit,
+            expires_at=row.expires_at,
+        ),
+        created_at=row.created_at,
+        created_by=row.created_by,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+        is_live=row.is_live,
+    )
+
+
+IS_LIVE = """
+api_keys.revoked_at IS NULL AND clients.revoked_at IS NULL
+    AND (api_keys.expires_at IS NULL OR api_keys.expires_at > clock_timestamp())
+"""
+"""Holds for a row of `api_keys`, joined to `clients`, that authenticates."""
+
+_KEYS = f"""
+SELECT api_keys.*, clients.name AS client, {IS_LIVE} AS is_live
+  FROM api_keys
+  JOIN clients ON clients.id = api_keys.client_id
+"""  # noqa: S608 - constants
+
+_FIND = text(f"{_KEYS} WHERE api_keys.key_id = :key_id")
+
+_LIST = text(f"{_KEYS} ORDER BY clients.name, api_keys.created_at, api_keys.key_id")
+
+_LIVE = text(f"""
+SELECT key_id
+  FROM api_keys
+  JOIN clients ON clients.id = api_keys.client_id
+ WHERE clients.id = :client_id AND {IS_LIVE}
+ ORDER BY api_keys.created_at DESC, key_id
+""")  # noqa: S608 - constants
