@@ -1,6 +1,6 @@
 """Reads: assets, wallets, balances, entries and transactions, as they stand; nothing here locks or writes.
 
-`permit` is what who asks may do; None is the service itself, which may read everything.
+`permit` is what who asks may do; None is the service itself, which may read everything. What is another's is not there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wallet_app.errors import (
 )
 from wallet_app.service.books import Entry, PostedTransaction
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, posted_transaction
-from wallet_app.service.permits import Permit
+from wallet_app.service.permits import Permit, reaches
 
 PAGE_MAX = 100
 
@@ -83,7 +83,7 @@ class TransactionView:
 def get_wallet(connection: Connection, wallet_id: int, *, permit: Permit | None = None) -> WalletView:
     """Return the wallet with its balance; raise WalletNotFoundError or AssetNotAllowedError."""
     row = connection.execute(_WALLET, {"wallet_id": wallet_id}).first()
-    if row is None:
+    if row is None or not reaches(permit, row.user_id):
         raise WalletNotFoundError(wallet_id)
     if permit is not None:
         permit.require_asset(row.asset_code)
@@ -102,10 +102,14 @@ def list_wallets(
 ) -> Sequence[WalletView]:
     """Return up to `limit` + 1 user wallets in order of their ids, of this user and asset where they are given.
 
-    The one too many tells that there is a next page. Of assets that the permit does not allow there are none. Raises
+    The one too many tells that there is a next page. There are none but those that the permit reaches. Raises
     AssetNotAllowedError, UserNotFoundError, also for a SYSTEM user, and AssetNotFoundError.
     """
     codes = _asset_codes(asset_code, permit)
+    if permit is not None and permit.user_id is not None:
+        if user_id is not None and not reaches(permit, user_id):
+            raise UserNotFoundError(user_id)
+        user_id = permit.user_id
     values = {"user_id": user_id, "asset_codes": codes, "after_id": after_id or 0}
     rows = connection.execute(
         _WALLETS[user_id is not None, codes is not None], {**values, "limit": min(limit, PAGE_MAX) + 1}
@@ -140,7 +144,7 @@ def list_entries(
     rows = connection.execute(
         _ENTRIES, {"wallet_id": wallet_id, "before_seq": before_seq, "limit": min(limit, PAGE_MAX) + 1}
     ).all()
-    if not rows:
+    if not rows or not reaches(permit, rows[0].user_id):
         raise WalletNotFoundError(wallet_id)
     if permit is not None:
         permit.require_asset(rows[0].asset_code)
@@ -155,7 +159,7 @@ def get_transaction(
 ) -> TransactionView:
     """Return the transaction with its entries; raise TransactionNotFoundError or AssetNotAllowedError."""
     rows = connection.execute(_TRANSACTION, {"transaction_id": transaction_id}).all()
-    if not rows:
+    if not rows or not all(reaches(permit, row.user_id) and reaches(permit, row.anchor_user_id) for row in rows):
         raise TransactionNotFoundError(str(transaction_id))
     codes = {row.entry_wallet_id: row.asset_code for row in rows if row.entry_wallet_id is not None}
     if permit is not None:
@@ -274,7 +278,7 @@ SELECT id, code, name, scale FROM asset_types
 """)  # noqa: S608 - constants
 
 _ENTRIES = text("""
-SELECT wallets.id AS wallet_id, users.user_type, asset_types.code AS asset_code,
+SELECT wallets.id AS wallet_id, wallets.user_id, users.user_type, asset_types.code AS asset_code,
        page.seq, page.transaction_id, page.entry_type, page.amount, page.balance_after, page.contra_wallet_id,
        page.created_at, page.hash,
        transactions.reference_id, transactions.kind, transactions.actor, transactions.occurred_at,
@@ -300,8 +304,10 @@ SELECT wallets.id AS wallet_id, users.user_type, asset_types.code AS asset_code,
 """)
 
 _TRANSACTION = text(f"""
-SELECT {TRANSACTION_COLUMNS}, transaction_details.note, asset_types.code AS asset_code
+SELECT {TRANSACTION_COLUMNS}, transaction_details.note, asset_types.code AS asset_code,
+       anchors.user_id AS anchor_user_id, coalesce(wallets.user_id, anchors.user_id) AS user_id
   FROM transactions
+  JOIN wallets AS anchors ON anchors.id = transactions.wallet_id
   {ENTRIES_OF_TRANSACTION}
   LEFT JOIN wallets ON wallets.id = entries.wallet_id
   LEFT JOIN asset_types ON asset_types.id = wallets.asset_type_id

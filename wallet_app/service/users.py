@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from wallet_app.db import reads
 from wallet_app.errors import ExternalIdTakenError, UserNotFoundError
 from wallet_app.models import User
+from wallet_app.service.permits import Permit, reaches
 from wallet_app.service.repeatable import repeatable
 from wallet_app.service.wallets import add_user
 
@@ -43,18 +44,19 @@ def create_user(*, name: str, external_id: str) -> tuple[UserView, bool]:
 
 
 @reads
-def get_user(connection: Connection, user_id: int) -> UserView:
-    """Return the user; raise UserNotFoundError, also for a SYSTEM user."""
+def get_user(connection: Connection, user_id: int, *, permit: Permit | None = None) -> UserView:
+    """Return the user; raise UserNotFoundError, also for a SYSTEM user, and for one that the permit does not reach."""
     row = connection.execute(_USERS.where(User.id == user_id)).first()
-    if row is None:
+    if row is None or not reaches(permit, user_id):
         raise UserNotFoundError(user_id)
     return UserView(*row)
 
 
 @reads
-def find_users(connection: Connection, *, external_id: str) -> Sequence[UserView]:
-    """Return the user with this external id, or nobody."""
-    return [UserView(*row) for row in connection.execute(_USERS.where(User.external_id == external_id))]
+def find_users(connection: Connection, *, external_id: str, permit: Permit | None = None) -> Sequence[UserView]:
+    """Return the user with this external id, or nobody; also if the permit does not reach that user."""
+    rows = connection.execute(_USERS.where(User.external_id == external_id))
+    return [UserView(*row) for row in rows if reaches(permit, row.id)]
 
 
 def _add(connection: Connection, *, name: str, external_id: str) -> bool:
