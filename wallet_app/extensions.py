@@ -56,6 +56,8 @@ def init_app(app: Flask) -> None:
 def _limit_requests(app: Flask, settings: Settings) -> None:
     """Give each key one budget for the whole API, not one per route; who has none shares that of the address.
 
+    A user has what an address has, with all tokens of a client, so that one player does not use up a whole game's.
+
     The guard asks `app.extensions["wallet_limit"]` once it knows who it is, and before it refuses anybody.
     By the `limits` library itself and not Flask-Limiter, which takes longer, counts for all applications of a process
     together, and puts Retry-After on every answer. Fixed windows, counted with one call to the storage each.
@@ -70,6 +72,8 @@ def _limit_requests(app: Flask, settings: Settings) -> None:
         caller: Actor = g.caller
         if caller.kind == "anonymous":
             client, budgets = request.remote_addr or "unknown", budgets_of(settings.rate_limit)
+        elif caller.kind == "user":
+            client, budgets = f"{caller.client}/{caller.id}", budgets_of(settings.rate_limit)
         else:
             client, budgets = caller.id, budgets_of(caller.rate_limit or settings.rate_limit_key)
         if not budgets:

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from wallet_app import text
 from wallet_app.errors import InvalidError, NotFoundError, UserNotFoundError, WalletNotFoundError
 from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, parse_amount
-from wallet_app.service import SYSTEM_REFERENCE
+from wallet_app.service import SYSTEM_REFERENCE, TOKEN_SCOPES, TOKEN_SECONDS_MAX
 
 ID_MAX = 2**63 - 1
 _ERRORS_MAX = 20
@@ -119,6 +119,20 @@ def read_reference(value: object) -> str:
     return reference
 
 
+def _token_scopes(value: object) -> list[str]:
+    if not isinstance(value, list) or not 1 <= len(value) <= len(TOKEN_SCOPES):
+        raise ValueError(f"must be a list of 1 to {len(TOKEN_SCOPES)} scopes")
+    if not all(isinstance(scope, str) and scope in TOKEN_SCOPES for scope in value) or len(set(value)) < len(value):
+        raise ValueError(f"must have scopes of {', '.join(sorted(TOKEN_SCOPES))}, each once")
+    return value
+
+
+def _token_seconds(value: object) -> int:
+    if type(value) is not int or not 1 <= value <= TOKEN_SECONDS_MAX:
+        raise ValueError(f"must be a whole number from 1 to {TOKEN_SECONDS_MAX}")
+    return value
+
+
 def _note(value: object) -> str | None:
     return None if value is None else text.clean(value, low=0, high=500) or None
 
@@ -194,6 +208,28 @@ Note = Annotated[
             "anyOf": [{"type": "string", "pattern": text.NOTE_PATTERN}, {"type": "null"}],
             "description": "For people. Trimmed, at most 500 characters.",
         }
+    ),
+]
+
+
+TokenScopes = Annotated[
+    list[str],
+    PlainValidator(_token_scopes),
+    WithJsonSchema(
+        {
+            "description": "What it allows, on what is the user's: no more than the key that asks for it.",
+            "type": "array",
+            "items": {"type": "string", "enum": sorted(TOKEN_SCOPES)},
+            "minItems": 1,
+            "uniqueItems": True,
+        }
+    ),
+]
+TokenSeconds = Annotated[
+    int,
+    PlainValidator(_token_seconds),
+    WithJsonSchema(
+        {"description": "Seconds until it ends.", "type": "integer", "minimum": 1, "maximum": TOKEN_SECONDS_MAX}
     ),
 ]
 

@@ -57,7 +57,7 @@ def map_body(context: HookContext, body: Any) -> Any:
 
 
 def _spelled(name: str, value: Any) -> Any:
-    if name in {"amount", *_SEEDED} and isinstance(value, float) and value.is_integer():
+    if name in {"amount", "expiresIn", *_SEEDED} and isinstance(value, float) and value.is_integer():
         value = int(value)
     return _seeded(name, value)
 

@@ -265,9 +265,7 @@ def test_a_wallet_that_is_just_being_made_is_waited_for(database: URL, app: Flas
     """The other's insert is there, but not committed: who asks for the same wallet is answered with that one."""
     user = new_user(client)
     answers: list[Any] = []
-    ask = Thread(
-        target=lambda: answers.append(client_of(app).post("/wallets", json={"userId": user, "asset": "GOLD"}))
-    )
+    ask = Thread(target=lambda: answers.append(client_of(app).post("/wallets", json={"userId": user, "asset": "GOLD"})))
     with unit_of_work() as connection:
         wallet = wallets.ensure_wallet(connection, user_id=user, asset_type_id=1)
         ask.start()

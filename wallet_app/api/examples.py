@@ -99,6 +99,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "spend": {"request": _request("spend-1001", 30, "Sword")},
     "createUser": {"request": {"name": "Ada", "externalId": "player-77"}},
     "createWallet": {"request": {"userId": 11, "asset": "GOLD"}},
+    "createToken": {"request": {"scopes": ["wallets:read", "wallets:spend"], "expiresIn": 600}},
     "postBatch": {
         "each": {"mode": "each", "items": [_TOP_UP, _TOO_MUCH, _MALFORMED]},
         "atomic": {
@@ -113,6 +114,17 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "grantBonus": _movements("BONUS", "bonus-1001", 25, 525),
     "spend": _movements("SPEND", "spend-1001", -30, 470),
     "createUser": {"user": {"ok": True, "userId": 11, "name": "Ada", "externalId": "player-77", "createdAt": _INSTANT}},
+    "createToken": {
+        "token": {
+            "ok": True,
+            "token": "eyJ0eXAiOiJkaW5v....eyJpc3MiOiJkaW5vLXdh....s_JW_EAS_bLm6aPA",
+            "tokenType": "Bearer",
+            "userId": 11,
+            "scopes": ["wallets:read", "wallets:spend"],
+            "expiresIn": 600,
+            "expiresAt": "2026-01-31T12:10:00.000000Z",
+        }
+    },
     "findUsers": {"one": {"ok": True, "users": [_JOHN]}, "none": {"ok": True, "users": []}},
     "getUser": {"user": {"ok": True, **_JOHN}},
     "listAssets": {
@@ -355,6 +367,13 @@ PROBLEMS: dict[str, dict[int, dict[str, Any]]] = {
         400: _UNREADABLE,
         409: _TAKEN,
         422: {"name": _invalid("/name", "missing", "is required")},
+        503: _AWAY,
+    },
+    "createToken": _EVERYWHERE
+    | {
+        400: _UNREADABLE,
+        404: _NO_USER,
+        422: {"expiresIn": _invalid("/expiresIn", "invalid", "must be a whole number from 1 to 3600")},
         503: _AWAY,
     },
     "findUsers": _EVERYWHERE | {422: {"externalId": _invalid("/externalId", "missing", "is required")}, 503: _AWAY},

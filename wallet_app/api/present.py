@@ -6,7 +6,16 @@ import datetime as dt
 from typing import Any
 
 from wallet_app.money import json_integer
-from wallet_app.service import AssetView, Entry, EntryView, Receipt, TransactionView, UserView, WalletView
+from wallet_app.service import (
+    AssetView,
+    Entry,
+    EntryView,
+    MadeToken,
+    Receipt,
+    TransactionView,
+    UserView,
+    WalletView,
+)
 
 REPLAYED = "This referenceId was processed before; the balance is unchanged."
 
@@ -42,6 +51,21 @@ def user(view: UserView) -> dict[str, Any]:
         "name": view.name,
         "externalId": view.external_id,
         "createdAt": instant(view.created_at),
+    }
+
+
+def token(made: MadeToken) -> dict[str, Any]:
+    """Present a token that was just made: the only time that its text is seen."""
+    said = made.token
+    expires_at = dt.datetime.fromtimestamp(said.expires_at, dt.UTC)
+    return {
+        "ok": True,
+        "token": made.text,
+        "tokenType": "Bearer",
+        "userId": said.user_id,
+        "scopes": sorted(said.scopes),
+        "expiresIn": said.seconds,
+        "expiresAt": instant(expires_at),
     }
 
 

@@ -7,7 +7,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from wallet_app.fields import Amount, AssetCode, ExternalId, Name, Note, Outside, ReferenceIfGiven, UserId
+from wallet_app.fields import (
+    Amount,
+    AssetCode,
+    ExternalId,
+    Name,
+    Note,
+    Outside,
+    ReferenceIfGiven,
+    TokenScopes,
+    TokenSeconds,
+    UserId,
+)
 from wallet_app.money import AMOUNT_MAX
 from wallet_app.records import Record
 from wallet_app.service import BATCH_MAX, ENTRY_TYPES
@@ -110,6 +121,23 @@ class UserAnswer(ListedUser):
 class UsersAnswer(Outside):
     ok: Literal[True]
     users: list[ListedUser]
+
+
+class TokenRequest(Outside):
+    """A token for a user."""
+
+    scopes: TokenScopes
+    expires_in: TokenSeconds = 900
+
+
+class TokenAnswer(Outside):
+    ok: Literal[True]
+    token: str = Field(description="To be sent as `Authorization: Bearer ...`. It is shown here alone.")
+    token_type: Literal["Bearer"]
+    user_id: int
+    scopes: list[str]
+    expires_in: int = Field(description="Seconds; fewer than asked for where the key ends before.")
+    expires_at: Instant
 
 
 class ListedAsset(AssetAnswer):

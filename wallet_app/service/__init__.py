@@ -11,7 +11,7 @@ from wallet_app.service.commands import SYSTEM_REFERENCE, Bonus, Command, Moveme
 from wallet_app.service.credentials import MadeKey, Vault
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
 from wallet_app.service.keys import EVERYTHING, KeySettings, KeyView, list_keys
-from wallet_app.service.permits import SCOPES, Permit
+from wallet_app.service.permits import SCOPES, TOKEN_SCOPES, Permit
 from wallet_app.service.posting import BatchRefusedError
 from wallet_app.service.preview import NO_TRANSACTION, Preview, previewing
 from wallet_app.service.queries import (
@@ -28,6 +28,7 @@ from wallet_app.service.queries import (
 )
 from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
 from wallet_app.service.seeding import seed, seed_users
+from wallet_app.service.tokens import TOKEN_SECONDS_MAX, MadeToken, Signer, UserToken
 from wallet_app.service.users import UserView, create_user, find_users, get_user
 from wallet_app.service.verification import Fault, Finding, VerifyReport, verify
 from wallet_app.service.wallets import create_wallet
@@ -55,6 +56,7 @@ __all__ = [
     "KeySettings",
     "KeyView",
     "MadeKey",
+    "MadeToken",
     "Movement",
     "Origin",
     "NO_TRANSACTION",
@@ -68,9 +70,13 @@ __all__ = [
     "SCOPES",
     "SYSTEM_REFERENCE",
     "Seed",
+    "Signer",
     "Spend",
+    "TOKEN_SCOPES",
+    "TOKEN_SECONDS_MAX",
     "TopUp",
     "TransactionView",
+    "UserToken",
     "UserView",
     "Vault",
     "VerifyReport",
