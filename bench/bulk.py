@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from bench.keys import HEADERS
 from bench.serving import Service
 
 ITEMS = 1_000
@@ -53,7 +54,7 @@ def _spend(wallet_ids: Sequence[int], reference: str) -> dict[str, int | str]:
 
 def _post(connection: http.client.HTTPConnection, body: bytes) -> tuple[int, bytes]:
     try:
-        connection.request("POST", "/batches", body, {"Content-Type": "application/json"})
+        connection.request("POST", "/batches", body, {"Content-Type": "application/json", **HEADERS})
         answer = connection.getresponse()
         return answer.status, answer.read()
     except (OSError, http.client.HTTPException):

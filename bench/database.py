@@ -18,7 +18,7 @@ from flask import Flask
 from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 
-from bench import machine
+from bench import keys, machine
 from wallet_app import create_app, devdb, service
 from wallet_app.config import Settings
 from wallet_app.db import close_connections
@@ -68,8 +68,12 @@ class Database:
         return str(self.owner_url.database)
 
     def environment(self) -> dict[str, str]:
-        """Return the settings by which the service finds it."""
-        return {"DATABASE_URL": render(self.service_url), "DATABASE_MIGRATION_URL": render(self.owner_url)}
+        """Return the settings by which the service finds it, and who asks."""
+        return {
+            "DATABASE_URL": render(self.service_url),
+            "DATABASE_MIGRATION_URL": render(self.owner_url),
+            **keys.SETTINGS,
+        }
 
     def connect(self, *, admin: bool = False) -> psycopg.Connection[tuple[Any, ...]]:
         """Return an owner's connection that commits each statement and is not hurried."""

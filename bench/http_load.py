@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.keys import SETTINGS
 from bench.serving import Service
 
 SCRIPT = Path(__file__).with_name("load.lua")
@@ -79,7 +80,9 @@ def run(service: Service, load: Load) -> Answers:
         *("--duration", f"{load.seconds:.0f}s", "--script", str(SCRIPT), f"http://127.0.0.1:{service.port}", "--"),
         *(f"{name}={value}" for name, value in options.items()),
     ]
-    output, memory = _watch(subprocess.Popen(command, stdout=subprocess.PIPE, text=True), service)
+    output, memory = _watch(
+        subprocess.Popen(command, env=os.environ | SETTINGS, stdout=subprocess.PIPE, text=True), service
+    )
     result = next((line.removeprefix("RESULT ") for line in output.splitlines() if line.startswith("RESULT ")), None)
     if result is None:
         raise RuntimeError(f"wrk gave no result: {output}")

@@ -19,6 +19,7 @@ local KEPT = 1024        -- How many requests may be repeated; the newest 256 ar
 
 local format, random, floor = string.format, math.random, math.floor
 local instant = ffi.new("instant")
+local key_header = format("Authorization: Bearer %s\r\n", os.getenv("WALLET_BOOTSTRAP_API_KEY") or "")
 local options = {}
 local pick, make, post_head
 local kept, fresh = {}, 0
@@ -78,11 +79,11 @@ local function post_or_repeat(id_header)
 end
 
 local function balance(id_header)
-  return format("GET /wallets/%s/balance HTTP/1.1\r\nHost: bench\r\n%s\r\n", pick(), id_header)
+  return format("GET /wallets/%s/balance HTTP/1.1\r\nHost: bench\r\n%s%s\r\n", pick(), key_header, id_header)
 end
 
 local function get(id_header)
-  return format("GET %s HTTP/1.1\r\nHost: bench\r\n%s\r\n", pick(), id_header)
+  return format("GET %s HTTP/1.1\r\nHost: bench\r\n%s%s\r\n", pick(), key_header, id_header)
 end
 
 -- The open loop.
@@ -139,7 +140,7 @@ function init(arguments)
   math.randomseed(tonumber(options.seed))
   local items = lines_of(options.items)
   pick = options.zipf > 0 and zipf(items, options.zipf) or uniform(items)
-  post_head = "POST /wallets/%s/" .. options.kind .. " HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+  post_head = "POST /wallets/%s/" .. options.kind .. " HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n" .. key_header
   make = ({ balance = balance, get = get })[options.kind] or (options.replays > 0 and post_or_repeat or post)
   if options.rate > 0 then
     request, delay, response = open_request, next_arrival, open_response

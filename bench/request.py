@@ -8,16 +8,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
-from flask import Flask, Response
+from flask import Flask, Response, g
 
 from bench import machine
 from bench.database import Database, application, migrate, new_database, open_server
+from bench.keys import HEADERS
+from bench.rounds import LIMIT_NEVER_REACHED
 from bench.wallets import ORIGIN, fill, make_wallets
-from wallet_app import create_app, service, strict_json, web
+from wallet_app import access, create_app, service, strict_json, web
 from wallet_app.api import body, present
 from wallet_app.api.schemas import MovementRequest
 from wallet_app.config import Settings
@@ -45,8 +49,11 @@ def _show(title: str, parts: Sequence[tuple[str, float]]) -> None:
 
 
 def _application(database: Database, wallet_id: int) -> Iterator[tuple[str, float]]:
-    url = database.environment()["DATABASE_URL"]
-    app = create_app(Settings.from_env({"DATABASE_URL": url, "WALLET_RATE_LIMIT": "", "WALLET_GROUP_COMMIT": "off"}))
+    settings = Settings.from_env(
+        {**database.environment(), "WALLET_RATE_LIMIT": "", "WALLET_RATE_LIMIT_KEY": "", "WALLET_GROUP_COMMIT": "off"}
+    )
+    app, limited = create_app(settings), create_app(replace(settings, rate_limit_key=LIMIT_NEVER_REACHED))
+    open_to_all = _without_guard(create_app(settings))
     with app.app_context():
         receipt = service.execute(service.Spend(wallet_id=wallet_id, reference="request", origin=ORIGIN, amount=1))
         close_connections()
@@ -55,8 +62,15 @@ def _application(database: Database, wallet_id: int) -> Iterator[tuple[str, floa
     bare.add_url_rule("/wallets/<wallet_id>/spend", methods=["POST"], view_func=_answer_nothing)
     with _log_thrown_away():
         yield "a route of plain Flask that answers {}", _least(lambda: _call(bare, wallet_id))
-        yield "POST /wallets/{id}/spend", _least(lambda: _call(app, wallet_id))
-        with app.test_request_context(f"/wallets/{wallet_id}/spend", method="POST", data=BODY):
+        everything = _least_of_each(
+            *(partial(_call, one, wallet_id) for one in (app, open_to_all, limited)), repeats=3 * REPEATS
+        )
+        whole, without, with_limit = everything
+        yield "POST /wallets/{id}/spend", whole
+        yield "  of these, who asks and whether they may", whole - without
+        yield "  the rate limit would add", with_limit - whole
+        headers = {"Authorization": HEADERS["Authorization"]}
+        with app.test_request_context(f"/wallets/{wallet_id}/spend", method="POST", data=BODY, headers=headers):
             app.preprocess_request()
             answer = web.json_response({})
             yield "  JSON, strictly", _least(lambda: strict_json.parse(BODY))
@@ -65,6 +79,24 @@ def _application(database: Database, wallet_id: int) -> Iterator[tuple[str, floa
             yield "  reference, body or header", _least(lambda: body.read_reference("quest-1234567890"))
             yield "  presenting and serializing", _least(lambda: orjson.dumps(present.movement(receipt)))
             yield "  headers and the log line", _least(lambda: app.process_response(answer))
+    for one in (app, limited, open_to_all):
+        with one.app_context():
+            # What has not been written would be, later, on a connection that keeps the database from being dropped.
+            access.gate_of(one).write_uses()
+            close_connections()
+
+
+def _without_guard(app: Flask) -> Flask:
+    """Return the application as one that asks nobody who it is, to tell what that costs."""
+
+    def let_in() -> None:
+        g.caller = service.ANONYMOUS
+
+    app.before_request_funcs[None] = [
+        let_in if isinstance(one, partial) and one.func is access._guard else one
+        for one in app.before_request_funcs[None]
+    ]
+    return app
 
 
 def _kernel(database: Database, wallet_ids: list[int]) -> Iterator[tuple[str, float]]:
@@ -111,6 +143,7 @@ def _call(app: Flask, wallet_id: int) -> None:
         "CONTENT_TYPE": "application/json",
         "CONTENT_LENGTH": str(len(BODY)),
         "HTTP_HOST": "localhost",
+        "HTTP_AUTHORIZATION": HEADERS["Authorization"],
         "wsgi.url_scheme": "http",
         "wsgi.input": io.BytesIO(BODY),
     }
@@ -129,6 +162,12 @@ def _least(part: Callable[[], object], *, calls: int = CALLS, repeats: int = REP
             part()
         least = min(least, time.process_time() - began)
     return least / calls * 1e6
+
+
+def _least_of_each(*parts: Callable[[], object], repeats: int) -> list[float]:
+    """Measure the parts by turns, because what is compared should have met with the same disturbance."""
+    found = [[_least(part, repeats=1) for part in parts] for _ in range(repeats)]
+    return [min(each) for each in zip(*found, strict=True)]
 
 
 @contextmanager

@@ -40,8 +40,8 @@ def open_stage(database: Database, folder: Path, *, seconds: float) -> Iterator[
     (folder / "wallets").write_text("".join(f"{wallet_id}\n" for wallet_id in wallet_ids))
     (folder / "hot").write_text(f"{wallet_ids[0]}\n")
     with (
-        serve(database, folder, WALLET_RATE_LIMIT="") as service,
-        serve(database, folder, WALLET_RATE_LIMIT=LIMIT_NEVER_REACHED) as limited,
+        serve(database, folder, WALLET_RATE_LIMIT_KEY="") as service,
+        serve(database, folder, WALLET_RATE_LIMIT_KEY=LIMIT_NEVER_REACHED) as limited,
         application(database),
     ):
         yield Stage(database, folder, service, limited, wallet_ids, seconds)

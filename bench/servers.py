@@ -83,7 +83,7 @@ def _measure(
     for number in range(1, rounds + 1):
         for set_up in set_ups():
             with ExitStack() as stack:
-                settings = {"WALLET_RATE_LIMIT": "", **set_up.settings}
+                settings = {"WALLET_RATE_LIMIT_KEY": "", **set_up.settings}
                 service = stack.enter_context(serve(database, folder, module=set_up.module, **settings))
                 for wallets in ("random", "hot"):
                     _load(service, folder / wallets, 1.5)

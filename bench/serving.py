@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.database import Database
+from bench.keys import HEADERS
 from bench.machine import REPOSITORY
 from bench.usage import Tree
 
@@ -59,7 +60,7 @@ class Service:
         """Return status and body of a GET; status 0 when there is no answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=HEADERS)
             answer = connection.getresponse()
             return answer.status, answer.read()
         except OSError:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from drill.journal import Told, Wanted
+from drill.keys import HEADERS
 
 ANSWER_SECONDS_MAX = 40.0
 OK = 200
@@ -54,7 +55,7 @@ def ask(connection: http.client.HTTPConnection, how: str, items: Sequence[Wanted
 def get(connection: http.client.HTTPConnection, path: str) -> tuple[int, dict[str, Any]]:
     """Return the status and the body of a GET; raises what BROKEN_OFF names."""
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=HEADERS)
         answer = connection.getresponse()
         return answer.status, orjson.loads(answer.read())
     except BROKEN_OFF:
@@ -111,7 +112,7 @@ _TOLD = {"single": _single, "each": _each, "atomic": _atomic, "lines": _lines}
 def _post(
     connection: http.client.HTTPConnection, path: str, body: bytes, content_type: str
 ) -> http.client.HTTPResponse:
-    connection.request("POST", path, body, {"Content-Type": content_type})
+    connection.request("POST", path, body, {"Content-Type": content_type, **HEADERS})
     return connection.getresponse()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drill.asking import BROKEN_OFF, OK, connect, get
+from drill.keys import KEY, SETTING
 from wallet_app.devdb.home import find_known_home
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -148,6 +149,8 @@ class Service:
             "PORT": str(self.port),
             "WALLET_DATA_DIR": str(self.data_dir),
             "WALLET_RATE_LIMIT": "",
+            "WALLET_RATE_LIMIT_KEY": "",
+            SETTING: KEY,
             "WALLET_WORKERS": str(WORKERS),
         }
 

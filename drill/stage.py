@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from typing import NamedTuple
 from drill import checks, ledger, replays
 from drill.checks import Findings
 from drill.clients import STOP, STOPPING_SECONDS_MAX, Plan
+from drill.keys import KEY, SETTING
 from drill.kills import Kind
 from drill.known import Known
 from drill.ledger import Ledger
@@ -81,7 +83,13 @@ class Stage:
             )
             command = [sys.executable, "-m", "drill.clients", str(plan.write())]
             self._clients.append(
-                subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, start_new_session=True)
+                subprocess.Popen(
+                    command,
+                    cwd=REPOSITORY,
+                    env=os.environ | {SETTING: KEY},
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
             )
 
     def strike(self, kind: Kind) -> Struck:

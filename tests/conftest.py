@@ -84,15 +84,26 @@ def settings_for(url: URL) -> Settings:
     )
 
 
-@pytest.fixture
-def database(server: URL, template: str) -> Iterator[URL]:
-    """The URL (of the owner) of a fresh database with the seeded books."""
+def new_database(server: URL, *, template: str = "template1") -> Iterator[URL]:
+    """Yield the URL (of the owner) of a database that is dropped afterwards: a copy of `template`, or an empty one."""
     url = server.set(database=f"wallet_test_{secrets.token_hex(6)}")
     run_sql(server, f"CREATE DATABASE {url.database} TEMPLATE {template}")
     try:
         yield url
     finally:
         run_sql(server, f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(server: URL, template: str) -> Iterator[URL]:
+    """The URL (of the owner) of a fresh database with the seeded books."""
+    yield from new_database(server, template=template)
+
+
+@pytest.fixture
+def empty(server: URL) -> Iterator[URL]:
+    """The URL (of the owner) of a new database with nothing in it."""
+    yield from new_database(server)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 from flask import Flask
 
 from wallet_app import access, api, cli, cli_import, cli_keys, config, db, extensions, service, web
+from wallet_app.application import Application
 from wallet_app.config import Settings
 from wallet_app.metrics import page
 
@@ -15,7 +16,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 def create_app(settings: Settings | None = None) -> Flask:
     """Return the service, ready to serve; raise `config.ConfigurationError` on a setting that is missing or wrong."""
-    app = Flask(__name__, static_folder=_ROOT / "static", template_folder=_ROOT / "templates")
+    app = Application(__name__, static_folder=_ROOT / "static", template_folder=_ROOT / "templates")
     settings = settings or Settings.from_env()
     settings = config.init_app(app, settings)
     db.init_app(app)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from flask import Flask, current_app, g, request
+from flask import Flask, Request, current_app, g, request
 from sqlalchemy import Engine
 
 from wallet_app import service
 from wallet_app.config import ConfigurationError, Settings
-from wallet_app.errors import ForbiddenError, UnauthenticatedError, WalletServiceError
+from wallet_app.errors import ForbiddenError, UnauthenticatedError
 from wallet_app.service import ANONYMOUS, SCOPES, Actor, Gate
 
 PUBLIC = "public"
@@ -30,6 +30,9 @@ _WORDS = frozenset({PUBLIC, GUARDS_ITSELF, EACH_ITEM})
 
 STALE_ENOUGH = frozenset({"metrics:read"})
 """Scopes of what must answer when the database does not: keys that were read at any time are believed there."""
+
+Limit = Callable[[Request, Actor], None]
+"""Counts a request of the one who asks; raises TooManyRequests."""
 
 _declared: dict[str, str] = {}
 
@@ -82,34 +85,35 @@ def init_app(app: Flask) -> None:
     app.before_request(partial(_guard, gate_of(app), app.extensions["wallet_limit"]))
 
 
-def _guard(gate: Gate, limit: Callable[[], None]) -> None:
-    context, environ = g._get_current_object(), request.environ
+def _guard(gate: Gate, limit: Limit) -> None:
+    # Past Flask's proxies, which would look the request up anew for each of its attributes.
+    context, asked = g._get_current_object(), request._get_current_object()  # type: ignore[attr-defined]
     context.caller = ANONYMOUS
-    # A path that does not exist has no endpoint; routing answers it, and a preflight, after this.
-    scope = _declared.get(request.endpoint or "", PUBLIC)
+    environ, rule = asked.environ, asked.url_rule
+    # A path that does not exist has no rule; routing answers it, and a preflight, after this.
+    scope = PUBLIC if rule is None else _declared[rule.endpoint]
     if scope in _OPEN or environ["REQUEST_METHOD"] == "OPTIONS":
-        limit()
+        limit(asked, ANONYMOUS)
         return
     try:
         credential = _credential(environ.get("HTTP_AUTHORIZATION"))
-        caller: Actor = gate.authenticate(credential, is_stale_enough=scope in STALE_ENOUGH)
-        context.caller, context.actor = caller, caller.id
-        if caller.networks is not None:
-            caller.require_address(request.remote_addr or "")
-        limit()
-        if scope != EACH_ITEM:
-            caller.permit.require(scope)
-    except WalletServiceError as refused:
-        if isinstance(refused, (UnauthenticatedError, ForbiddenError)) and context.get("rate_limit") is None:
-            limit()
+        caller = gate.authenticate(credential, is_stale_enough=scope in STALE_ENOUGH)
+    except UnauthenticatedError:
+        limit(asked, ANONYMOUS)
         raise
+    context.caller, context.actor = caller, caller.id
+    limit(asked, caller)
+    if caller.networks is not None:
+        caller.require_address(asked.remote_addr or "")
+    if scope != EACH_ITEM:
+        caller.permit.require(scope)
 
 
 def _credential(header: str | None) -> str | None:
     if header is None:
         return None
     scheme, _, credential = header.partition(" ")
-    if scheme.lower() != "bearer":
+    if scheme != "Bearer" and scheme.lower() != "bearer":
         raise UnauthenticatedError("The Authorization header must begin with Bearer.", challenge="invalid_request")
     return credential.strip()
 

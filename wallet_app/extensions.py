@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g
 from flask_cors import CORS
 from flask_migrate import Migrate
 from limits import RateLimitItem, parse_many
@@ -58,20 +58,20 @@ def _limit_requests(app: Flask, settings: Settings) -> None:
 
     A user has what an address has, with all tokens of a client, so that one player does not use up a whole game's.
 
-    The guard asks `app.extensions["wallet_limit"]` once it knows who it is, and before it refuses anybody.
+    The guard calls `app.extensions["wallet_limit"]` once it knows who asks, and before it refuses anybody.
+
     By the `limits` library itself and not Flask-Limiter, which takes longer, counts for all applications of a process
     together, and puts Retry-After on every answer. Fixed windows, counted with one call to the storage each.
     """
     budgets_of = lru_cache(maxsize=1_000)(_budgets)
     storage = cast(Storage, storage_from_string(settings.rate_limit_storage))
 
-    def take() -> None:
-        # A probe must not be told that a service is sick because it was asked often; a preflight asks for nothing.
-        if request.endpoint in {"health", "static"} or request.method == "OPTIONS":
-            return
-        caller: Actor = g.caller
+    def take(asked: Request, caller: Actor) -> None:
         if caller.kind == "anonymous":
-            client, budgets = request.remote_addr or "unknown", budgets_of(settings.rate_limit)
+            # A probe must not be told that a service is sick because it was asked often; a preflight asks for nothing.
+            if asked.endpoint in {"health", "static"} or asked.method == "OPTIONS":
+                return
+            client, budgets = asked.remote_addr or "unknown", budgets_of(settings.rate_limit)
         elif caller.kind == "user":
             client, budgets = f"{caller.client}/{caller.id}", budgets_of(settings.rate_limit)
         else:

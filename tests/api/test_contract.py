@@ -664,3 +664,13 @@ def test_what_cannot_be_told_now_is_503_with_retry_after(
     answer = shared.post("/wallets/3/topup", json=movement())
     assert_problem(answer, 503, code)
     assert int(answer.headers["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize("path", ["/wallets/3", "/wallets/999", "/wallets/x", "/nowhere", "/openapi.json"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
+def test_no_header_comes_twice(shared: FlaskClient, method: str, path: str) -> None:
+    response = shared.open(path, method=method)
+    names = [name.lower() for name, _ in response.headers]
+    assert sorted(names) == sorted(set(names))
+    assert response.content_length is not None
+    assert response.content_length == len(response.data) or method == "HEAD"

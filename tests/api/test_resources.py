@@ -31,7 +31,7 @@ from tests.api.support import (
 from tests.conftest import conninfo, run_sql
 from tests.keys import client_of
 from wallet_app.db import CommitNotReplicatedError, db, unit_of_work
-from wallet_app.service import queries, repeatable, wallets
+from wallet_app.service import listings, repeatable, wallets
 
 TREASURY, JOHN = 1, 2
 NOBODY = 999_999_999
@@ -371,7 +371,7 @@ def test_a_page_is_found_by_index_however_many_wallets_there_are(
         "INSERT INTO wallet_balances SELECT id, 0, 0, 0, sha256(''), created_at FROM wallets WHERE id > 100",
     )
     values = {"user_id": user, "asset_codes": asset and [asset], "after_id": 0, "limit": 2}
-    statement = queries._WALLETS[user is not None, asset is not None]
+    statement = listings._WALLETS[user is not None, asset is not None]
     for analyze in (False, True):  # With and without statistics.
         if analyze:
             run_sql(database, "ANALYZE")

@@ -17,11 +17,13 @@ import pytest
 from sqlalchemy.engine import URL
 
 from tests.conftest import run_sql
+from tests.keys import KEY
 from tests.platform.conftest import Service
 from wallet_app import server as worker
 
+KEYED = f"Authorization: Bearer {KEY}\r\n".encode()
 GET = b"GET /health HTTP/1.1\r\nHost: wallet\r\n"
-POST = b"POST /wallets/3/topup HTTP/1.1\r\nHost: wallet\r\nContent-Type: application/json\r\n"
+POST = b"POST /wallets/3/topup HTTP/1.1\r\nHost: wallet\r\nContent-Type: application/json\r\n" + KEYED
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "requestId", "ok", "error"}
 
@@ -163,7 +165,7 @@ def assert_is_problem(answer: Answer) -> None:
     [(405, b"TRACE /health HTTP/1.1"), (405, b"BREW /health HTTP/1.1"), (422, b"GET /wallets/%00 HTTP/1.1")],
 )
 def test_what_is_well_formed_is_the_applications_to_refuse(service: Service, status: int, request_line: bytes) -> None:
-    answer = ask(service, request_line + b"\r\nHost: wallet\r\nConnection: close\r\n\r\n")
+    answer = ask(service, request_line + b"\r\nHost: wallet\r\nConnection: close\r\n" + KEYED + b"\r\n")
     assert answer.status == status
     assert_is_problem(answer)
 

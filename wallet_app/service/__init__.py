@@ -11,20 +11,18 @@ from wallet_app.service.commands import SYSTEM_REFERENCE, Bonus, Command, Moveme
 from wallet_app.service.credentials import MadeKey, Vault
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
 from wallet_app.service.keys import EVERYTHING, KeySettings, KeyView, list_keys
+from wallet_app.service.listings import AssetView, list_assets, list_wallets
 from wallet_app.service.permits import SCOPES, TOKEN_SCOPES, Permit
 from wallet_app.service.posting import BatchRefusedError
 from wallet_app.service.preview import NO_TRANSACTION, Preview, previewing
 from wallet_app.service.queries import (
     PAGE_MAX,
-    AssetView,
     EntryView,
     TransactionView,
     WalletView,
     get_transaction,
     get_wallet,
-    list_assets,
     list_entries,
-    list_wallets,
 )
 from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
 from wallet_app.service.seeding import seed, seed_users

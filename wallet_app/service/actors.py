@@ -11,6 +11,7 @@ import datetime as dt
 import ipaddress
 import threading
 import time
+import weakref
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -114,7 +115,8 @@ class Gate:
         self._uses_written_at = time.monotonic()
         self._denials = _Seldom(things_max=1_000)
         self._refused = _Seldom(things_max=20)
-        metrics.every_second(self._look)
+        watched = weakref.WeakMethod(self._look)
+        metrics.every_second(lambda: look() if (look := watched()) else ())
 
     def authenticate(self, credential: str | None, *, is_stale_enough: bool = False) -> Actor:
         """Return whose credential it is; what it may do, and from where, is for the caller to require.
@@ -208,18 +210,17 @@ class Gate:
             log.error("denial_not_recorded", actor=actor.id, code=error.code, error=type(fault).__name__)
 
     def write_uses(self) -> None:
-        """Write down which keys were used since the last time, in one statement."""
+        """Write down which keys were used since the last time, in one statement.
+
+        When it fails, these are given up: the next use is written.
+        """
         uses, self._uses = self._uses, {}
         self._uses_written_at = now = time.monotonic()
         if not uses:
             return
         parameters = {"key_ids": list(uses), "seconds": [now - used_at for used_at in uses.values()]}
-        try:
-            with unit_of_work(self.engine) as connection:
-                connection.execute(_WRITE_USES, parameters)
-        except BaseException:
-            self._uses = uses | self._uses
-            raise
+        with unit_of_work(self.engine) as connection:
+            connection.execute(_WRITE_USES, parameters)
 
     def _look(self) -> Iterable[metrics.Sight]:
         if time.monotonic() - self._uses_written_at >= _USES_SECONDS:

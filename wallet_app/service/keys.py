@@ -77,7 +77,7 @@ def create_key(engine: Engine, vault: Vault, *, client: str, settings: KeySettin
         client_id = _ensure_client(connection, client)
         _lock_live_client(connection, client_id, client)
         _require_room(connection, client_id, client)
-        _insert(connection, vault, made, client_id=client_id, client=client, settings=settings, by=by)
+        _insert(connection, vault, made, (client_id, client), settings=settings, by=by)
     return made
 
 
@@ -93,8 +93,8 @@ def rotate_key(engine: Engine, vault: Vault, key_id: str, *, by: By) -> MadeKey:
         if not _find(connection, key_id).is_live:
             raise KeyRevokedError(key_id)
         _require_room(connection, found.client_id, found.client)
-        settings = _view(found).settings
-        _insert(connection, vault, made, client_id=found.client_id, client=found.client, settings=settings, by=by)
+        client = found.client_id, found.client
+        _insert(connection, vault, made, client, settings=_view(found).settings, by=by, replaces=key_id)
     return made
 
 
@@ -137,7 +137,7 @@ def ensure_key(engine: Engine, vault: Vault, given: str, *, client: str, by: By)
             for old in _live_key_ids(connection, client_id)[KEYS_MAX - 1 :]:
                 _revoke(connection, old, replace(by, reason="Replaced by a newer one that was given from outside."))
             made = MadeKey(key_id, given)
-            _insert(connection, vault, made, client_id=client_id, client=client, settings=EVERYTHING, by=by)
+            _insert(connection, vault, made, (client_id, client), settings=EVERYTHING, by=by)
             return True
         return (
             found is not None
@@ -186,18 +186,18 @@ def _insert(
     connection: Connection,
     vault: Vault,
     made: MadeKey,
+    client: tuple[int, str],
     *,
-    client_id: int,
-    client: str,
     settings: KeySettings,
     by: By,
+    replaces: str | None = None,
 ) -> None:
     settings = _checked(connection, settings)
     digest = vault.digest(made.text)
     connection.execute(
         insert(ApiKey).values(
             key_id=made.key_id,
-            client_id=client_id,
+            client_id=client[0],
             secret_hmac=digest.hmac,
             pepper_version=digest.pepper_version,
             scopes=settings.scopes,
@@ -210,13 +210,14 @@ def _insert(
         )
     )
     after = {
-        "client": client,
+        "client": client[1],
         "scopes": settings.scopes,
         "amount_max": settings.amount_max,
         "assets": settings.assets,
         "networks": settings.networks,
         "rate_limit": settings.rate_limit,
         "expires_at": settings.expires_at.isoformat() if settings.expires_at else None,
+        "replaces": replaces,
     }
     audit.record(connection, Act(by=by, action="key:create", subject=f"key:{made.key_id}", after=after))
 

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from wallet_app.models import AssetType, User, Wallet
-from wallet_app.service import posting, queries
+from wallet_app.service import listings, posting
 from wallet_app.service.permits import Permit
 from wallet_app.service.queries import WalletView
 from wallet_app.service.repeatable import repeatable
@@ -23,7 +23,7 @@ def create_wallet(*, user_id: int, asset_code: str, permit: Permit | None = None
 
     Raises AssetNotAllowedError, UserNotFoundError, also for a SYSTEM user, or AssetNotFoundError.
     """
-    find = partial(queries.list_wallets, user_id=user_id, asset_code=asset_code, after_id=None, limit=1, permit=permit)
+    find = partial(listings.list_wallets, user_id=user_id, asset_code=asset_code, after_id=None, limit=1, permit=permit)
     is_new = False
     if not (found := find()):
         is_new = repeatable(partial(_add, user_id=user_id, asset_code=asset_code))
