@@ -19,7 +19,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.engine import URL, make_url
 
-from tests.keys import KEY, PEPPERS, client_of
+from tests.keys import KEY, PEPPERS, TOKEN_KEYS, client_of
 from wallet_app import access, create_app, devdb, service
 from wallet_app.config import Settings
 from wallet_app.db import close_connections
@@ -80,6 +80,7 @@ def settings_for(url: URL) -> Settings:
         pool_size=20,
         data_dir=Path("unused"),
         key_peppers=PEPPERS,
+        token_keys=TOKEN_KEYS,
         totp_key=bytes(range(32)),
     )
 

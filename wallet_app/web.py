@@ -96,10 +96,15 @@ def origin() -> Origin:
     return Origin(client=caller.client, actor=caller.id, request_id=context.request_id, permit=caller.permit)
 
 
+def caller() -> Actor:
+    """Return who asks."""
+    found: Actor = g.caller
+    return found
+
+
 def permit() -> Permit:
     """Return what who asks may do, for reads."""
-    caller: Actor = g.caller
-    return caller.permit
+    return caller().permit
 
 
 def json_response(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -1,6 +1,6 @@
 """Reads: wallets, balances, entries and transactions, as they stand at one instant; nothing here locks or writes.
 
-`permit` is what who asks may do; None is the service itself, which may read everything.
+`permit` is what who asks may do; None is the service itself, which may read everything. What is another's is not there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wallet_app.parameters import UUID, WHOLE_NUMBER
 from wallet_app.round_trip import Statement, ask
 from wallet_app.service.books import Entry, PostedTransaction
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, TransactionRow, posted_transaction
-from wallet_app.service.permits import Permit
+from wallet_app.service.permits import Permit, reaches
 
 PAGE_MAX = 100
 
@@ -67,7 +67,7 @@ class TransactionView:
 def get_wallet(connection: Connection, wallet_id: int, *, permit: Permit | None = None) -> WalletView:
     """Return the wallet with its balance; raise WalletNotFoundError or AssetNotAllowedError."""
     (found,) = ask(connection, _WALLET(wallet_id))
-    if not found:
+    if not found or not reaches(permit, found[0].user_id):
         raise WalletNotFoundError(wallet_id)
     wallet: WalletView = found[0]
     if permit is not None:
@@ -85,7 +85,7 @@ def list_entries(
     SystemEntriesError.
     """
     (rows,) = ask(connection, _ENTRIES(wallet_id, before_seq, min(limit, PAGE_MAX) + 1))
-    if not rows:
+    if not rows or not reaches(permit, rows[0].user_id):
         raise WalletNotFoundError(wallet_id)
     if permit is not None:
         permit.require_asset(rows[0].asset_code)
@@ -100,7 +100,7 @@ def get_transaction(
 ) -> TransactionView:
     """Return the transaction with its entries; raise TransactionNotFoundError or AssetNotAllowedError."""
     (rows,) = ask(connection, _TRANSACTION(transaction_id))
-    if not rows:
+    if not rows or not all(reaches(permit, row.user_id) and reaches(permit, row.anchor_user_id) for row in rows):
         raise TransactionNotFoundError(str(transaction_id))
     codes = {row.entry_wallet_id: row.asset_code for row in rows if row.entry_wallet_id is not None}
     if permit is not None:
@@ -109,15 +109,17 @@ def get_transaction(
     return TransactionView(posted_transaction(rows), rows[0].note, codes)
 
 
-def _wallet_view(columns: tuple[Any, ...]) -> WalletView:
+def wallet_view(columns: Sequence[Any]) -> WalletView:
+    """Return the view that a row of WALLET_VIEW is."""
     # A SYSTEM wallet's balance is a numeric.
     return WalletView._make((*columns[:8], int(columns[8]), *columns[9:]))
 
 
 class _EntryRow(NamedTuple):
-    """A row of _ENTRIES; all but the first three are None if the wallet has no entries to show."""
+    """A row of _ENTRIES; all but the first four are None if the wallet has no entries to show."""
 
     wallet_id: int
+    user_id: int
     user_type: str
     asset_code: str
     seq: Any
@@ -156,9 +158,7 @@ def _entry_view(row: _EntryRow) -> EntryView:
     )
 
 
-_WALLET = Statement(
-    "read_wallet",
-    """
+WALLET_VIEW = """
 SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.user_type,
        asset_types.code AS asset_code, asset_types.name AS asset_name, asset_types.scale AS asset_scale,
        wallets.status,
@@ -169,7 +169,7 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.
        coalesce(wallet_balances.version, last.seq, 0) AS version,
        wallets.created_at,
        coalesce(wallet_balances.updated_at, last.created_at, wallets.created_at) AS updated_at
-  FROM wallets
+  FROM {wallets}
   JOIN users ON users.id = wallets.user_id
   JOIN asset_types ON asset_types.id = wallets.asset_type_id
   LEFT JOIN wallet_balances ON wallet_balances.wallet_id = wallets.id
@@ -179,16 +179,20 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.
         WHERE wallet_id = wallets.id AND wallet_balances.wallet_id IS NULL
         ORDER BY seq DESC LIMIT 1
        ) AS last ON true
- WHERE wallets.id = $1
-""",
+"""
+"""Selects WalletViews, of what stands in place of {wallets}."""
+
+_WALLET = Statement(
+    "read_wallet",
+    WALLET_VIEW.format(wallets="wallets") + " WHERE wallets.id = $1",
     WHOLE_NUMBER,
-    row=_wallet_view,
+    row=wallet_view,
 )
 
 _ENTRIES = Statement(
     "read_entries",
     """
-SELECT wallets.id AS wallet_id, users.user_type, asset_types.code AS asset_code,
+SELECT wallets.id AS wallet_id, wallets.user_id, users.user_type, asset_types.code AS asset_code,
        page.seq, page.transaction_id, page.entry_type, page.amount, page.balance_after, page.contra_wallet_id,
        page.created_at, page.hash,
        transactions.reference_id, transactions.kind, transactions.actor, transactions.occurred_at,
@@ -221,8 +225,10 @@ SELECT wallets.id AS wallet_id, users.user_type, asset_types.code AS asset_code,
 _TRANSACTION = Statement(
     "read_transaction",
     f"""
-SELECT {TRANSACTION_COLUMNS}, transaction_details.note, asset_types.code AS asset_code
+SELECT {TRANSACTION_COLUMNS}, transaction_details.note, asset_types.code AS asset_code,
+       coalesce(wallets.user_id, anchors.user_id) AS user_id, anchors.user_id AS anchor_user_id
   FROM transactions
+  JOIN wallets AS anchors ON anchors.id = transactions.wallet_id
   {ENTRIES_OF_TRANSACTION}
   LEFT JOIN wallets ON wallets.id = entries.wallet_id
   LEFT JOIN asset_types ON asset_types.id = wallets.asset_type_id
