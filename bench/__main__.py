@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from bench import books, cells, machine, plots, report, rounds
-from bench.database import NotDurableError, new_database, open_server
-from bench.http_load import MissingProgramError, require_wrk
+from bench.command import run_command
+from bench.database import new_database, open_server
+from bench.http_load import require_wrk
 from bench.rounds import to_stderr
 from bench.yardstick import find_pgbench
 
 
 def main() -> int:
     """Run what the command line asks for."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # So that nothing is left running.
     asked = _arguments()
-    try:
-        require_wrk()
-        find_pgbench()
-        return _run(asked)
-    except (MissingProgramError, NotDurableError) as problem:
-        print(f"The benchmark cannot run: {problem}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return run_command(lambda: _run(asked), require_wrk, find_pgbench)
 
 
 def _arguments() -> argparse.Namespace:

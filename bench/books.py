@@ -5,17 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bench.database import Database
+from drill.ledger import unbalanced_assets
 from wallet_app import service
-
-_SUMS = """
-SELECT asset_types.code, sum(balances.balance)
-  FROM (SELECT wallet_id, balance + held AS balance FROM wallet_balances
-         UNION ALL
-        SELECT wallet_id, balance FROM system_balances) AS balances
-  JOIN wallets ON wallets.id = balances.wallet_id
-  JOIN asset_types ON asset_types.id = wallets.asset_type_id
- GROUP BY asset_types.code
-"""
 
 
 def count_entries(database: Database) -> int:
@@ -36,7 +27,7 @@ def faults(database: Database, *, entries_min: int, entries_max: int) -> tuple[l
     if not entries_min <= entries <= entries_max:
         found.append(f"There are {entries:,} entries; from {entries_min:,} to {entries_max:,} were posted.")
     with database.connect() as connection:
-        found += [f"All {code} together make {total}." for code, total in connection.execute(_SUMS) if total]
+        found += [f"All {code} together make {total}." for code, total in unbalanced_assets(connection)]
     report = service.verify(full=True)
     found += [f"verify, {finding.name}: {fault}" for finding in report.findings.values() for fault in finding.examples]
     checked = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,8 +80,13 @@ def faults(data_dir: Path) -> Iterable[str]:
     with connect(data_dir) as connection:
         for wallet_id, sentence in connection.execute(_GAPS):
             yield f"wallet {wallet_id} {sentence}"
-        sums: Counter[str] = Counter({code: int(total) for code, total in connection.execute(_SUMS)})
-    yield from (f"all {code} together make {total}" for code, total in sums.items() if total)
+        for code, total in unbalanced_assets(connection):
+            yield f"all {code} together make {total}"
+
+
+def unbalanced_assets(connection: psycopg.Connection[tuple[Any, ...]]) -> list[tuple[str, int]]:
+    """Return the assets whose wallets, the SYSTEM's with them, do not sum to zero, each with its sum."""
+    return [(code, int(total)) for code, total in connection.execute(_SUMS) if total]
 
 
 _ENTRIES = """

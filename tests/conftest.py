@@ -19,7 +19,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.engine import URL, make_url
 
-from tests.keys import KEY, PEPPERS, client_of
+from tests.keys import KEY, PEPPERS, TOKEN_KEYS, client_of
 from wallet_app import access, create_app, devdb, service
 from wallet_app.config import Settings
 from wallet_app.db import close_connections
@@ -80,19 +80,31 @@ def settings_for(url: URL) -> Settings:
         pool_size=20,
         data_dir=Path("unused"),
         key_peppers=PEPPERS,
+        token_keys=TOKEN_KEYS,
         totp_key=bytes(range(32)),
     )
 
 
-@pytest.fixture
-def database(server: URL, template: str) -> Iterator[URL]:
-    """The URL (of the owner) of a fresh database with the seeded books."""
+def new_database(server: URL, *, template: str = "template1") -> Iterator[URL]:
+    """Yield the URL (of the owner) of a database that is dropped afterwards: a copy of `template`, or an empty one."""
     url = server.set(database=f"wallet_test_{secrets.token_hex(6)}")
     run_sql(server, f"CREATE DATABASE {url.database} TEMPLATE {template}")
     try:
         yield url
     finally:
         run_sql(server, f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(server: URL, template: str) -> Iterator[URL]:
+    """The URL (of the owner) of a fresh database with the seeded books."""
+    yield from new_database(server, template=template)
+
+
+@pytest.fixture
+def empty(server: URL) -> Iterator[URL]:
+    """The URL (of the owner) of a new database with nothing in it."""
+    yield from new_database(server)
 
 
 @pytest.fixture

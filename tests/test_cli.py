@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
-from collections.abc import Iterator
 from dataclasses import replace
 
 import psycopg
@@ -79,17 +77,6 @@ def test_history_lies_in_the_past_and_varies(app: Flask, database: URL) -> None:
     assert rows(database, days)[0][0] > 30  # type: ignore[operator]
     counts = [count for (count,) in rows(database, "SELECT version FROM wallet_balances WHERE wallet_id > 20")]
     assert len(set(counts)) > 8, "some play much, many play little"
-
-
-@pytest.fixture
-def empty(server: URL) -> Iterator[URL]:
-    """The URL of a database without tables."""
-    url = server.set(database=f"wallet_test_{secrets.token_hex(6)}")
-    run_sql(server, f"CREATE DATABASE {url.database}")
-    try:
-        yield url
-    finally:
-        run_sql(server, f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)")
 
 
 @pytest.mark.parametrize("environment", ["production", "staging"])

@@ -37,6 +37,12 @@ class Books:
         told = Posted(item.reference, WALLET, f"id-{item.reference}", seq, item.signed, balance_after)
         self.ledger.posted[item.reference] = told._replace(**other)
 
+    def acknowledge(self, item: Wanted, seq: int, balance_after: int, **other: Any) -> None:
+        """Let the client ask for it and be told so, and the ledger have it so."""
+        self.ask(item)
+        self.hear(accepted(item, seq, balance_after, **other))
+        self.post(item, seq, balance_after, **other)
+
     def find(self) -> tuple[Known, Findings]:
         known = Known.of(self.folder)
         known.read_new()
@@ -142,33 +148,22 @@ def half_a_batch(books: Books) -> None:
 
 
 def a_version_twice(books: Books) -> None:
-    books.ask(THREE)
-    books.hear(accepted(THREE, 1, 10))
-    books.post(THREE, 1, 10)
+    books.acknowledge(THREE, 1, 10)
 
 
 def a_lower_version(books: Books) -> None:
-    books.ask(THREE)
-    books.hear(accepted(THREE, 9, 90))
-    books.post(THREE, 9, 90)
-    four = top_up("four")
-    books.ask(four)
-    books.hear(accepted(four, 4, 40))
-    books.post(four, 4, 40)
+    books.acknowledge(THREE, 9, 90)
+    books.acknowledge(top_up("four"), 4, 40)
 
 
 def an_old_read(books: Books) -> None:
-    books.ask(THREE)
-    books.hear(accepted(THREE, 9, 90))
-    books.post(THREE, 9, 90)
+    books.acknowledge(THREE, 9, 90)
     books.ask(Wanted("spend", WALLET, 500, "late"))
     books.hear(refused(8, 80))
 
 
 def a_balance_that_does_not_follow(books: Books) -> None:
-    books.ask(THREE)
-    books.hear(accepted(THREE, 2, 25))
-    books.post(THREE, 2, 25)
+    books.acknowledge(THREE, 2, 25)
 
 
 def two_balances_of_a_version(books: Books) -> None:
@@ -182,9 +177,7 @@ def posted_twice(books: Books) -> None:
 
 
 def another_amount(books: Books) -> None:
-    books.ask(THREE)
-    books.hear(accepted(THREE, 3, 31, amount=11))
-    books.post(THREE, 3, 31, amount=11)
+    books.acknowledge(THREE, 3, 31, amount=11)
 
 
 def refused_after_all(books: Books) -> None:

@@ -48,6 +48,18 @@ def write(folder: Path, *lines: str, name: str = "rows.csv", header: str | None 
     return file
 
 
+def write_rows(file: Path, rows: list[dict[str, str]]) -> Path:
+    """Write the rows in the format that the file's name tells."""
+    if file.suffix == ".csv":
+        with file.open("w", newline="") as lines:
+            writer = csv.DictWriter(lines, HEADER.split(","))
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
 def results(file: Path, kind: str = "result") -> list[dict[str, Any]]:
     """Return the lines of the input's result file."""
     written = file.with_name(f"{file.name}.{kind}{file.suffix}")
@@ -162,14 +174,7 @@ def test_a_dry_run_tells_what_the_run_then_does(app: Flask, tmp_path: Path, suff
         "note": st.sampled_from(["", "a note", "=1+1", "x" * 501]),
     }
     rows = data.draw(st.lists(st.fixed_dictionaries(fields), max_size=25))
-    file = tmp_path / f"rows.{suffix}"
-    if suffix == "csv":
-        with file.open("w", newline="") as lines:
-            writer = csv.DictWriter(lines, HEADER.split(","))
-            writer.writeheader()
-            writer.writerows(rows)
-    else:
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file = write_rows(tmp_path / f"rows.{suffix}", rows)
 
     told = run(app, file, "--dry-run")[0]
     assert run(app, file, "--restart")[0] == told
@@ -379,6 +384,22 @@ def test_standard_input_can_be_imported_but_cannot_go_on(app: Flask, tmp_path: P
     assert balance(JOHN) == 501
 
 
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_pipe_with_a_name_is_refused_with_a_sentence(app: Flask, tmp_path: Path, options: list[str]) -> None:
+    fifo = tmp_path / "rows.csv"
+    os.mkfifo(fifo)
+    end = os.open(fifo, os.O_RDWR)  # Both ends: nobody waits for the other one.
+    os.write(end, f"{HEADER}\ntopup,3,1,abc-1,\n".encode())
+    try:
+        code, out, err = run(app, fifo, *options)
+    finally:
+        os.close(end)
+    assert (code, out) == (2, "")
+    assert err == "This is a stream and no file: give it as - on standard input, with a --result.\n"
+    assert list(tmp_path.iterdir()) == [fifo]
+    assert balance(JOHN) == 500
+
+
 # --- how a run goes on ---
 
 
@@ -408,14 +429,7 @@ def test_a_torn_last_line_is_made_again(app: Flask, tmp_path: Path, suffix: str)
         for n, note in enumerate(notes)
     ]
     rows.insert(3, {"type": "bonus", "walletId": "3", "amount": "1", "referenceId": "ref-x", "note": 'two "\n lines'})
-    file = tmp_path / f"rows.{suffix}"
-    if suffix == "csv":
-        with file.open("w", newline="") as lines:
-            writer = csv.DictWriter(lines, HEADER.split(","))
-            writer.writeheader()
-            writer.writerows(rows)
-    else:
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file = write_rows(tmp_path / f"rows.{suffix}", rows)
     run(app, file)
     complete = results(file)
     written = file.with_name(f"{file.name}.result.{suffix}")

@@ -20,6 +20,7 @@ from wallet_app import (
     service,
     web,
 )
+from wallet_app.application import Application
 from wallet_app.config import Settings
 from wallet_app.metrics import page
 
@@ -28,7 +29,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 def create_app(settings: Settings | None = None) -> Flask:
     """Return the service, ready to serve; raise `config.ConfigurationError` on a setting that is missing or wrong."""
-    app = Flask(__name__, static_folder=_ROOT / "static", template_folder=_ROOT / "templates")
+    app = Application(__name__, static_folder=_ROOT / "static", template_folder=_ROOT / "templates")
     settings = settings or Settings.from_env()
     settings = config.init_app(app, settings)
     db.init_app(app)

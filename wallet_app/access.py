@@ -70,7 +70,8 @@ def make_gate(app: Flask, engine: Engine, settings: Settings) -> None:
             vault.read_id(settings.bootstrap_key)
         except ValueError as problem:
             raise ConfigurationError(f"WALLET_BOOTSTRAP_API_KEY {problem}.") from None
-    app.extensions["wallet_gate"] = Gate(engine, vault, settings.bootstrap_key)
+    signer = service.Signer(settings.environment, settings.token_keys)
+    app.extensions["wallet_gate"] = Gate(engine, vault, signer, settings.bootstrap_key)
 
 
 def gate_of(app: Flask) -> Gate:
@@ -128,8 +129,9 @@ def challenge(error: UnauthenticatedError | ForbiddenError) -> dict[str, str]:
 
 
 def note_denial(error: ForbiddenError) -> None:
-    """Have it recorded that who asks was denied something; the same at most once a minute."""
+    """Have it recorded that a key was denied something; the same at most once a minute."""
     caller: Actor = g.get("caller", ANONYMOUS)
-    if caller.kind != "anonymous":
+    # Users are many, and not ours to watch: their denials stand in the log of requests.
+    if caller.kind == "key":
         gate = gate_of(current_app)
         gate.note_denial(caller, error, request_id=g.request_id, address=request.remote_addr or "unknown")

@@ -6,7 +6,7 @@ import base64
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,6 +48,8 @@ class Settings:
     group_commit: bool = True
     key_peppers: Mapping[int, bytes] = field(default_factory=dict, repr=False)
     """Secrets that go into what is stored of API keys, by version; the highest is the one for new keys."""
+    token_keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """Secrets that sign user tokens, by their ids; the first one signs new ones, all are believed."""
     bootstrap_key: str | None = field(default=None, repr=False)
     rate_limit: str = "120 per minute"
     rate_limit_key: str = "6000 per minute"
@@ -83,6 +85,7 @@ class Settings:
             pool_size=read("WALLET_POOL_SIZE", cls.pool_size, _integer(1, 200)),
             group_commit=read("WALLET_GROUP_COMMIT", cls.group_commit, _switch),
             key_peppers=read("WALLET_KEY_PEPPER", {}, _peppers),
+            token_keys=read("WALLET_TOKEN_KEYS", {}, _token_keys),
             bootstrap_key=read("WALLET_BOOTSTRAP_API_KEY", None, str),
             rate_limit=read("WALLET_RATE_LIMIT", cls.rate_limit, _rate_limit, empty=""),
             rate_limit_key=read("WALLET_RATE_LIMIT_KEY", cls.rate_limit_key, _rate_limit, empty=""),
@@ -113,6 +116,11 @@ class Settings:
                 f"WALLET_CONSOLE_ORIGIN is missing, and {self.environment} has no default for it: "
                 "set it to where browsers open the console, like https://wallet.example.com."
             )
+        if not self.token_keys:
+            raise ConfigurationError(
+                f"WALLET_TOKEN_KEYS is missing, and {self.environment} has no default for it: "
+                "set it to at least 32 random characters (openssl rand -hex 32); they sign the tokens of users."
+            )
 
     def with_development_secrets(self) -> Settings:
         """Return settings with the secrets of a development machine where none are given; they lie in its data folder.
@@ -124,17 +132,21 @@ class Settings:
         found: dict[str, Any] = {}
         try:
             if not self.key_peppers:
-                pepper = secret_files.read_or_make(self.data_dir, "key-pepper", lambda: secrets.token_hex(32))
-                found["key_peppers"] = _peppers(pepper)
+                found["key_peppers"] = _peppers(self._development_secret("key-pepper"))
+            if not self.token_keys:
+                found["token_keys"] = _token_keys(self._development_secret("token-key"))
             if self.totp_key is None:
-                key = secret_files.read_or_make(self.data_dir, "totp-key", lambda: secrets.token_hex(KEY_BYTES))
-                found["totp_key"] = _key(key)
+                found["totp_key"] = _key(self._development_secret("totp-key"))
             return replace(self, **found)
         except (OSError, ValueError) as problem:
             raise ConfigurationError(
                 f"the secrets in {self.data_dir.absolute() / 'secrets'} cannot be used ({problem}): "
-                "set WALLET_DATA_DIR to a folder that is ours, or WALLET_KEY_PEPPER and WALLET_TOTP_KEY."
+                "set WALLET_DATA_DIR to a folder that is ours, or set WALLET_KEY_PEPPER, WALLET_TOKEN_KEYS and "
+                "WALLET_TOTP_KEY."
             ) from None
+
+    def _development_secret(self, name: str) -> str:
+        return secret_files.read_or_make(self.data_dir, name, lambda: secrets.token_hex(32))
 
     def with_tls(self) -> Settings:
         """Require TLS to the database wherever its URL does not say otherwise (`sslmode=...`)."""
@@ -257,16 +269,35 @@ def _console_origin(value: str) -> str:
 
 
 def _peppers(value: str) -> dict[int, bytes]:
+    return {
+        int(version): secret
+        for version, secret in _named_secrets(
+            value, r"[1-9][0-9]{0,3}", "must look like SECRET, or like 2:SECRET,1:SECRET with the versions in front"
+        )
+    }
+
+
+def _token_keys(value: str) -> dict[str, bytes]:
+    return dict(
+        _named_secrets(
+            value,
+            "[A-Za-z0-9_-]{1,32}",
+            "must look like SECRET, or like new:SECRET,old:SECRET with each key's id in front",
+        )
+    )
+
+
+def _named_secrets(value: str, name_form: str, words: str) -> Iterator[tuple[str, bytes]]:
     # No message repeats any of it.
-    peppers: dict[int, bytes] = {}
+    seen = set()
     for part in value.split(","):
-        version, _, secret = part.strip().rpartition(":")
-        if not re.fullmatch(r"[1-9][0-9]{0,3}", version or "1"):
-            raise ValueError("must look like SECRET, or like 2:SECRET,1:SECRET with the versions in front")
+        name, _, secret = part.strip().rpartition(":")
+        if not re.fullmatch(name_form, name or "1") or (name or "1") in seen:
+            raise ValueError(words)
         if not re.fullmatch(r"[!-+\--9;-~]{32,200}", secret):
             raise ValueError("needs secrets of 32 to 200 printable characters without blanks, commas and colons")
-        peppers[int(version or 1)] = secret.encode()
-    return peppers
+        seen.add(name or "1")
+        yield name or "1", secret.encode()
 
 
 def _origins(value: str) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -12,8 +11,8 @@ import psycopg
 import structlog
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
-from psycopg.pq import PipelineStatus
 from psycopg.rows import TupleRow
+from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -21,8 +20,8 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import NullPool, QueuePool
 
 from wallet_app import greenlets, metrics
-from wallet_app.arrays import ListDumper
 from wallet_app.config import ConfigurationError, Settings
+from wallet_app.round_trip import PREPARES
 
 log = structlog.get_logger("wallet")
 
@@ -166,8 +165,8 @@ def engine_options(settings: Settings) -> dict[str, Any]:
             "keepalives_interval": 3,
             "keepalives_count": 3,
             "tcp_user_timeout": 10_000,
-            # psycopg's own default; a statement that is prepared on one server connection is unknown to the next.
-            "prepare_threshold": 5 if settings.db_pooler == "none" else None,
+            # After a rollback psycopg has the server forget all that is prepared, and round_trip would not know.
+            "prepare_threshold": None,
         },
     }
 
@@ -183,8 +182,9 @@ def prepare_connections(engine: Engine, settings: Settings) -> None:
     @event.listens_for(engine, "connect")
     def connected(dbapi_connection: Any, record: Any) -> None:
         _listen_for_lost_standby(dbapi_connection, record.info)
-        # A posting's parameters are arrays, and psycopg escapes those element by element unless they go in binary.
-        dbapi_connection.adapters.register_dumper(list, ListDumper)
+        # psycopg escapes arrays element by element unless they go in binary.
+        dbapi_connection.adapters.register_dumper(list, ListBinaryDumper)
+        record.info[PREPARES] = settings.db_pooler == "none"
         with dbapi_connection.cursor() as cursor:
             if settings.db_pooler == "none":
                 cursor.execute(_PREPARE)
@@ -194,28 +194,12 @@ def prepare_connections(engine: Engine, settings: Settings) -> None:
 
 
 def connect(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> psycopg.Connection[TupleRow]:  # noqa: ARG001
-    """Connect as this process waits: in a thread, or as a greenlet. Raises OperationalError."""
-    look_up_host(parameters)
+    """Connect as this process waits: in a thread, or as a greenlet. Raises OperationalError.
+
+    psycopg looks the server's name up by Python's socket module, so that goes on as a greenlet too.
+    """
     kind = greenlets.GreenletConnection if greenlets.is_patched() else psycopg.Connection
     return kind.connect(*arguments, **parameters)
-
-
-def look_up_host(parameters: dict[str, Any]) -> None:
-    """Put the server's addresses beside its name. Raises OperationalError.
-
-    libpq would look the name up in C, where a name server that is slow stops every greenlet of the process.
-    """
-    host = str(parameters.get("host") or "")
-    if not host or "hostaddr" in parameters or host[0] in "/@" or "," in host:
-        return  # A socket's folder, or a list, which only libpq knows how to go through.
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as exc:
-        raise psycopg.OperationalError(f"{host} cannot be looked up: {exc.strerror}") from exc
-    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
-    parameters["hostaddr"] = ",".join(addresses)
-    # One for each address. The name stays, because the server's certificate is checked against it.
-    parameters["host"] = ",".join([host] * len(addresses))
 
 
 def _plan_once(engine: Engine) -> None:
@@ -311,27 +295,6 @@ def unit_of_work(engine: Engine | None = None) -> Iterator[Connection]:
         connection.commit()
         if connection.info.pop("not_replicated", False):
             raise CommitNotReplicatedError
-
-
-@contextmanager
-def direct(connection: Connection) -> Iterator[psycopg.Connection[TupleRow]]:
-    """The driver's own connection, for what SQLAlchemy does not offer: pipelines and COPY. Errors are SQLAlchemy's."""
-    driver = cast("psycopg.Connection[TupleRow]", connection.connection.driver_connection)
-    is_outermost = driver.pgconn.pipeline_status == PipelineStatus.OFF
-    try:
-        yield driver
-    except (psycopg.Error, DBAPIError) as error:
-        # A pipeline that broke off leaves a connection that is fit for nothing, not even for a rollback.
-        is_broken = driver.closed or (is_outermost and driver.pgconn.pipeline_status != PipelineStatus.OFF)
-        if is_broken and not connection.invalidated:
-            driver.close()
-            # Fails as well, and then SQLAlchemy knows that its other connections are of no use either.
-            connection.exec_driver_sql("SELECT 1")
-        if isinstance(error, DBAPIError):
-            raise
-        raise DBAPIError.instance(
-            None, None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect
-        ) from error
 
 
 @contextmanager

@@ -114,12 +114,40 @@ class WalletNotFoundError(NotFoundError):
         super().__init__(f"There is no wallet {wallet_id}.", wallet_id=json_integer(wallet_id))
 
 
+class UserNotFoundError(NotFoundError):
+    code = "user_not_found"
+    title = "User not found"
+
+    def __init__(self, user_id: int) -> None:
+        super().__init__(f"There is no user {user_id}.", user_id=json_integer(user_id))
+
+
+class AssetNotFoundError(NotFoundError):
+    code = "asset_not_found"
+    title = "Asset not found"
+
+    def __init__(self, asset_code: str) -> None:
+        super().__init__(f"There is no asset {asset_code}.", asset=asset_code)
+
+
 class TransactionNotFoundError(NotFoundError):
     code = "transaction_not_found"
     title = "Transaction not found"
 
     def __init__(self, transaction_id: str) -> None:
         super().__init__(f"There is no transaction {transaction_id}.", transaction_id=transaction_id)
+
+
+class ExternalIdTakenError(RefusedError):
+    code = "external_id_taken"
+    title = "External id is taken"
+
+    def __init__(self, *, external_id: str, user_id: int) -> None:
+        super().__init__(
+            f"External id {external_id!r} is that of user {user_id}, whose name is another one.",
+            external_id=external_id,
+            user_id=user_id,
+        )
 
 
 class InsufficientBalanceError(RefusedError):

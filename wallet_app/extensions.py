@@ -56,6 +56,8 @@ def init_app(app: Flask) -> None:
 def _limit_requests(app: Flask, settings: Settings) -> None:
     """Give each key one budget for the whole API, not one per route; who has none shares that of the address.
 
+    A user has what an address has, with all tokens of a client, so that one player does not use up a whole game's.
+
     The guard calls `app.extensions["wallet_limit"]` once it knows who asks, and before it refuses anybody.
 
     By the `limits` library itself and not Flask-Limiter, which takes longer, counts for all applications of a process
@@ -70,6 +72,8 @@ def _limit_requests(app: Flask, settings: Settings) -> None:
             if asked.endpoint in {"health", "static"} or asked.method == "OPTIONS":
                 return
             client, budgets = asked.remote_addr or "unknown", budgets_of(settings.rate_limit)
+        elif caller.kind == "user":
+            client, budgets = f"{caller.client}/{caller.id}", budgets_of(settings.rate_limit)
         else:
             client, budgets = caller.id, budgets_of(caller.rate_limit or settings.rate_limit_key)
         if not budgets:

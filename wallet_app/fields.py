@@ -7,6 +7,7 @@ the same value is accepted, or refused in the same words, everywhere.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, WithJsonSchema
@@ -14,13 +15,15 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from wallet_app import text
-from wallet_app.errors import InvalidError, WalletNotFoundError
+from wallet_app.errors import InvalidError, NotFoundError, UserNotFoundError, WalletNotFoundError
 from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, parse_amount
-from wallet_app.service import SYSTEM_REFERENCE
+from wallet_app.service import SYSTEM_REFERENCE, TOKEN_SCOPES, TOKEN_SECONDS_MAX
 
 ID_MAX = 2**63 - 1
 _ERRORS_MAX = 20
 _ID_DIGITS_MAX = 100
+_ASSET_CODE_PATTERN = "^[A-Z][A-Z0-9_]{1,31}$"
+_ASSET_CODE = re.compile(_ASSET_CODE_PATTERN.removeprefix("^").removesuffix("$"))
 _ID_DIGITS = re.compile(rf"[0-9]{{1,{_ID_DIGITS_MAX}}}")
 
 
@@ -83,12 +86,28 @@ def read_wallet_id(value: object) -> int:
 
     A string of digits is an id too: that is how it stands in a path and in a file's row.
     """
+    return _read_id(value, WalletNotFoundError)
+
+
+def read_user_id(value: object) -> int:
+    """Return the id; ValueError for what is no positive integer, UserNotFoundError for one that no user can have."""
+    return _read_id(value, UserNotFoundError)
+
+
+def read_asset_code(value: object) -> str:
+    """Return what can be an asset's code, or raise ValueError."""
+    if not isinstance(value, str) or not _ASSET_CODE.fullmatch(value):
+        raise ValueError("must be an asset's code, like GOLD: 2 to 32 capitals, digits and underscores")
+    return value
+
+
+def _read_id(value: object, not_found: Callable[[int], NotFoundError]) -> int:
     if isinstance(value, str) and _ID_DIGITS.fullmatch(value):
         value = int(value)
     if type(value) is not int or value < 1:
         raise ValueError("must be a whole number from 1")
     if value > ID_MAX:
-        raise WalletNotFoundError(value)
+        raise not_found(value)
     return value
 
 
@@ -100,21 +119,59 @@ def read_reference(value: object) -> str:
     return reference
 
 
+def _token_scopes(value: object) -> list[str]:
+    if not isinstance(value, list) or not 1 <= len(value) <= len(TOKEN_SCOPES):
+        raise ValueError(f"must be a list of 1 to {len(TOKEN_SCOPES)} scopes")
+    if not all(isinstance(scope, str) and scope in TOKEN_SCOPES for scope in value) or len(set(value)) < len(value):
+        raise ValueError(f"must have scopes of {', '.join(sorted(TOKEN_SCOPES))}, each once")
+    return value
+
+
+def _token_seconds(value: object) -> int:
+    if type(value) is not int or not 1 <= value <= TOKEN_SECONDS_MAX:
+        raise ValueError(f"must be a whole number from 1 to {TOKEN_SECONDS_MAX}")
+    return value
+
+
 def _note(value: object) -> str | None:
     return None if value is None else text.clean(value, low=0, high=500) or None
 
 
-WalletId = Annotated[
-    int,
-    # Its WalletNotFoundError is no ValueError, so it passes through pydantic as it is.
-    PlainValidator(read_wallet_id),
-    WithJsonSchema(
+def _id_schema(description: str) -> WithJsonSchema:
+    return WithJsonSchema(
         {
-            "description": "The wallet's id. A string of digits is accepted too.",
+            "description": f"{description} A string of digits is accepted too.",
             "anyOf": [
                 {"type": "integer", "format": "int64", "minimum": 1, "maximum": ID_MAX},
                 {"type": "string", "pattern": "^[0-9]*[1-9][0-9]*$", "maxLength": _ID_DIGITS_MAX},
             ],
+        }
+    )
+
+
+# An id that nobody can have is a NotFoundError and no ValueError, so it passes through pydantic as it is.
+WalletId = Annotated[int, PlainValidator(read_wallet_id), _id_schema("The wallet's id.")]
+UserId = Annotated[int, PlainValidator(read_user_id), _id_schema("The user's id.")]
+ASSET_CODE_SCHEMA = {"type": "string", "pattern": _ASSET_CODE_PATTERN}
+AssetCode = Annotated[
+    str, PlainValidator(read_asset_code), WithJsonSchema({**ASSET_CODE_SCHEMA, "description": "The asset's code."})
+]
+Name = Annotated[
+    str,
+    PlainValidator(text.name),
+    WithJsonSchema(
+        {"type": "string", "pattern": text.NAME_PATTERN, "description": "For people. Trimmed, 1 to 200 characters."}
+    ),
+]
+ExternalId = Annotated[
+    str,
+    PlainValidator(text.name),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": text.NAME_PATTERN,
+            "description": "The user's id in the caller's world, once for each user. Trimmed, 1 to 200 characters; "
+            "the same in each Unicode normal form.",
         }
     ),
 ]
@@ -151,6 +208,28 @@ Note = Annotated[
             "anyOf": [{"type": "string", "pattern": text.NOTE_PATTERN}, {"type": "null"}],
             "description": "For people. Trimmed, at most 500 characters.",
         }
+    ),
+]
+
+
+TokenScopes = Annotated[
+    list[str],
+    PlainValidator(_token_scopes),
+    WithJsonSchema(
+        {
+            "description": "What it allows, on what is the user's: no more than the key that asks for it.",
+            "type": "array",
+            "items": {"type": "string", "enum": sorted(TOKEN_SCOPES)},
+            "minItems": 1,
+            "uniqueItems": True,
+        }
+    ),
+]
+TokenSeconds = Annotated[
+    int,
+    PlainValidator(_token_seconds),
+    WithJsonSchema(
+        {"description": "Seconds until it ends.", "type": "integer", "minimum": 1, "maximum": TOKEN_SECONDS_MAX}
     ),
 ]
 

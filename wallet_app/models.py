@@ -105,6 +105,7 @@ class Wallet(Base):
     __tablename__ = "wallets"
     __table_args__ = (
         UniqueConstraint("user_id", "asset_type_id"),
+        Index("ix_wallets_asset_type_id_id", "asset_type_id", "id"),
         CheckConstraint("status IN ('ACTIVE', 'FROZEN', 'CLOSED')", name="status_known"),
     )
 

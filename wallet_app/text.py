@@ -6,6 +6,7 @@ The patterns are JSON Schema and stand in the OpenAPI document, so that it says 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _CONTROL = r"\x00-\x1f\x7f-\x9f"
 _BLANK = r"\x20\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -20,6 +21,9 @@ REFERENCE_PATTERN = rf"^{TRIMMED}{_EDGE}{_ANY}{{1,198}}{_EDGE}{TRIMMED}$"
 
 NOTE_PATTERN = rf"^{TRIMMED}(?:{_EDGE}(?:{_ANY}{{0,498}}{_EDGE})?)?{TRIMMED}$"
 """Trimmed, at most 500 characters, no control characters."""
+
+NAME_PATTERN = rf"^{TRIMMED}{_EDGE}(?:{_ANY}{{0,198}}{_EDGE})?{TRIMMED}$"
+"""Trimmed, 1 to 200 characters, no control characters."""
 
 _BLANKS = "".join(re.findall(TRIMMED.removesuffix("*"), "".join(map(chr, range(0x10000)))))
 _REFUSED = re.compile(rf"[{_CONTROL}\ud800-\udfff]")
@@ -40,3 +44,11 @@ def clean(value: object, *, low: int, high: int) -> str:
     if not low <= len(text) <= high:
         raise ValueError(f"must have {low} to {high} characters" if low else f"must have at most {high} characters")
     return text
+
+
+def name(value: object) -> str:
+    """Return a name or an external id, the same however its accents were typed (NFC); raise ValueError.
+
+    Its length counts as it was sent: the normal form may be longer or shorter.
+    """
+    return unicodedata.normalize("NFC", clean(value, low=1, high=200))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import re
-import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +17,7 @@ from flask import Flask, Response, current_app, g, request
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from structlog.tracebacks import ExceptionDictTransformer
+from uuid_utils import uuid4
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, TooManyRequests
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -96,15 +96,30 @@ def origin() -> Origin:
     return Origin(client=caller.client, actor=caller.id, request_id=context.request_id, permit=caller.permit)
 
 
+def caller() -> Actor:
+    """Return who asks."""
+    found: Actor = g.caller
+    return found
+
+
 def permit() -> Permit:
     """Return what who asks may do, for reads."""
-    caller: Actor = g.caller
-    return caller.permit
+    return caller().permit
 
 
 def json_response(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return the body as JSON; keys are already as the outside knows them."""
-    return Response(orjson.dumps(body), status, dict(headers or {}), content_type="application/json")
+    return _Json(orjson.dumps(body), status, headers, content_type="application/json")
+
+
+class _Json(Response):
+    """A whole body, and headers that are to go out as they are: Werkzeug would copy and look through them."""
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return super().__call__(environ, start_response)
+        start_response(self.status, self.headers.to_wsgi_list())
+        return self.response  # type: ignore[return-value]
 
 
 class Problem(NamedTuple):
@@ -141,9 +156,7 @@ def problem(
 
 def problem_response(found: Problem) -> Response:
     """Return the problem as an answer of its own."""
-    return Response(
-        orjson.dumps(found.body), found.status, dict(found.headers), content_type="application/problem+json"
-    )
+    return _Json(orjson.dumps(found.body), found.status, found.headers, content_type="application/problem+json")
 
 
 def camel_case(name: str) -> str:
@@ -181,7 +194,7 @@ def _begin() -> None:
     context = g._get_current_object()
     context.started = time.perf_counter()
     given = request.environ.get("HTTP_X_REQUEST_ID", "")
-    context.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    context.request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
 
 
 def _finish(response: Response) -> Response:
@@ -191,7 +204,7 @@ def _finish(response: Response) -> Response:
         response.headers.remove("Content-Type")
     if environ["wsgi.url_scheme"] == "https":
         response.headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
-    response.headers["X-Request-Id"] = context.request_id
+    response.headers.add("X-Request-Id", context.request_id)
     rule = request.url_rule
     log.info(
         "request",

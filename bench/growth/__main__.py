@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -12,11 +11,12 @@ from pathlib import Path
 
 from bench import books, machine, plots, report, rounds
 from bench.cells import Stage
-from bench.database import Database, NotDurableError, application, migrate, new_database, open_server
+from bench.command import run_command
+from bench.database import Database, application, migrate, new_database, open_server
 from bench.growth import plans, steps
 from bench.growth.history import History
 from bench.growth.report import show
-from bench.http_load import MissingProgramError, require_wrk
+from bench.http_load import require_wrk
 from bench.rounds import Measured, to_stderr
 from bench.serving import serve
 from bench.wallets import make_wallets
@@ -29,16 +29,8 @@ ALWAYS_COPIED = 100_000
 
 def main() -> int:
     """Run what the command line asks for."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # So that nothing is left running.
     asked = _arguments()
-    try:
-        require_wrk()
-        return _run(asked)
-    except (MissingProgramError, NotDurableError) as problem:
-        print(f"The benchmark cannot run: {problem}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return run_command(lambda: _run(asked), require_wrk)
 
 
 def _arguments() -> argparse.Namespace:

@@ -5,14 +5,15 @@ The check: 412, and 422 `reference_mismatch`, say nothing against the document: 
 The spelling: to JSON Schema 5.0 is an integer, and no schema can say otherwise, but this API refuses every float for
 money. So the run sends whole amounts as integers, and test_bad_input.py holds that 5.0 is refused.
 
-The wallets: of the ids that a wallet could have, half become ids that a wallet has, because nothing is found out from
-404 alone. Ids that are wrong in themselves stay as they are.
+The wallets and users: of the ids that one could have, half become ids that one has, because nothing is found out from
+404 alone. Ids that are wrong in themselves stay as they are. So with the codes of assets.
 
 The lines: NDJSON is any text, line by line, so there is no text that is no NDJSON, and nothing else can be sent.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import schemathesis
@@ -20,6 +21,7 @@ from schemathesis import Case, CheckContext, HookContext, Response, Serializatio
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 SEEDED_WALLETS = 6
+SEEDED_USERS = 3
 
 
 @schemathesis.check
@@ -55,20 +57,29 @@ def map_body(context: HookContext, body: Any) -> Any:
 
 
 def _spelled(name: str, value: Any) -> Any:
-    if name in {"amount", "walletId"} and isinstance(value, float) and value.is_integer():
+    if name in {"amount", "expiresIn", *_SEEDED} and isinstance(value, float) and value.is_integer():
         value = int(value)
-    return _a_seeded_wallet(value) if name == "walletId" else value
+    return _seeded(name, value)
 
 
 @schemathesis.hook
 def map_path_parameters(context: HookContext, path_parameters: Any) -> Any:
-    """Send every other valid wallet id to one of the seeded wallets."""
-    if "walletId" in (path_parameters or {}):
-        return {**path_parameters, "walletId": _a_seeded_wallet(path_parameters["walletId"])}
-    return path_parameters
+    """Send every other valid id to one of the seeded wallets and users."""
+    return {name: _seeded(name, value) for name, value in (path_parameters or {}).items()}
 
 
-def _a_seeded_wallet(wallet: Any) -> Any:
-    if type(wallet) is int and 1 <= wallet < 2**63 and wallet % 2:
-        return wallet // 2 % SEEDED_WALLETS + 1
-    return wallet
+@schemathesis.hook
+def map_query(context: HookContext, query: Any) -> Any:
+    """Send every other valid id in a filter to one of the seeded users."""
+    return {name: _seeded(name, value) for name, value in (query or {}).items()}
+
+
+_SEEDED = {"walletId": SEEDED_WALLETS, "userId": SEEDED_USERS}
+
+
+def _seeded(name: str, value: Any) -> Any:
+    if name in _SEEDED and type(value) is int and 1 <= value < 2**63 and value % 2:
+        return value // 2 % _SEEDED[name] + 1
+    if name == "asset" and type(value) is str and re.fullmatch("[A-Z][A-Z0-9_]{1,31}", value) and len(value) % 2:
+        return "GOLD"
+    return value

@@ -18,15 +18,16 @@ from flask.testing import FlaskClient
 from tests.api import access_table
 from tests.api.access_table import Row
 from tests.api.support import assert_problem, books, new_reference
-from tests.keys import KEY, VAULT, client_of
+from tests.keys import KEY, TOKEN_KEYS, VAULT, client_of
 from wallet_app import access, create_app, service
 from wallet_app.api import examples
 from wallet_app.api.operations import OPERATIONS
-from wallet_app.service import SCOPES, By, KeySettings, Vault
+from wallet_app.service import SCOPES, By, KeySettings, Signer, UserToken, Vault
 
 TABLE = access_table.read()
 GUARDED = [row for row in TABLE if row.scope not in {access.PUBLIC, access.GUARDS_ITSELF}]
 BY = By(actor="tests")
+JOHN = 2
 NOBODY = {"wallet_id": "999999999", "user_id": "999999999", "transaction_id": str(uuid.UUID(int=7))}
 _clients = itertools.count()
 
@@ -42,6 +43,8 @@ class Keys:
     by_scope: dict[str, str]
     bad: dict[str, str]
     elsewhere: str
+    of_everything: str
+    """The id of a key with every scope."""
     expired_at: float
 
 
@@ -59,7 +62,7 @@ def keys(shared_app: Flask) -> Keys:
     gate.revoke_key(revoked.key_id, by=BY)
     client = next(key.client for key in service.list_keys() if key.key_id == of_revoked.key_id)
     gate.revoke_client(client, by=BY)
-    good = KEY
+    good, everything_key = KEY, make(*everything)
     return Keys(
         by_scope={scope: make(scope).text for scope in SCOPES},
         bad={
@@ -76,10 +79,27 @@ def keys(shared_app: Flask) -> Keys:
             "too long": good + "a",
             "of other letters": good.replace("dino", "d\xeeno"),
             "enormous": "a" * 8_000,
+            "a token of a revoked key": token(SIGNER, revoked.key_id),
+            "a token that has ended": token(SIGNER, everything_key.key_id, seconds=-1),
+            "a token for another environment": token(Signer("production", TOKEN_KEYS), everything_key.key_id),
+            "a token that another signed": token(Signer("development", {"new": b"x" * 32}), everything_key.key_id),
+            "an unsigned token": token(SIGNER, everything_key.key_id).rpartition(".")[0] + ".",
+            "a tampered token": token(SIGNER, everything_key.key_id)[:-3] + "AAA",
         },
+        of_everything=everything_key.key_id,
         elsewhere=make(*everything, networks=["192.0.2.0/24"]).text,
         expired_at=expired_at.timestamp(),
     )
+
+
+SIGNER = Signer("development", TOKEN_KEYS)
+
+
+def token(signer: Signer, key_id: str, *scopes: str, user: int = JOHN, seconds: int = 3_000) -> str:
+    """Return a user token that this signer makes by leave of the key."""
+    now = int(time.time())
+    asked = frozenset(scopes or service.TOKEN_SCOPES)
+    return signer.sign(UserToken(user_id=user, key_id=key_id, scopes=asked, made_at=now - 10, expires_at=now + seconds))
 
 
 def with_another_secret(key: str) -> str:
@@ -124,6 +144,10 @@ def test_a_scope_opens_what_the_table_says_and_nothing_else(
 ) -> None:
     before = books()
     answer = ask(client_of(shared_app, keys.by_scope[scope]), row)
+    if row.scope == scope == "users:tokens":
+        # Let in, it is told that it has not what it wants to hand on.
+        assert assert_problem(answer, 403, "forbidden")["scope"] in service.TOKEN_SCOPES
+        return
     if row.scope in {scope, access.EACH_ITEM}:
         assert answer.status_code not in {401, 403, 405, 500}, answer.text
         return
@@ -161,6 +185,51 @@ def test_an_item_of_a_batch_needs_what_its_route_needs(
 
 
 @pytest.mark.parametrize("row", GUARDED, ids=ids)
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_users_token_opens_what_the_table_says_if_a_token_may_have_the_scope(
+    shared_app: Flask, keys: Keys, row: Row, scope: str
+) -> None:
+    """Also one that was signed with a scope that none is given, by whatever fault."""
+    before = books()
+    answer = ask(client_of(shared_app, token(SIGNER, keys.of_everything, scope)), row)
+    if row.scope == access.EACH_ITEM or row.scope == scope in service.TOKEN_SCOPES:
+        assert answer.status_code not in {401, 403, 405, 500}, answer.text
+        return
+    assert assert_problem(answer, 403, "forbidden")["scope"] == row.scope
+    assert books() == before
+
+
+@pytest.mark.parametrize("row", [row for row in GUARDED if "{" in row.path], ids=ids)
+def test_what_is_anothers_is_to_a_user_what_does_not_exist(
+    shared_app: Flask, keys: Keys, row: Row, doe: dict[str, str]
+) -> None:
+    for scope in SCOPES:
+        client = client_of(shared_app, token(SIGNER, keys.of_everything, scope))
+        before = books()
+        answers = [ask(client, row, objects=objects) for objects in (doe, NOBODY)]
+        assert books() == before
+        foreign, absent = (told(answer, objects) for answer, objects in zip(answers, (doe, NOBODY), strict=True))
+        assert foreign == absent
+        assert foreign[0] == (404 if row.scope == scope in service.TOKEN_SCOPES else 403)
+
+
+@pytest.fixture
+def doe(shared_app: Flask) -> dict[str, str]:
+    """What is another user's, by the names of path parameters."""
+    posted = client_of(shared_app).post("/wallets/5/topup", json={"amount": 1, "referenceId": new_reference()})
+    return {"wallet_id": "5", "user_id": "3", "transaction_id": posted.json["transactionId"]}
+
+
+def told(answer: Any, objects: dict[str, str]) -> tuple[object, ...]:
+    """Return all of an answer but the request's id and the id that was asked for."""
+    text = answer.get_data(as_text=True).replace(answer.headers["X-Request-Id"], "")
+    for asked in objects.values():
+        text = re.sub(rf'(\b(wallet|user|transaction)( |Id":"?)){asked}\b', r"\1", text)
+    headers = {name: value for name, value in answer.headers if name not in {"X-Request-Id", "Content-Length"}}
+    return answer.status_code, headers, text
+
+
+@pytest.mark.parametrize("row", GUARDED, ids=ids)
 def test_without_a_credential_nothing_opens(shared_app: Flask, row: Row) -> None:
     for method in {row.method, *({"HEAD"} if row.method == "GET" else ())}:
         answer = ask(client_of(shared_app, None), row._replace(method=method))
@@ -184,7 +253,9 @@ def test_a_credential_that_is_not_good_opens_nothing(shared_app: Flask, keys: Ke
 
 
 @pytest.mark.parametrize(
-    "header", ["Basic ZGlubzpkaW5v", KEY, f"Bearer{KEY}", f"Token {KEY}", f"Bearer {KEY}, Bearer x"]
+    "header",
+    ["Basic eDp4", KEY, f"Bearer{KEY}", f"Token {KEY}", f"Bearer {KEY}, Bearer x"],
+    ids=["basic", "bare", "without a blank", "another scheme", "two"],
 )
 def test_only_a_bearer_header_is_looked_at(shared_app: Flask, header: str) -> None:
     client = client_of(shared_app, None)
@@ -214,7 +285,8 @@ def test_what_does_not_exist_is_told_only_to_who_may_ask(shared_app: Flask, keys
     for scope in SCOPES:
         client = client_of(shared_app, keys.by_scope[scope])
         absent, present = ask(client, row, objects=NOBODY), ask(client, row)
-        assert absent.status_code == (404 if scope == row.scope else 403)
+        # Who has only the scope to make tokens has nothing to hand on.
+        assert absent.status_code == (404 if scope == row.scope != "users:tokens" else 403)
         if scope != row.scope:
             assert {**absent.json, "requestId": ""} == {**present.json, "requestId": ""}
 

@@ -20,6 +20,8 @@ from wallet_app.strict_json import DEPTH_MAX
 
 SECONDS_MAX = 3.0
 READS = ["/wallets/{}", "/wallets/{}/balance", "/wallets/{}/entries"]
+CREATIONS = {"/users": {"name": "Ada", "externalId": "ada"}, "/wallets": {"userId": 2, "asset": "GOLD"}}
+"""Where users and wallets are made, and with what."""
 
 # As they stand in a JSON document, because no serializer would write some of them.
 AMOUNTS = {
@@ -105,6 +107,37 @@ NOTES = TEXTS | {
     "far too long": json.dumps("x" * 60_000),
     "many blanks inside": json.dumps("a" + " " * 60_000 + "b"),
     "500 astral characters and one": json.dumps("\U0001f995" * 501, ensure_ascii=False),
+}
+NAMES = TEXTS | {
+    "null": "null",
+    "empty": '""',
+    "blank": '"  \u2003\ufeff "',
+    "too long": json.dumps("x" * 201),
+    "far too long": json.dumps("x" * 60_000),
+    "200 astral characters and one": json.dumps("\U0001f995" * 201, ensure_ascii=False),
+    "many blanks inside": json.dumps("a" + " " * 60_000 + "b"),
+}
+# As they stand in a JSON document; a string of digits is an id.
+USER_IDS = {
+    name: value
+    for name, value in AMOUNTS.items()
+    if name not in {"above the bound", "2^53 + 1", "2^63 - 1", "2^63", "2^64", "2^64 + 1", "thousands of digits"}
+    and name not in {"a body full of digits", "string above the bound", "string 2^64"}
+}
+ASSET_CODES = TEXTS | {
+    "null": "null",
+    "empty": '""',
+    "one letter": '"G"',
+    "small letters": '"gold"',
+    "blanks around": '" GOLD "',
+    "line feed behind": '"GOLD\\n"',
+    "digit first": '"1GOLD"',
+    "33 letters": json.dumps("G" * 33),
+    "far too long": json.dumps("G" * 60_000),
+    "fullwidth": '"ＧＯＬＤ"',
+    "cyrillic": '"GОLD"',
+    "dash": '"GOLD-2"',
+    "injection": json.dumps("GOLD'; DROP TABLE wallets"),
 }
 UNKNOWN_FIELDS = {
     "another field": ('"colour": 1', "/colour"),
@@ -331,3 +364,110 @@ def test_unknown_parameters(shared: FlaskClient, path: str, query: str, pointer:
 )
 def test_paths(shared: FlaskClient, path: str) -> None:
     assert_problem(shared.get(path), 404, "not_found")
+
+
+# --- users, wallets and assets ---
+
+
+def create(client: FlaskClient, path: str, **fields: str) -> Any:
+    """Ask for a user or a wallet; `fields` replace its own, as they stand in a JSON document."""
+    body = {name: json.dumps(value) for name, value in CREATIONS[path].items()} | fields
+    data = "{" + ", ".join(f'"{name}": {value}' for name, value in body.items()) + "}"
+    return client.post(path, data=data.encode("utf-8", "surrogatepass"), content_type="application/json")
+
+
+@pytest.mark.parametrize("field", ["name", "externalId"])
+@pytest.mark.parametrize("value", NAMES.values(), ids=NAMES)
+def test_names_and_external_ids(shared: FlaskClient, field: str, value: str) -> None:
+    assert_problem(create(shared, "/users", **{field: value}), 422, "validation_error", f"/{field}")
+
+
+@pytest.mark.parametrize("value", [value for name, value in NAMES.items() if name not in {"number", "true", "null"}])
+def test_external_ids_to_look_for(shared: FlaskClient, value: str) -> None:
+    given = json.loads(value)
+    if not isinstance(given, str) or len(given) > 10_000:
+        return
+    query = {"externalId": given.encode("utf-8", "surrogatepass")}
+    answer = shared.get("/users", query_string=query)
+    if any("\ud800" <= character <= "\udfff" for character in given):
+        # A query has no surrogates: their bytes are no UTF-8, and stand for what cannot be read.
+        assert answer.json == {"ok": True, "users": []}
+    else:
+        assert_problem(answer, 422, "validation_error", "/externalId")
+
+
+@pytest.mark.parametrize("value", USER_IDS.values(), ids=USER_IDS)
+def test_user_ids_of_a_wallet(shared: FlaskClient, value: str) -> None:
+    assert_problem(create(shared, "/wallets", userId=value), 422, "validation_error", "/userId")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["999999999", str(2**53 + 1), str(2**63 - 1), str(2**63), str(2**64), f'"{2**64}"', "9" * 5_000, "9" * 60_000],
+)
+def test_user_ids_that_nobody_has(shared: FlaskClient, value: str) -> None:
+    assert_problem(create(shared, "/wallets", userId=value), 404, "user_not_found")
+
+
+@pytest.mark.parametrize("value", ASSET_CODES.values(), ids=ASSET_CODES)
+def test_asset_codes(shared: FlaskClient, value: str) -> None:
+    assert_problem(create(shared, "/wallets", asset=value), 422, "validation_error", "/asset")
+    given = json.loads(value)
+    if isinstance(given, str) and len(given) < 10_000:
+        query = {"asset": given.encode("utf-8", "surrogatepass")}
+        assert_problem(shared.get("/wallets", query_string=query), 422, "validation_error", "/asset")
+
+
+@pytest.mark.parametrize("user", WALLET_IDS)
+def test_user_ids(shared: FlaskClient, user: str) -> None:
+    answer = shared.get(f"/users/{user}")
+    if answer.status_code == 404:  # A slash in it makes it another path.
+        assert_problem(answer, 404, "not_found")
+    else:
+        assert_problem(answer, 422, "validation_error", "/userId")
+    if not {"#", "&"} & set(user):
+        assert_problem(shared.get(f"/wallets?userId={user}"), 422, "validation_error", "/userId")
+
+
+@pytest.mark.parametrize("path", ["/wallets", "/wallets?userId=2", "/wallets?asset=GOLD", "/assets"])
+@pytest.mark.parametrize("cursor", CURSORS)
+def test_cursors_of_wallets_and_assets(shared: FlaskClient, path: str, cursor: str) -> None:
+    answer = shared.get(f"{path}{'&' if '?' in path else '?'}cursor={cursor}")
+    assert_problem(answer, 400, "bad_cursor")
+
+
+@pytest.mark.parametrize("path", ["/wallets", "/assets"])
+@pytest.mark.parametrize("limit", LIMITS)
+def test_limits_of_wallets_and_assets(shared: FlaskClient, path: str, limit: str) -> None:
+    answer = shared.get(path, query_string={"limit": limit.encode("utf-8", "surrogateescape")})
+    assert_problem(answer, 422, "validation_error", "/limit")
+
+
+@pytest.mark.parametrize("path", CREATIONS)
+@pytest.mark.parametrize(("field", "pointer"), UNKNOWN_FIELDS.values(), ids=UNKNOWN_FIELDS)
+def test_unknown_fields_of_users_and_wallets(shared: FlaskClient, path: str, field: str, pointer: str) -> None:
+    name, _, value = field.partition(": ")
+    answer = create(shared, path, **{name[1:-1]: value})
+    assert assert_problem(answer, 422, "validation_error", pointer)["errors"][0]["code"] == "unknown_field"
+
+
+@pytest.mark.parametrize("path", CREATIONS)
+@pytest.mark.parametrize("data", UNREADABLE.values(), ids=UNREADABLE)
+def test_unreadable_users_and_wallets(shared: FlaskClient, path: str, data: bytes) -> None:
+    assert_problem(shared.post(path, data=data, content_type="application/json"), 400, "bad_request")
+
+
+@pytest.mark.parametrize("path", CREATIONS)
+@pytest.mark.parametrize("data", NO_OBJECTS.values(), ids=NO_OBJECTS)
+def test_users_and_wallets_that_are_no_object(shared: FlaskClient, path: str, data: bytes) -> None:
+    assert_problem(shared.post(path, data=data, content_type="application/json"), 422, "validation_error", "")
+
+
+@pytest.mark.parametrize("path", CREATIONS)
+def test_users_and_wallets_that_are_too_large_or_of_another_type(shared: FlaskClient, path: str) -> None:
+    large = shared.post(path, data=b" " * (64 * 1024 + 1), content_type="application/json")
+    assert_problem(large, 413, "request_entity_too_large")
+    for content_type in ("", "text/plain", "application/x-www-form-urlencoded", "application/x-ndjson"):
+        answer = shared.post(path, data=json.dumps(CREATIONS[path]), content_type=content_type)
+        assert_problem(answer, 415, "unsupported_media_type")
+    assert_problem(shared.post(f"{path}?a=1", json=CREATIONS[path]), 422, "validation_error", "/a")

@@ -504,8 +504,11 @@ def test_health(shared: FlaskClient) -> None:
 PATHS = [
     "/",
     "/nothing",
-    "/wallets",
+    "/wallet",
     "/wallets/",
+    "/users/",
+    "/users/2/",
+    "/assets/GOLD",
     "/wallets/3/",
     "/wallets/3/refund",
     "/api/wallets/3",
@@ -522,9 +525,19 @@ def test_an_unknown_path_is_a_problem(shared: FlaskClient, method: str, path: st
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [(f"/wallets/3/{verb}", {"POST"}) for verb in MOVEMENTS]
+    + [(path, {"GET", "HEAD", "POST"}) for path in ("/wallets", "/users")]
     + [
         (path, {"GET", "HEAD"})
-        for path in ("/wallets/3", "/wallets/3/balance", "/wallets/3/entries", "/transactions/7", "/health", "/docs")
+        for path in (
+            "/wallets/3",
+            "/wallets/3/balance",
+            "/wallets/3/entries",
+            "/transactions/7",
+            "/users/2",
+            "/assets",
+            "/health",
+            "/docs",
+        )
     ],
 )
 def test_an_unknown_method_is_a_problem_that_says_what_is_possible(
@@ -578,7 +591,13 @@ def test_a_body_above_64_kib_is_413_and_one_at_the_bound_is_read(client: FlaskCl
     assert ok(client.post(path, data=data.ljust(64 * 1024), content_type="application/json"))
 
 
-@pytest.mark.parametrize("path", ["/wallets/3", "/wallets/3/balance", "/wallets/3/entries", "/transactions/7"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/wallets/3", "/wallets/3/balance", "/wallets/3/entries", "/transactions/7", "/wallets", "/users", "/users/2",
+        "/assets",
+    ],
+)  # fmt: skip
 def test_an_unknown_parameter_is_422(shared: FlaskClient, path: str) -> None:
     assert_problem(shared.get(f"{path}?colour=red"), 422, "validation_error", "/colour")
 
@@ -608,7 +627,11 @@ def test_a_fault_of_ours_is_a_500_that_tells_nothing_of_it(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("SELECT secret FROM inside.py")
 
-    for name in ("get_wallet", "list_entries", "get_transaction", "execute"):
+    names = (
+        "get_wallet", "list_entries", "get_transaction", "execute", "list_wallets", "create_wallet", "get_user",
+        "find_users", "create_user", "list_assets",
+    )  # fmt: skip
+    for name in names:
         monkeypatch.setattr(service, name, fail)
     answers = [
         shared.get("/wallets/3"),
@@ -616,7 +639,11 @@ def test_a_fault_of_ours_is_a_500_that_tells_nothing_of_it(
         shared.get("/wallets/3/entries"),
         shared.get("/transactions/00000000-0000-0000-0000-000000000000"),
         *(shared.post(f"/wallets/3/{verb}", json=movement()) for verb in MOVEMENTS),
+        *(shared.get(path) for path in ("/wallets", "/users?externalId=a", "/users/2", "/assets")),
+        shared.post("/users", json={"name": "Ada", "externalId": "a"}),
+        shared.post("/wallets", json={"userId": 2, "asset": "GOLD"}),
     ]
+    assert len(answers) == len(names) - 1 + len(MOVEMENTS) + 1
     for answer in answers:
         body = assert_problem(answer, 500, "internal_error")
         assert "secret" not in answer.get_data().decode()
@@ -637,3 +664,13 @@ def test_what_cannot_be_told_now_is_503_with_retry_after(
     answer = shared.post("/wallets/3/topup", json=movement())
     assert_problem(answer, 503, code)
     assert int(answer.headers["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize("path", ["/wallets/3", "/wallets/999", "/wallets/x", "/nowhere", "/openapi.json"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS"])
+def test_no_header_comes_twice(shared: FlaskClient, method: str, path: str) -> None:
+    response = shared.open(path, method=method)
+    names = [name.lower() for name, _ in response.headers]
+    assert sorted(names) == sorted(set(names))
+    assert response.content_length is not None
+    assert response.content_length == len(response.data) or method == "HEAD"

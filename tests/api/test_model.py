@@ -22,12 +22,12 @@ from sqlalchemy import text
 from tests.api.support import NO_WALLET, assert_problem
 from tests.keys import client_of
 from wallet_app import service
-from wallet_app.db import db, unit_of_work
+from wallet_app.db import db
 from wallet_app.money import AMOUNT_MAX
-from wallet_app.service import wallets
 
 SEED = 20_261_122
-EXAMPLES, STEPS = 30, 40
+EXAMPLES, STEPS = 40, 40
+ASSETS = ("GOLD", "DIAMOND")
 SIGN = {"topup": 1, "bonus": 1, "spend": -1}
 
 verbs = st.sampled_from(["topup", "bonus", "spend"])
@@ -95,13 +95,16 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def make_a_player(self) -> None:
         number = next(self.players)
-        with self.app.app_context(), unit_of_work() as connection:
-            user = wallets.ensure_user(connection, name=f"Model {number}", external_id=f"model:{number}")
-            assets = [wallets.ensure_asset(connection, code=code, name=code) for code in ("GOLD", "DIAMOND")]
-            ids = [wallets.ensure_wallet(connection, user_id=user, asset_type_id=asset) for asset in assets]
         self.client: FlaskClient = client_of(self.app)
-        self.wallets = {wallet: ModelWallet() for wallet in ids}
-        self.ids = sorted(ids)
+        self.player = {"name": f"Model {number}", "externalId": f"model:{number}"}
+        answer = self.client.post("/users", json=self.player)
+        assert answer.status_code == 201, answer.get_data()
+        self.user = answer.json["userId"]
+        made = [self.client.post("/wallets", json=self.wallet_of(asset)) for asset in ASSETS]
+        assert [answer.status_code for answer in made] == [201, 201]
+        self.ids = [answer.json["walletId"] for answer in made]
+        assert sorted(set(self.ids)) == self.ids
+        self.wallets = {wallet: ModelWallet() for wallet in self.ids}
         self.references = (f"model-{number}-{index}" for index in itertools.count(1))
         for wallet in self.ids:
             self.compare(wallet)
@@ -177,7 +180,35 @@ class Machine(RuleBasedStateMachine):
         assert_problem(answer, 422, "validation_error", *(f"/{name}" for name in bad))
         self.done("nonsense", wallet)
 
+    @rule()
+    def make_the_player_again(self) -> None:
+        answer = self.client.post("/users", json=self.player)
+        assert (answer.status_code, answer.json["userId"]) == (200, self.user)
+        problem = assert_problem(
+            self.client.post("/users", json={**self.player, "name": "Somebody else"}), 409, "external_id_taken"
+        )
+        assert problem["userId"] == self.user
+        self.done("player_again")
+
+    @rule(which=indexes)
+    def make_a_wallet_again(self, which: int) -> None:
+        wallet = self.pick(which)
+        model = self.wallets[wallet]
+        answer = self.client.post("/wallets", json=self.wallet_of(ASSETS[self.ids.index(wallet)]))
+        assert (answer.status_code, answer.json["walletId"]) == (200, wallet)
+        assert (answer.json["balance"], answer.json["version"]) == (model.balance, model.version)
+        self.done("wallet_again")
+
     # --- reads ---
+
+    @rule(limit=st.integers(1, 3))
+    def list_the_wallets(self, limit: int) -> None:
+        page = self.client.get(f"/wallets?userId={self.user}&limit={limit}").json
+        assert [(wallet["walletId"], wallet["balance"]) for wallet in page["wallets"]] == [
+            (wallet, self.wallets[wallet].balance) for wallet in self.ids[:limit]
+        ]
+        assert ("next" in page) == (limit < len(self.ids))
+        self.outcomes["listed"] += 1
 
     @rule(which=indexes, limit=st.integers(1, 7))
     def read_all_pages(self, which: int, limit: int) -> None:
@@ -210,6 +241,9 @@ class Machine(RuleBasedStateMachine):
         self.outcomes["transaction"] += 1
 
     # --- how a step is done and judged ---
+
+    def wallet_of(self, asset: str) -> dict[str, object]:
+        return {"userId": self.user, "asset": asset}
 
     def pick(self, which: int) -> int:
         return self.ids[which % len(self.ids)]
@@ -309,7 +343,7 @@ SELECT coalesce(balances.balance, 0), coalesce(balances.version, 0), count(entri
 """)
 OUTCOMES = {
     "topup", "bonus", "spend", "emptied", "filled", "insufficient_balance", "balance_above_bound", "replayed",
-    "mismatched", "unknown", "nonsense", "read", "paged", "transaction",
+    "mismatched", "unknown", "nonsense", "read", "paged", "transaction", "player_again", "wallet_again", "listed",
 }  # fmt: skip
 
 
@@ -345,4 +379,4 @@ def test_api_model_and_database_agree(shared_app: Flask) -> None:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_api_model_and_database_agree_at_length(shared_app: Flask, number: int) -> None:
-    assert_all_came(explore(shared_app, number=number, examples=150), 35)
+    assert_all_came(explore(shared_app, number=number, examples=200), 35)

@@ -32,6 +32,7 @@ def test_the_collection_calls_every_operation() -> None:
             r"\{\{(wallet|otherWallet|systemWallet|noWallet)\}\}", "{walletId}", "/" + "/".join(request["url"]["path"])
         )
         path = re.sub(r"(?<=^/transactions/).+", "{transactionId}", path)
+        path = re.sub(r"(?<=^/users/)[^/]+", "{userId}", path)
         called.add((request["method"], path))
     described = {(method.upper(), path) for path, operations in document()["paths"].items() for method in operations}
     assert described <= called

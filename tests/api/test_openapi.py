@@ -101,6 +101,10 @@ def test_the_example_of_a_movement_is_what_the_service_answers(client: FlaskClie
 def test_answers_have_no_field_that_the_document_does_not_name(client: FlaskClient) -> None:
     posted = client.post("/wallets/3/topup", json=movement()).json
     paths = {
+        "/users": "/users?externalId=demo:John",
+        "/users/{userId}": "/users/2",
+        "/assets": "/assets?limit=1",
+        "/wallets": "/wallets?limit=1",
         "/wallets/{walletId}": "/wallets/3",
         "/wallets/{walletId}/balance": "/wallets/1/balance",
         "/wallets/{walletId}/entries": "/wallets/3/entries?limit=1",
@@ -127,3 +131,18 @@ def test_examples_of_problems_stand_under_their_status(operation: dict[str, Any]
     for status, answer in operation["responses"].items():
         for example in answer["content"].get("application/problem+json", {}).get("examples", {}).values():
             assert str(example["value"]["status"]) == status
+
+
+@pytest.mark.parametrize("path", ["/users", "/wallets"])
+def test_the_example_of_a_creation_is_what_the_service_answers(client: FlaskClient, path: str) -> None:
+    for created in ("/users", "/wallets"):
+        operation = document()["paths"][created]["post"]
+        request = operation["requestBody"]["content"]["application/json"]["examples"]["request"]["value"]
+        answer = client.post(created, json=request)
+        assert answer.status_code == 201
+        if created == path:
+            break
+    for status in ("201", "200"):
+        (shown,) = operation["responses"][status]["content"]["application/json"]["examples"].values()
+        assert {**answer.json, "createdAt": 0, "updatedAt": 0} == {**shown["value"], "createdAt": 0, "updatedAt": 0}
+    assert answer.headers["Location"] == f"{path}/{answer.json[{'/users': 'userId', '/wallets': 'walletId'}[path]]}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.conftest import ROOT, Live
+from tests.keys import KEY
 
 SEED = 20_261_122
 LONG_SEEDS = (1, 2, 3, 5, 8)
@@ -24,6 +25,7 @@ def explore(live: Live, folder: Path, seed: int, seconds: int) -> str:
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{live.url}/openapi.json"),
             *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
             *("--mode", "all", "--phases", "examples,coverage,fuzzing,stateful"),
+            *("--header", f"Authorization: Bearer {KEY}"),
             *("--max-time", str(seconds), "--seed", str(seed), "--workers", "1"),
             *("--max-response-time", "5", "--request-timeout", "10", "--generation-database", "none", "--no-color"),
         ],

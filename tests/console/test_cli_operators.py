@@ -110,7 +110,7 @@ def test_secrets_that_were_sealed_with_a_lost_key_are_made_anew(app: Flask, tmp_
 
 # --- settings ---
 
-PEPPER = {"WALLET_KEY_PEPPER": "0123456789abcdef" * 4}
+PEPPER = {"WALLET_KEY_PEPPER": "0123456789abcdef" * 4, "WALLET_TOKEN_KEYS": "0123456789abcdef" * 4}
 ORIGIN = {"WALLET_CONSOLE_ORIGIN": "https://wallet.example.com"}
 
 

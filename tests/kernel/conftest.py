@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ import pytest
 from flask import Flask
 from sqlalchemy.engine import URL
 
-from tests.conftest import conninfo, run_sql, settings_for
+from tests.conftest import conninfo, settings_for
 from tests.kernel import audit
 from wallet_app import create_app, service
 from wallet_app.db import close_connections, unit_of_work
@@ -29,9 +28,8 @@ T = TypeVar("T")
 JOHN, JOHN_DIAMOND, DOE, DOE_DIAMOND = 3, 4, 5, 6
 """The demo wallets: 500 and 10, 300 and 0."""
 
-UNLOCKED = locks._WAIT._generate()
+UNLOCKED = locks._statement("look_at_wallets", locks._WALLETS)
 """The statement that locks wallets, for controls, without its FOR UPDATE."""
-UNLOCKED._for_update_arg = None
 
 ORIGIN = service.Origin(client="tests", actor="tests", request_id="request-1")
 
@@ -121,16 +119,6 @@ def serve(url: URL, **settings: Any) -> Iterator[Books]:
     with app.app_context():
         yield Books(app, url)
         close_connections()
-
-
-def clone(server: URL, template: str) -> Iterator[URL]:
-    """Yield the URL of a database that several tests share; the `database` fixture is one test's own."""
-    url = server.set(database=f"wallet_test_{secrets.token_hex(6)}")
-    run_sql(server, f"CREATE DATABASE {url.database} TEMPLATE {template}")
-    try:
-        yield url
-    finally:
-        run_sql(server, f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -166,13 +166,13 @@ def test_control_when_each_posting_takes_its_locks_in_an_order_of_its_own_they_d
     waited: set[int] = set()
     lock_wallets = locks.lock_wallets
 
-    def lock_in_turn(connection: Connection, wallet_ids: Sequence[int], **options: Any) -> list[Any]:
+    def lock_in_turn(connection: Connection, wallet_ids: Sequence[int], **options: Any) -> locks.Locked:
         order = [JOHN, DOE] if threading.current_thread().name.endswith("_0") else [DOE, JOHN]
-        rows = list(lock_wallets(connection, order[:1]))
+        first = lock_wallets(connection, order[:1])
         if (me := threading.get_ident()) not in waited:
             waited.add(me)
             both_hold_one.wait(5)
-        return rows + list(lock_wallets(connection, order[1:]))
+        return locks.Locked(first.balances + lock_wallets(connection, order[1:]).balances, first.slot)
 
     monkeypatch.setattr(locks, "lock_wallets", lock_in_turn)
     transfers = [[books.top_up(JOHN, 1), books.spend(DOE, 1)], [books.top_up(DOE, 1), books.spend(JOHN, 1)]]
@@ -208,7 +208,8 @@ def test_postings_of_different_wallets_never_deadlock_on_the_system_balances(boo
 def test_control_slots_that_are_shared_deadlock_on_the_system_balances(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(locks, "take_slot", lambda *_: 0)
+    lock_wallets = locks.lock_wallets
+    monkeypatch.setattr(locks, "lock_wallets", lambda *args, **options: lock_wallets(*args, **options)._replace(slot=0))
     meet_in_the_system_balances(books, until_deadlock=True)
     assert deadlocks(books) >= 1
 

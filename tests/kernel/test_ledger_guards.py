@@ -11,8 +11,9 @@ from psycopg import errors
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 
+from tests.conftest import new_database
 from tests.kernel import audit
-from tests.kernel.conftest import DOE, JOHN, Books, clone
+from tests.kernel.conftest import DOE, JOHN, Books
 from wallet_app import service
 from wallet_app.db import APPLICATION_ROLE, close_connections, db, unit_of_work
 from wallet_app.errors import WalletNotActiveError
@@ -24,7 +25,7 @@ TABLES = ("transactions", "ledger_entries", "wallet_balances", "system_balances"
 @pytest.fixture(scope="module")
 def standing_books(server: URL, template: str) -> Iterator[Books]:
     """One database for all that is refused: nothing may change in it, so the tests can share it."""
-    for url in clone(server, template):
+    for url in new_database(server, template=template):
         books = Books(None, url)
         before = [books.sql(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES]
         yield books
@@ -49,11 +50,39 @@ def test_even_the_owner_cannot_change_the_ledger(standing_books: Books, table: s
         standing_books.sql(change.format(table=table))
 
 
-@pytest.mark.parametrize("change", ["DELETE FROM wallets WHERE id = 3", "TRUNCATE wallets CASCADE"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM wallets WHERE id = 3",
+        "DELETE FROM wallets",
+        "DELETE FROM wallets WHERE false",
+        "TRUNCATE wallets CASCADE",
+    ],
+)
 def test_even_the_owner_cannot_remove_a_wallet(standing_books: Books, change: str) -> None:
     """Its entries do not look it up; so it must stay."""
-    with pytest.raises(errors.RestrictViolation, match="is append-only"):
+    with pytest.raises(errors.RestrictViolation, match=f"wallets is append-only: {change.split()[0]} is refused"):
         standing_books.sql(change)
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM wallets WHERE id = 3", "TRUNCATE wallets CASCADE"])
+def test_a_wallet_stays_when_nothing_but_its_entries_is_left_of_it(standing_books: Books, change: str) -> None:
+    """Nothing looks it up then, and the trigger alone keeps it."""
+    with standing_books.connect() as connection:
+        connection.execute("DELETE FROM wallet_balances")
+        with pytest.raises(errors.RestrictViolation, match=f"wallets is append-only: {change.split()[0]} is refused"):
+            connection.execute(change)  # type: ignore[arg-type]
+        connection.rollback()
+
+
+def test_control_without_its_trigger_a_wallet_can_go_and_leave_its_entries_behind(standing_books: Books) -> None:
+    with standing_books.connect() as connection:
+        connection.execute("DROP TRIGGER wallets_stay ON wallets")
+        connection.execute("DELETE FROM wallet_balances")
+        connection.execute("DELETE FROM wallets WHERE id = 3")
+        left = connection.execute("SELECT count(*) FROM ledger_entries WHERE wallet_id = 3").fetchone()
+        connection.rollback()
+    assert left == (1,)
 
 
 @pytest.mark.parametrize("table", APPEND_ONLY)

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 
 from tests.kernel import wire
 from tests.kernel.conftest import DOE, JOHN, UNLOCKED, Books, outcome_of, serve
-from tests.kernel.wire import AnswerLost, BeforeSent, InFlight, Silence, Wire
+from tests.kernel.wire import AnswerLost, BeforeSent, InFlight, Silence, Terminated, Wire
 from wallet_app import service
 from wallet_app.db import db
 from wallet_app.errors import DatabaseUnavailableError, OutcomeUnknownError
@@ -68,6 +68,16 @@ def test_cut_on_the_way_to_commit_the_command_is_posted_by_the_repetition(
 ) -> None:
     cable.arm(harm(moment))
     assert not service.execute(far_books.top_up(JOHN, 7, "once")).is_replay
+    assert_posted_once(far_books)
+
+
+def test_a_connection_that_ends_with_a_pipeline_goes_without_a_word(
+    far_books: Books, cable: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Told the reason where its pipeline ends, and not closed yet: open, but it cannot roll back any more."""
+    cable.arm(Terminated(wire.end_of(wire.lock)))
+    assert not service.execute(far_books.top_up(JOHN, 7, "once")).is_replay
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("sqlalchemy")] == []
     assert_posted_once(far_books)
 
 
@@ -158,6 +168,17 @@ def test_a_batch_whose_commit_is_in_doubt_is_repeated_under_the_locks(
     assert [receipt.is_replay for receipt in receipts] == [harm is AnswerLost] * 3
     assert (far_books.balance(JOHN), far_books.balance(DOE)) == (0, 0)
     assert far_books.transactions("once") == 1
+
+
+@pytest.mark.parametrize("execute", [service.execute_each, service.execute_atomic])
+def test_a_batch_whose_commit_is_in_flight_for_longer_than_a_lock_may_wait_is_not_told_busy(
+    far_books: Books, cable: Wire, execute: Callable[[list[service.Command]], list[Any]]
+) -> None:
+    far_books.sql(f"ALTER DATABASE {far_books.url.database} SET lock_timeout = '200ms'")
+    cable.arm(InFlight(wire.commit, seconds=1))
+    receipts = execute([far_books.top_up(JOHN, 7, "once"), far_books.spend(DOE, 300)])
+    assert [receipt.is_replay for receipt in receipts] == [True, True]
+    assert_posted_once(far_books)
 
 
 def test_cut_at_the_first_statement_the_command_is_simply_done_again(far_books: Books, cable: Wire) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
 from typing import Any
 
 import flask_migrate
 import psycopg
-import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL
 
-from tests.conftest import conninfo, run_sql, settings_for
+from tests.conftest import conninfo, settings_for
 from wallet_app import create_app, service
 from wallet_app.db import Base, close_connections
 
@@ -63,17 +60,6 @@ BESIDE_THE_MODELS = {
          ORDER BY 1
     """,
 }
-
-
-@pytest.fixture
-def empty(server: URL) -> Iterator[URL]:
-    """The URL of a new database with nothing in it."""
-    url = server.set(database=f"wallet_test_{secrets.token_hex(6)}")
-    run_sql(server, f"CREATE DATABASE {url.database}")
-    try:
-        yield url
-    finally:
-        run_sql(server, f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)")
 
 
 def schema(url: URL, queries: dict[str, str]) -> dict[str, list[tuple[Any, ...]]]:

@@ -16,7 +16,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 from sqlalchemy.engine import URL
+
+from tests.conftest import conninfo
+
+# One that carries out what it was sent waits for no client yet, and an idle one for no more of a pipeline.
+_TERMINATE_WAITING = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE datname = current_database() AND state = 'active' AND wait_event = 'ClientRead'
+"""
 
 Moment = Callable[["Session", bytes], bool]
 
@@ -32,17 +41,34 @@ def commit(session: Session, message: bytes) -> bool:
 
 def lock(session: Session, message: bytes) -> bool:
     """A posting's first statement."""
-    return b"FOR UPDATE" in message
+    return _asks_for(message, b"lock_wallets") or _asks_for(message, b"lock_free_wallets")
 
 
 def load(session: Session, message: bytes) -> bool:
     """What a posting sends together, under its locks."""
-    return b"pg_try_advisory_xact_lock" in message
+    return _asks_for(message, b"load_wallets")
 
 
 def write(session: Session, message: bytes) -> bool:
-    """The first row of a posting on its way."""
-    return b"COPY transactions" in message
+    """The first rows of a posting on their way."""
+    return _asks_for(message, b"insert_transactions")
+
+
+def _asks_for(message: bytes, statement: bytes) -> bool:
+    """Whether the message binds values to the prepared statement: the unnamed portal, then the statement's name."""
+    return message[:1] == b"B" and message[5:].startswith(b"\x00" + statement + b"\x00")
+
+
+def end_of(moment: Moment) -> Moment:
+    """The end of the pipeline, or of the single statement, that reaches the moment."""
+    reached: set[Session] = set()
+
+    def is_end(session: Session, message: bytes) -> bool:
+        if moment(session, message):
+            reached.add(session)
+        return session in reached and message[:1] == b"S"
+
+    return is_end
 
 
 class Fault:
@@ -95,6 +121,16 @@ class InFlight(Fault):
         session.ask(message)
 
 
+class Terminated(Fault):
+    """An administrator ends the backend before the message arrives; it answers what came before, says so and closes."""
+
+    def harm(self, session: Session, message: bytes) -> None:
+        with psycopg.connect(conninfo(session.wire.server_url), autocommit=True) as administrator:
+            while not administrator.execute(_TERMINATE_WAITING).fetchone():
+                time.sleep(0.01)
+        assert session.answered.wait(10)
+
+
 class Silence(Fault):
     """The message is lost, and the connection stays open: nobody tells the client."""
 
@@ -139,7 +175,7 @@ class Session:
                 if fault := self.wire.fault_for(self, message):
                     fault.strike(self, message)
                     continue
-                self.has_written = b"COPY ledger_entries" in message or (
+                self.has_written = _asks_for(message, b"insert_entries") or (
                     self.has_written and b"COMMIT\x00" not in message and b"ROLLBACK\x00" not in message
                 )
                 self.server.sendall(message)
@@ -163,6 +199,7 @@ class Wire:
     """Stands between a service and its database; `url` is the database's URL by way of it. A context manager."""
 
     def __init__(self, url: URL) -> None:
+        self.server_url = url
         self._server = _address(url)
         self._folder = Path(tempfile.mkdtemp(prefix="wire-", dir="/tmp"))
         self._sessions: list[Session] = []

@@ -68,9 +68,11 @@ class Service:
             time.sleep(0.02)
         return time.monotonic() - self.begun
 
-    def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+    def request(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, key: str = KEY
+    ) -> tuple[int, dict[str, Any]]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        headers = {"Authorization": f"Bearer {KEY}"} | ({"Content-Type": "application/json"} if body else {})
+        headers = {"Authorization": f"Bearer {key}"} | ({"Content-Type": "application/json"} if body else {})
         try:
             connection.request(method, path, body and json.dumps(body), headers)
             answer = connection.getresponse()

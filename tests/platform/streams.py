@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import gevent
 from flask import Flask, Response, request, stream_with_context
 
 app = Flask(__name__)
 app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
 UNBOUNDED = 2**63
+TURN_SECONDS = 0.001
+_turns = itertools.count()
+
+
+@app.before_request
+def hold() -> None:
+    """Hold on until a test has opened and closed the FIFO: this request alone, or all that the process does."""
+    if fifo := request.args.get("request_held_by"):
+        gevent.get_hub().threadpool.apply(Path(fifo).read_bytes)
+    if fifo := request.args.get("process_held_by"):
+        Path(fifo).read_bytes()
 
 
 @app.post("/size")
@@ -28,6 +42,29 @@ def lines() -> Response:
     """Answer each line as it comes, before the next one is read."""
     request.max_content_length = UNBOUNDED
     return Response(stream_with_context(request.stream), content_type="application/x-ndjson")
+
+
+@app.get("/turn")
+def turn() -> str:
+    """Work, and wait for nothing; say how many turns there were before, whoever had them."""
+    until = time.perf_counter() + TURN_SECONDS
+    while time.perf_counter() < until:
+        pass
+    return str(next(_turns))
+
+
+@app.post("/turns")
+def turns() -> Response:
+    """A turn for each line."""
+    request.max_content_length = UNBOUNDED
+    return Response(stream_with_context(f"{turn()}\n" for _ in request.stream), content_type="application/x-ndjson")
+
+
+@app.post("/reads")
+def reads() -> list[int]:
+    """Say how many bytes each read of the body brought."""
+    request.max_content_length = UNBOUNDED
+    return [len(data) for data in iter(lambda: request.stream.read1(2**20), b"")]
 
 
 @app.post("/ignored")

@@ -156,10 +156,13 @@ def test_a_server_that_its_killed_parent_left_behind_is_stopped_and_started_anew
 
 @pytest.mark.slow
 def test_parent_and_server_killed_together_leave_a_folder_that_starts(data_dir: Path) -> None:
+    with devdb.start(data_dir) as database:
+        remember(database, 1)
     with killed_holder(data_dir) as orphan:
         os.kill(orphan, signal.SIGKILL)
     with devdb.start(data_dir) as database:
-        remember(database, 1)
+        assert remembered(database) == [1]
+        remember(database, 2)
 
 
 @pytest.mark.slow

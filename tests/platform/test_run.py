@@ -21,6 +21,7 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.engine import URL
 
+from tests.keys import KEY
 from tests.platform.conftest import REPOSITORY, Service, clean_environment
 from wallet_app import devdb, run
 
@@ -98,7 +99,7 @@ def test_a_signal_lets_the_request_in_flight_finish(data_dir: Path, start: Start
             os.killpg(service.process.pid, sent)
             time.sleep(0.7)
             assert not spend.done()
-            half.sendall(b"Host: wallet\r\n\r\n")
+            half.sendall(f"Host: wallet\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode())
             assert half.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
         status, answer = spend.result()
     assert (status, answer["balance"]) == (200, 499)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import socket
@@ -97,6 +98,35 @@ def read_until(client: socket.socket, end: bytes) -> bytes:
 
 def read_to_the_end(client: socket.socket) -> bytes:
     return b"".join(iter(lambda: client.recv(MIB), b""))
+
+
+class Fifo:
+    """Holds a request of the test's application, or all that its process does, until the `with` is over."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        os.mkfifo(path)
+
+    def hold(self, head: bytes) -> bytes:
+        return self._with_query(head, b"request_held_by")
+
+    def hold_process(self, head: bytes) -> bytes:
+        return self._with_query(head, b"process_held_by")
+
+    def _with_query(self, head: bytes, name: bytes) -> bytes:
+        return head.replace(b" HTTP/1.1", b"?%b=%b HTTP/1.1" % (name, bytes(self.path)), 1)
+
+    def __enter__(self) -> None:
+        # Returns when the request has come and reads at the other end.
+        self._end = self.path.open("wb")
+
+    def __exit__(self, *_: object) -> None:
+        self._end.close()
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Fifo:
+    return Fifo(tmp_path / "fifo")
 
 
 def test_a_line_is_answered_before_the_next_one_is_sent(serving: Server) -> None:
@@ -250,6 +280,61 @@ def test_answers_without_a_body_leave_the_connection_in_order(serving: Server) -
     connection.close()
 
 
+TURN = b"GET /turn HTTP/1.1\r\nHost: w\r\n\r\n"
+HOG_TURNS = 1500
+
+
+def hog_turns_before_others(serving: Server, fifo: Fifo, sent: bytes) -> int:
+    """How many turns a hog has from its first one until another client has one.
+
+    What the hog sends asks for HOG_TURNS, and holds the process until the other has asked too.
+    """
+    with serving.connect() as other, serving.connect() as hog:
+        before = turn_of(other)
+        hog.sendall(sent)
+        with fifo:
+            other.sendall(TURN)
+        return number_of(other) - before - 1
+
+
+def turn_of(client: socket.socket) -> int:
+    client.sendall(TURN)
+    return number_of(client)
+
+
+def number_of(client: socket.socket) -> int:
+    return int(client.recv(65536).partition(b"\r\n\r\n")[2])
+
+
+def test_who_sends_many_requests_at_once_takes_turns_with_others(serving: Server, fifo: Fifo) -> None:
+    sent = fifo.hold_process(TURN) + TURN * (HOG_TURNS - 1)
+    assert hog_turns_before_others(serving, fifo, sent) <= 3
+
+
+def test_who_sends_many_lines_at_once_takes_turns_with_others(serving: Server, fifo: Fifo) -> None:
+    sent = fifo.hold_process(LINES.replace(b"/lines", b"/turns")) + chunk(b"1\n" * HOG_TURNS)
+    assert hog_turns_before_others(serving, fifo, sent) < 20
+
+
+def test_who_sends_many_lines_with_their_length_takes_turns_with_others(serving: Server, fifo: Fifo) -> None:
+    """A short run is gathered before it is answered, and answered line by line all the same."""
+    lines = b"1\n" * HOG_TURNS
+    head = LINES.replace(b"/lines", b"/turns").replace(
+        b"Transfer-Encoding: chunked", b"Content-Length: %d" % len(lines)
+    )
+    assert hog_turns_before_others(serving, fifo, fifo.hold_process(head) + lines) < 20
+
+
+def test_lines_that_came_in_chunks_of_their_own_are_read_together(serving: Server, fifo: Fifo) -> None:
+    with serving.connect() as client:
+        client.sendall(fifo.hold_process(LINES.replace(b"/lines", b"/reads")))
+        with fifo:
+            client.sendall(chunk(b"12345\n") * 1000 + chunk(b""))
+        reads = json.loads(read_until(client, b"]\n").partition(b"\r\n\r\n")[2])
+    assert sum(reads) == 6000
+    assert len(reads) == 1
+
+
 def test_a_client_that_leaves_amid_its_answer_leaves_nothing_behind(serving: Server) -> None:
     for _ in range(3):
         with serving.connect() as client:
@@ -294,6 +379,21 @@ def test_at_the_end_idle_connections_close_at_once_and_what_goes_on_is_finished(
         begun = time.monotonic()
         assert streaming.recv(100) == b""
         assert time.monotonic() - begun < 3
+    assert server.process.wait(10) == 0
+
+
+def test_at_the_end_an_answer_that_was_not_begun_says_that_it_is_the_last(tmp_path: Path, fifo: Fifo) -> None:
+    server = Server(tmp_path)
+    with server.connect() as idle, server.connect() as waiting:
+        idle.sendall(b"GET /empty HTTP/1.1\r\nHost: w\r\n\r\n")
+        assert idle.recv(65536).startswith(b"HTTP/1.1 204 ")
+        waiting.sendall(fifo.hold(TURN))
+        with fifo:
+            server.process.send_signal(signal.SIGTERM)
+            assert idle.recv(100) == b""  # So the end has begun.
+        received = read_to_the_end(waiting)
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nConnection: close\r\n" in received
     assert server.process.wait(10) == 0
 
 

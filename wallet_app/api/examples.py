@@ -50,7 +50,6 @@ def _movements(kind: str, reference: str, amount: int, balance: int) -> dict[str
 
 
 _BALANCE = {
-    "ok": True,
     "walletId": 3,
     "userId": 2,
     "asset": _GOLD,
@@ -83,10 +82,24 @@ _TOP_UP = {"type": "topup", "walletId": 3, **_request("topup-1001", 100, "Starte
 _TOO_MUCH = {"type": "spend", "walletId": 3, **_request("spend-1002", 700, "Castle")}
 _MALFORMED = {"type": "spend", "walletId": 3, **_request("spend-1003", 0, "Air")}
 
+_JOHN = {"userId": 2, "name": "John", "externalId": "demo:John", "createdAt": _INSTANT}
+_JOHNS_GOLD = {
+    **_BALANCE,
+    "userName": "John",
+    "userType": "USER",
+    "scale": 0,
+    "status": "ACTIVE",
+    "createdAt": _INSTANT,
+}
+_ADAS_GOLD = {**_JOHNS_GOLD, "walletId": 21, "userId": 11, "userName": "Ada", "balance": 0, "total": 0, "version": 0}
+
 REQUESTS: dict[str, dict[str, Any]] = {
     "topUp": {"request": _request("topup-1001", 100, "Starter pack")},
     "grantBonus": {"request": _request("bonus-1001", 25, "Daily login")},
     "spend": {"request": _request("spend-1001", 30, "Sword")},
+    "createUser": {"request": {"name": "Ada", "externalId": "player-77"}},
+    "createWallet": {"request": {"userId": 11, "asset": "GOLD"}},
+    "createToken": {"request": {"scopes": ["wallets:read", "wallets:spend"], "expiresIn": 600}},
     "postBatch": {
         "each": {"mode": "each", "items": [_TOP_UP, _TOO_MUCH, _MALFORMED]},
         "atomic": {
@@ -100,19 +113,35 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "topUp": _movements("TOPUP", "topup-1001", 100, 600),
     "grantBonus": _movements("BONUS", "bonus-1001", 25, 525),
     "spend": _movements("SPEND", "spend-1001", -30, 470),
-    "getWallet": {
-        "user": {
-            **_BALANCE,
-            "userName": "John",
-            "userType": "USER",
-            "scale": 0,
-            "status": "ACTIVE",
-            "createdAt": _INSTANT,
+    "createUser": {"user": {"ok": True, "userId": 11, "name": "Ada", "externalId": "player-77", "createdAt": _INSTANT}},
+    "createToken": {
+        "token": {
+            "ok": True,
+            "token": "eyJ0eXAiOiJkaW5v....eyJpc3MiOiJkaW5vLXdh....s_JW_EAS_bLm6aPA",
+            "tokenType": "Bearer",
+            "userId": 11,
+            "scopes": ["wallets:read", "wallets:spend"],
+            "expiresIn": 600,
+            "expiresAt": "2026-01-31T12:10:00.000000Z",
         }
     },
+    "findUsers": {"one": {"ok": True, "users": [_JOHN]}, "none": {"ok": True, "users": []}},
+    "getUser": {"user": {"ok": True, **_JOHN}},
+    "listAssets": {
+        "all": {
+            "ok": True,
+            "assets": [{**_GOLD, "scale": 0}, {"code": "DIAMOND", "name": "Diamonds", "scale": 0}],
+        }
+    },
+    "createWallet": {"wallet": {"ok": True, **_ADAS_GOLD}},
+    "listWallets": {
+        "page": {"ok": True, "wallets": [_JOHNS_GOLD], "next": "AAAAAAAAAAOHvQBP76JJeQ=="},
+        "none": {"ok": True, "wallets": []},
+    },
+    "getWallet": {"user": {"ok": True, **_JOHNS_GOLD}},
     "getBalance": {
-        "user": _BALANCE,
-        "system": {**_BALANCE, "walletId": 1, "userId": 1, "balance": -800, "total": -800, "version": None},
+        "user": {"ok": True, **_BALANCE},
+        "system": {"ok": True, **_BALANCE, "walletId": 1, "userId": 1, "balance": -800, "total": -800, "version": None},
     },
     "listEntries": {
         "page": {"ok": True, "walletId": 3, "entries": [_ENTRY | _TRANSACTION], "next": "AAAAAAAAAAIIsonnxNbTvw=="}
@@ -168,6 +197,18 @@ _CURSOR = {
     )
 }
 _NO_WALLET = {"wallet": _problem(404, "wallet_not_found", "Wallet not found", "There is no wallet 99.", walletId=99)}
+_NO_USER = {"user": _problem(404, "user_not_found", "User not found", "There is no user 99.", userId=99)}
+_NO_ASSET = {"asset": _problem(404, "asset_not_found", "Asset not found", "There is no asset SILVER.", asset="SILVER")}
+_TAKEN = {
+    "taken": _problem(
+        409,
+        "external_id_taken",
+        "External id is taken",
+        "External id 'player-77' is that of user 11, whose name is another one.",
+        externalId="player-77",
+        userId=11,
+    )
+}
 _NO_TRANSACTION = {
     "transaction": _problem(
         404, "transaction_not_found", "Transaction not found", f"There is no transaction {_ID}.", transactionId=_ID
@@ -215,6 +256,12 @@ _MISMATCH = {
     )
 }
 _PATH = {"walletId": _invalid("/walletId", "invalid", "must be a whole number from 1")}
+_OF_USER = {"userId": _invalid("/userId", "invalid", "must be a whole number from 1")}
+_ASSET = {
+    "asset": _invalid(
+        "/asset", "invalid", "must be an asset's code, like GOLD: 2 to 32 capitals, digits and underscores"
+    )
+}
 _QUERY = {"parameter": _invalid("/colour", "unknown_parameter", "is not a parameter of this resource")}
 _LIMIT = {"limit": _invalid("/limit", "invalid", "must be a whole number from 1 to 100")}
 _BUSY = {
@@ -315,6 +362,25 @@ PROBLEMS: dict[str, dict[int, dict[str, Any]]] = {
     "getWallet": _EVERYWHERE | _READ,
     "getBalance": _EVERYWHERE | _READ,
     "listEntries": _EVERYWHERE | _READ | {400: _CURSOR, 409: _SYSTEM_ENTRIES, 422: _LIMIT},
+    "createUser": _EVERYWHERE
+    | {
+        400: _UNREADABLE,
+        409: _TAKEN,
+        422: {"name": _invalid("/name", "missing", "is required")},
+        503: _AWAY,
+    },
+    "createToken": _EVERYWHERE
+    | {
+        400: _UNREADABLE,
+        404: _NO_USER,
+        422: {"expiresIn": _invalid("/expiresIn", "invalid", "must be a whole number from 1 to 3600")},
+        503: _AWAY,
+    },
+    "findUsers": _EVERYWHERE | {422: {"externalId": _invalid("/externalId", "missing", "is required")}, 503: _AWAY},
+    "getUser": _EVERYWHERE | {404: _NO_USER, 422: _OF_USER, 503: _AWAY},
+    "listAssets": _EVERYWHERE | {400: _CURSOR, 422: _LIMIT, 503: _AWAY},
+    "createWallet": _EVERYWHERE | {400: _UNREADABLE, 404: _NO_USER | _NO_ASSET, 422: _OF_USER | _ASSET, 503: _AWAY},
+    "listWallets": _EVERYWHERE | {400: _CURSOR, 404: _NO_USER | _NO_ASSET, 422: _OF_USER | _ASSET | _LIMIT, 503: _AWAY},
     "getTransaction": _EVERYWHERE | {404: _NO_TRANSACTION, 422: _QUERY, 503: _AWAY},
     "postBatch": _EVERYWHERE
     | {

@@ -45,6 +45,8 @@ _TAGS = {
     "Service": "Whether it works",
     "Movements": "Credit comes in and goes out, once per reference",
     "Batches": "Many commands in one request, and runs of any length",
+    "Users": "Who has wallets",
+    "Assets": "What wallets are of",
     "Wallets": "What a wallet has, and how it came to it",
     "Transactions": "What was accepted under a reference",
 }
@@ -57,6 +59,11 @@ _HEADERS: dict[str, Any] = {
     "Idempotent-Replayed": {
         "description": "Only on a replay",
         "schema": {"type": "string", "enum": ["true"]},
+    },
+    "Location": {
+        "description": "Where what was made is to be read",
+        "required": True,
+        "schema": {"type": "string", "format": "uri-reference"},
     },
     "WWW-Authenticate": {
         "description": "What is missing, as RFC 6750 has it",
@@ -128,15 +135,21 @@ def document() -> dict[str, Any]:
 
 def _operation(operation: Operation) -> dict[str, Any]:
     name = operation.operation_id
-    is_single = operation.request is not None and operation.line is None
-    headers = ["X-Request-Id"] + (["Idempotent-Replayed"] if is_single else [])
+    moves = operation.request is not None and operation.line is None and not operation.creates
+    headers = ["X-Request-Id"] + (["Idempotent-Replayed"] if moves else [])
+    answers = {"200": _answer("Done", operation.answer.__name__, examples.ANSWERS[name], headers)}
+    if operation.creates:
+        answers = {
+            "201": _answer("Made", operation.answer.__name__, examples.ANSWERS[name], [*headers, "Location"]),
+            "200": _answer("It was there", operation.answer.__name__, examples.ANSWERS[name], headers),
+        }
     described: dict[str, Any] = {
         "operationId": name,
         "summary": operation.summary,
         "tags": [operation.tag],
         "parameters": list(operation.parameters),
         "responses": {
-            "200": _answer("Done", operation.answer.__name__, examples.ANSWERS[name], headers),
+            **answers,
             **{str(status): _problem(status, examples.PROBLEMS[name][status]) for status in operation.problems},
         },
     }

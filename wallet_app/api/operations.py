@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from flask import Blueprint, Response
 from pydantic import BaseModel
 
 from wallet_app import access
-from wallet_app.web import camel_case
+from wallet_app.web import camel_case, json_response
 
 blueprint = Blueprint("api", __name__)
 
@@ -34,6 +34,8 @@ class Operation:
     request: type[BaseModel] | None
     line: type[BaseModel] | None
     """A line of the answer, where a run of lines (NDJSON) may be sent instead of one body."""
+    creates: bool
+    """Whether it is answered 201 when what it asks for is new, and 200 when it was there."""
     parameters: tuple[dict[str, Any], ...]
     problems: tuple[int, ...]
 
@@ -50,6 +52,7 @@ def operation(
     answer: type[BaseModel],
     request: type[BaseModel] | None = None,
     line: type[BaseModel] | None = None,
+    creates: bool = False,
     parameters: tuple[dict[str, Any], ...] = (),
     problems: tuple[int, ...] = (),
 ) -> Callable[[View], View]:
@@ -73,6 +76,7 @@ def operation(
                 answer=answer,
                 request=request,
                 line=line,
+                creates=creates,
                 parameters=parameters,
                 problems=tuple(sorted({*problems, *(() if scope == access.PUBLIC else (401, 403))})),
             )
@@ -81,6 +85,12 @@ def operation(
         return view
 
     return register
+
+
+def created(path: str, body: Mapping[str, Any], *, is_new: bool) -> Response:
+    """Answer an operation that `creates`: with the resource, which is at `path`."""
+    status, headers = (201, {"Location": path}) if is_new else (200, {})
+    return json_response({"ok": True, **body}, status, headers)
 
 
 def _paragraphs(docstring: str) -> str:

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from flask import request
 
+from wallet_app import text
+from wallet_app.api import cursor as cursors
 from wallet_app.errors import TransactionNotFoundError
-from wallet_app.fields import ID_MAX, invalid, read_wallet_id
+from wallet_app.fields import (
+    ASSET_CODE_SCHEMA,
+    ID_MAX,
+    invalid,
+    read_asset_code,
+    read_user_id,
+    read_wallet_id,
+)
 from wallet_app.service import PAGE_MAX
 
+T = TypeVar("T")
+
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+
+_ID = {"type": "integer", "format": "int64", "minimum": 1, "maximum": ID_MAX}
 
 WALLET_ID: dict[str, Any] = {
     "name": "walletId",
@@ -20,7 +34,15 @@ WALLET_ID: dict[str, Any] = {
     "required": True,
     "description": "The wallet's id",
     "example": 3,
-    "schema": {"type": "integer", "format": "int64", "minimum": 1, "maximum": ID_MAX},
+    "schema": _ID,
+}
+USER_ID: dict[str, Any] = {
+    "name": "userId",
+    "in": "path",
+    "required": True,
+    "description": "The user's id",
+    "example": 2,
+    "schema": _ID,
 }
 TRANSACTION_ID: dict[str, Any] = {
     "name": "transactionId",
@@ -34,17 +56,74 @@ LIMIT: dict[str, Any] = {
     "name": "limit",
     "in": "query",
     "required": False,
-    "description": "How many entries a page has",
+    "description": "How many items a page has",
     "schema": {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 50},
+}
+OF_USER: dict[str, Any] = {
+    "name": "userId",
+    "in": "query",
+    "required": False,
+    "description": "Only this user's",
+    "schema": _ID,
+}
+OF_ASSET: dict[str, Any] = {
+    "name": "asset",
+    "in": "query",
+    "required": False,
+    "description": "Only of the asset with this code",
+    "schema": ASSET_CODE_SCHEMA,
+}
+EXTERNAL_ID: dict[str, Any] = {
+    "name": "externalId",
+    "in": "query",
+    "required": True,
+    "description": "The user's id in the caller's world",
+    "example": "demo:John",
+    "schema": {"type": "string", "pattern": text.NAME_PATTERN},
 }
 
 
 def wallet_id(value: str) -> int:
     """Return the id; 422 for what is no positive integer, WalletNotFoundError for one that no wallet can have."""
+    return _read("walletId", read_wallet_id, value)
+
+
+def user_id(value: str) -> int:
+    """Return the id; 422 for what is no positive integer, UserNotFoundError for one that no user can have."""
+    return _read("userId", read_user_id, value)
+
+
+def of_user() -> int | None:
+    """Return the id of the user that the caller asks for, if any; raises as `user_id` does."""
+    value = request.args.get("userId")
+    return None if value is None else user_id(value)
+
+
+def of_asset() -> str | None:
+    """Return the code of the asset that the caller asks for, if any."""
+    value = request.args.get("asset")
+    return None if value is None else _read("asset", read_asset_code, value)
+
+
+def external_id() -> str:
+    """Return the external id that the caller asks for."""
+    value = request.args.get("externalId")
+    if value is None:
+        raise invalid("/externalId", "missing", "is required")
+    return _read("externalId", text.name, value)
+
+
+def cursor(*filters: object) -> int | None:
+    """Return the position at which the caller's page begins, if it is not the first; raise BadCursorError."""
+    given = request.args.get("cursor")
+    return None if given is None else cursors.read(given, *filters)
+
+
+def _read(name: str, read: Callable[[object], T], value: str) -> T:
     try:
-        return read_wallet_id(value)
+        return read(value)
     except ValueError as exc:
-        raise invalid("/walletId", "invalid", str(exc)) from None
+        raise invalid(f"/{name}", "invalid", str(exc)) from None
 
 
 def transaction_id(value: str) -> uuid.UUID:

@@ -6,7 +6,16 @@ import datetime as dt
 from typing import Any
 
 from wallet_app.money import json_integer
-from wallet_app.service import Entry, EntryView, Receipt, TransactionView, WalletView
+from wallet_app.service import (
+    AssetView,
+    Entry,
+    EntryView,
+    MadeToken,
+    Receipt,
+    TransactionView,
+    UserView,
+    WalletView,
+)
 
 REPLAYED = "This referenceId was processed before; the balance is unchanged."
 
@@ -35,10 +44,39 @@ def movement(receipt: Receipt) -> dict[str, Any]:
     }
 
 
+def user(view: UserView) -> dict[str, Any]:
+    """Present a user."""
+    return {
+        "userId": view.user_id,
+        "name": view.name,
+        "externalId": view.external_id,
+        "createdAt": instant(view.created_at),
+    }
+
+
+def token(made: MadeToken) -> dict[str, Any]:
+    """Present a token that was just made: the only time that its text is seen."""
+    said = made.token
+    expires_at = dt.datetime.fromtimestamp(said.expires_at, dt.UTC)
+    return {
+        "ok": True,
+        "token": made.text,
+        "tokenType": "Bearer",
+        "userId": said.user_id,
+        "scopes": sorted(said.scopes),
+        "expiresIn": said.seconds,
+        "expiresAt": instant(expires_at),
+    }
+
+
+def asset(view: AssetView) -> dict[str, Any]:
+    """Present an asset."""
+    return {"code": view.code, "name": view.name, "scale": view.scale}
+
+
 def balance(view: WalletView) -> dict[str, Any]:
     """Present a wallet's balance."""
     return {
-        "ok": True,
         "walletId": view.wallet_id,
         "userId": view.user_id,
         "asset": {"code": view.asset_code, "name": view.asset_name},

@@ -7,7 +7,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from wallet_app.fields import Amount, Note, Outside, ReferenceIfGiven
+from wallet_app.fields import (
+    Amount,
+    AssetCode,
+    ExternalId,
+    Name,
+    Note,
+    Outside,
+    ReferenceIfGiven,
+    TokenScopes,
+    TokenSeconds,
+    UserId,
+)
 from wallet_app.money import AMOUNT_MAX
 from wallet_app.records import Record
 from wallet_app.service import BATCH_MAX, ENTRY_TYPES
@@ -23,6 +34,7 @@ ExactInteger = Annotated[
     ),
 ]
 Instant = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+Next = Annotated[str | None, Field(description="The `cursor` of the next page; absent on the last one.")]
 Identifier = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
 
 
@@ -81,8 +93,64 @@ class BatchRequest(RootModel[Annotated[EachBatch | AtomicBatch, Field(discrimina
     """A batch of commands."""
 
 
-class BalanceAnswer(Outside):
+class UserRequest(Outside):
+    """A user."""
+
+    name: Name
+    external_id: ExternalId
+
+
+class WalletRequest(Outside):
+    """A wallet."""
+
+    user_id: UserId
+    asset: AssetCode
+
+
+class ListedUser(Outside):
+    user_id: int
+    name: str
+    external_id: str | None = Field(description="Null for a user that was not made over this API.")
+    created_at: Instant
+
+
+class UserAnswer(ListedUser):
     ok: Literal[True]
+
+
+class UsersAnswer(Outside):
+    ok: Literal[True]
+    users: list[ListedUser]
+
+
+class TokenRequest(Outside):
+    """A token for a user."""
+
+    scopes: TokenScopes
+    expires_in: TokenSeconds = 900
+
+
+class TokenAnswer(Outside):
+    ok: Literal[True]
+    token: str = Field(description="To be sent as `Authorization: Bearer ...`. It is shown here alone.")
+    token_type: Literal["Bearer"]
+    user_id: int
+    scopes: list[str]
+    expires_in: int = Field(description="Seconds; fewer than asked for where the key ends before.")
+    expires_at: Instant
+
+
+class ListedAsset(AssetAnswer):
+    scale: int = Field(description="Decimal places, for display; amounts are in the smallest unit.")
+
+
+class AssetsAnswer(Outside):
+    ok: Literal[True]
+    assets: list[ListedAsset]
+    next: Next = None
+
+
+class Balance(Outside):
     wallet_id: int
     user_id: int
     asset: AssetAnswer
@@ -93,12 +161,26 @@ class BalanceAnswer(Outside):
     updated_at: Instant
 
 
-class WalletAnswer(BalanceAnswer):
+class ListedWallet(Balance):
     user_name: str
     user_type: Literal["USER", "SYSTEM"]
     scale: int = Field(description="Decimal places of the asset, for display.")
     status: Literal["ACTIVE", "FROZEN", "CLOSED"]
     created_at: Instant
+
+
+class BalanceAnswer(Balance):
+    ok: Literal[True]
+
+
+class WalletAnswer(ListedWallet):
+    ok: Literal[True]
+
+
+class WalletsAnswer(Outside):
+    ok: Literal[True]
+    wallets: list[ListedWallet]
+    next: Next = None
 
 
 class EntryAnswer(Outside):
@@ -125,7 +207,7 @@ class EntriesAnswer(Outside):
     ok: Literal[True]
     wallet_id: int
     entries: list[ListedEntryAnswer]
-    next: str | None = Field(default=None, description="The `cursor` of the next page; absent on the last one.")
+    next: Next = None
 
 
 class LegAnswer(Outside):

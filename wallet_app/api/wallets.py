@@ -1,17 +1,61 @@
-"""GET /wallets/{id}, its balance and its entries."""
+"""POST /wallets, GET /wallets; GET /wallets/{id}, its balance and its entries."""
 
 from __future__ import annotations
 
-from flask import Response, request
+from flask import Response
 
 from wallet_app import service
 from wallet_app.api import cursor, parameters, present
-from wallet_app.api.body import refuse_unknown_parameters
-from wallet_app.api.operations import operation
-from wallet_app.api.schemas import BalanceAnswer, EntriesAnswer, WalletAnswer
+from wallet_app.api.body import read_body, refuse_unknown_parameters
+from wallet_app.api.operations import created, operation
+from wallet_app.api.schemas import BalanceAnswer, EntriesAnswer, WalletAnswer, WalletRequest, WalletsAnswer
 from wallet_app.web import json_response, permit
 
 _PROBLEMS = (404, 422, 429, 503)
+
+
+@operation(
+    "POST",
+    "/wallets",
+    scope="wallets:write",
+    tag="Wallets",
+    request=WalletRequest,
+    answer=WalletAnswer,
+    creates=True,
+    problems=(400, 404, 413, 415, 422, 429, 503),
+)
+def create_wallet() -> Response:
+    """Make a user's wallet of an asset.
+
+    It begins empty. Safe to repeat: a user has one wallet of an asset, and where there is one it is answered with 200.
+    """
+    body = read_body(WalletRequest)
+    view, is_new = service.create_wallet(user_id=body.user_id, asset_code=body.asset, permit=permit())
+    return created(f"/wallets/{view.wallet_id}", present.wallet(view), is_new=is_new)
+
+
+@operation(
+    "GET",
+    "/wallets",
+    scope="wallets:read",
+    tag="Wallets",
+    answer=WalletsAnswer,
+    parameters=(parameters.OF_USER, parameters.OF_ASSET, parameters.LIMIT),
+    problems=(400, 404, 422, 429, 503),
+)
+def list_wallets() -> Response:
+    """List the wallets of users, in the order in which they were made.
+
+    Those of one user, of one asset, or all. While there are more, the answer has `next`: repeat the request with the
+    query parameter `cursor` set to it.
+    """
+    refuse_unknown_parameters(("userId", "asset", "limit", "cursor"))
+    user, asset, limit = parameters.of_user(), parameters.of_asset(), parameters.limit()
+    after = parameters.cursor("wallets", user, asset)
+    found = service.list_wallets(user_id=user, asset_code=asset, after_id=after, limit=limit, permit=permit())
+    page = found[:limit]
+    following = {"next": cursor.make(page[-1].wallet_id, "wallets", user, asset)} if len(found) > limit else {}
+    return json_response({"ok": True, "wallets": [present.wallet(view) for view in page], **following})
 
 
 @operation(
@@ -26,7 +70,8 @@ _PROBLEMS = (404, 422, 429, 503)
 def get_wallet(wallet_id: str) -> Response:
     """Read a wallet."""
     refuse_unknown_parameters(())
-    return json_response(present.wallet(service.get_wallet(parameters.wallet_id(wallet_id), permit=permit())))
+    view = service.get_wallet(parameters.wallet_id(wallet_id), permit=permit())
+    return json_response({"ok": True, **present.wallet(view)})
 
 
 @operation(
@@ -41,7 +86,8 @@ def get_wallet(wallet_id: str) -> Response:
 def get_balance(wallet_id: str) -> Response:
     """Read a wallet's balance."""
     refuse_unknown_parameters(())
-    return json_response(present.balance(service.get_wallet(parameters.wallet_id(wallet_id), permit=permit())))
+    view = service.get_wallet(parameters.wallet_id(wallet_id), permit=permit())
+    return json_response({"ok": True, **present.balance(view)})
 
 
 @operation(
@@ -61,8 +107,7 @@ def list_entries(wallet_id: str) -> Response:
     """
     refuse_unknown_parameters(("limit", "cursor"))
     wallet, limit = parameters.wallet_id(wallet_id), parameters.limit()
-    given = request.args.get("cursor")
-    before = None if given is None else cursor.read(given, "entries", wallet)
+    before = parameters.cursor("entries", wallet)
     found = service.list_entries(wallet, before_seq=before, limit=limit, permit=permit())
     page = found[:limit]
     following = {"next": cursor.make(page[-1].entry.seq, "entries", wallet)} if len(found) > limit else {}

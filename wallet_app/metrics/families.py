@@ -146,8 +146,8 @@ CONNECTIONS_MAX = Family(
 UNAUTHENTICATED = Family(
     Kind.COUNTER,
     "wallet_unauthenticated",
-    "Requests without a credential, with what cannot be one, or with one that is unknown, expired or revoked.",
-    (("reason", ("absent", "malformed", "unknown")),),
+    "Requests without a credential, with what cannot be one, or with a key or user token that is no good or no more.",
+    (("reason", ("absent", "malformed", "unknown", "token")),),
 )
 
 FAMILIES = (

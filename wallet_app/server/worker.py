@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from typing import Any
@@ -43,6 +44,9 @@ class Worker(base.Worker):  # type: ignore[misc]
             self.cfg.keepalive,
         )
         self._connections: set[Connection] = set()
+        # What was loaded stays: to look through it for garbage takes as long as some thousand requests' own.
+        gc.collect()
+        gc.freeze()
 
     def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ARG002
         self.alive = False

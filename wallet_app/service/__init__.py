@@ -19,6 +19,7 @@ from wallet_app.service.devices import (
 )
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
 from wallet_app.service.keys import EVERYTHING, KeySettings, KeyView, list_keys
+from wallet_app.service.listings import AssetView, list_assets, list_wallets
 from wallet_app.service.operators import (
     SET_UP_HOURS,
     OperatorView,
@@ -48,7 +49,7 @@ from wallet_app.service.permissions import (
     PERMISSIONS,
     ROLES,
 )
-from wallet_app.service.permits import SCOPES, Permit
+from wallet_app.service.permits import SCOPES, TOKEN_SCOPES, Permit
 from wallet_app.service.posting import BatchRefusedError
 from wallet_app.service.preview import NO_TRANSACTION, Preview, previewing
 from wallet_app.service.queries import (
@@ -97,11 +98,15 @@ from wallet_app.service.sign_in import (
     sign_in_with_passkey,
     sign_in_with_password,
 )
+from wallet_app.service.tokens import TOKEN_SECONDS_MAX, MadeToken, Signer, UserToken
+from wallet_app.service.users import UserView, create_user, find_users, get_user
 from wallet_app.service.verification import Fault, Finding, VerifyReport, verify
+from wallet_app.service.wallets import create_wallet
 
 __all__ = [
     "ANONYMOUS",
     "Actor",
+    "AssetView",
     "BATCH_MAX",
     "BOOTSTRAP_CLIENT",
     "BatchRefusedError",
@@ -121,6 +126,7 @@ __all__ = [
     "KeySettings",
     "KeyView",
     "MadeKey",
+    "MadeToken",
     "Movement",
     "Origin",
     "NO_TRANSACTION",
@@ -134,21 +140,32 @@ __all__ = [
     "SCOPES",
     "SYSTEM_REFERENCE",
     "Seed",
+    "Signer",
     "Spend",
+    "TOKEN_SCOPES",
+    "TOKEN_SECONDS_MAX",
     "TopUp",
     "TransactionView",
+    "UserToken",
+    "UserView",
     "Vault",
     "VerifyReport",
     "WalletState",
     "WalletView",
+    "create_user",
+    "create_wallet",
     "execute",
     "execute_atomic",
     "execute_batch",
     "execute_each",
+    "find_users",
     "get_transaction",
+    "get_user",
     "get_wallet",
+    "list_assets",
     "list_entries",
     "list_keys",
+    "list_wallets",
     "previewing",
     "rebuild_balances",
     "seed",

@@ -1,8 +1,8 @@
-"""Who asks: a credential becomes an Actor, without a query for each request.
+"""Who asks: a credential, which is an API key or a user token, becomes an Actor without a query for each request.
 
 Each process keeps the keys that are live in memory and reads them anew after KEYS_SECONDS, so a key that is revoked
-ends everywhere soon after that. A credential that is not good is told from what is in memory too: a storm of them costs
-the database nothing.
+ends everywhere soon after that, and the user tokens that were made with it end with it. A credential that is not good
+is told from what is in memory too: a storm of them costs the database nothing.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from wallet_app.errors import (
     UnauthenticatedError,
     WalletServiceError,
 )
-from wallet_app.service import audit, keys
+from wallet_app.service import audit, keys, users
 from wallet_app.service.audit import Act, By
-from wallet_app.service.credentials import Digest, MadeKey, Vault
+from wallet_app.service.credentials import KEY_PREFIX, Digest, MadeKey, Vault
 from wallet_app.service.keys import KeySettings
-from wallet_app.service.permits import NOTHING, Permit
+from wallet_app.service.permits import NOTHING, TOKEN_SCOPES, Permit
+from wallet_app.service.tokens import MadeToken, Signer, UserToken
 
 log = structlog.get_logger("wallet")
 
@@ -54,6 +55,9 @@ _AWAY_SECONDS = 1.0
 _USES_SECONDS = 60.0
 _SELDOM_SECONDS = 60.0
 
+TOKENS_MAX = 10_000
+"""User tokens that are remembered as proved; with more, all are proved again."""
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -62,7 +66,7 @@ class Actor:
     """Who asks. `client` owns the references and `id` is who speaks for it, as in the ledger."""
 
     id: str
-    kind: Literal["anonymous", "key"]
+    kind: Literal["anonymous", "key", "user"]
     client: str
     permit: Permit
     networks: tuple[Network, ...] | None = None
@@ -70,6 +74,7 @@ class Actor:
     expires_at: float | None = None
     """Seconds since 1970."""
     key_id: str | None = None
+    """The key, or of a user token the one that it was made with."""
 
     def require_address(self, address: str) -> None:
         """Raise NetworkNotAllowedError for an address outside of the networks, if there are any."""
@@ -90,15 +95,18 @@ class _Keys:
     """By key id."""
     known: dict[bytes, Actor] = field(default_factory=dict)
     """By the hash of a credential that was proved right: one for each key at most, because each has but one text."""
+    users: dict[bytes, Actor] = field(default_factory=dict)
+    """By the hash of a user token that was proved right, as long as these keys are believed; TOKENS_MAX at most."""
 
 
 class Gate:
     """Tells, for one process and database, who asks."""
 
-    def __init__(self, engine: Engine, vault: Vault, bootstrap_key: str | None = None) -> None:
+    def __init__(self, engine: Engine, vault: Vault, signer: Signer, bootstrap_key: str | None = None) -> None:
         """`bootstrap_key` is a key that was given from outside; the first request sees to it that it is there."""
         self.engine = engine
         self.vault = vault
+        self._signer = signer
         self._bootstrap_key = bootstrap_key
         self._keys = _Keys()
         self._reading = threading.Lock()
@@ -118,19 +126,44 @@ class Gate:
         """
         if credential is None:
             metrics.UNAUTHENTICATED.add("absent")
-            raise UnauthenticatedError("This needs an API key, in the header `Authorization: Bearer dino_...`.")
+            raise UnauthenticatedError(
+                "This needs an API key or a user token, in the header `Authorization: Bearer dino_...`."
+            )
         now = time.monotonic()
         found = self._keys
         if now - found.read_at > KEYS_SECONDS:
             found = self._read_keys(now, KEYS_SECONDS, is_stale_enough=is_stale_enough)
-        actor = found.known.get(sha256(credential.encode()).digest())
+        digest = sha256(credential.encode()).digest()
+        actor = found.known.get(digest) or found.users.get(digest)
         if actor is None:
-            actor = self._prove(credential, found, now)
+            prove = self._prove_token if _is_token(credential) else self._prove
+            actor = prove(credential, found, now)
         if actor.expires_at is not None and time.time() >= actor.expires_at:
-            raise _unknown()
+            raise _unknown() if actor.kind == "key" else _bad_token()
         if actor.key_id is not None:
             self._uses[actor.key_id] = now
         return actor
+
+    def create_token(self, caller: Actor, *, user_id: int, scopes: Iterable[str], seconds: int) -> MadeToken:
+        """Make a token that speaks for the user, by leave of the caller's key: with it the token ends.
+
+        It allows what the key allows as well, on the user's wallets alone, and from any network: it is made for those
+        who are outside. `seconds` are 1 to TOKEN_SECONDS_MAX; it does not outlive the key. Raises MissingScopeError for
+        a scope that the key does not have, or no token can have; UserNotFoundError; UnauthenticatedError.
+        """
+        for scope in scopes:
+            caller.permit.require(scope if scope in TOKEN_SCOPES else None)
+        users.get_user(user_id, permit=caller.permit)
+        now = int(time.time())
+        expires_at = min(now + seconds, int(caller.expires_at or now + seconds))
+        token = UserToken(
+            user_id=user_id,
+            key_id=caller.key_id or "",
+            scopes=frozenset(scopes),
+            made_at=now,
+            expires_at=expires_at,
+        )
+        return MadeToken(self._signer.sign(token), token)
 
     def create_key(self, *, client: str, settings: KeySettings, by: By) -> MadeKey:
         """Make a key; as `keys.create_key`."""
@@ -205,8 +238,7 @@ class Gate:
             metrics.UNAUTHENTICATED.add("malformed")
             detail = f"What stands in the Authorization header {problem}."
             raise UnauthenticatedError(detail, challenge="invalid_token") from None
-        if key_id not in found.actors and now - found.read_at > _UNKNOWN_SECONDS:
-            found = self._read_keys(now, _UNKNOWN_SECONDS, is_stale_enough=True)
+        found = self._with_key(key_id, found, now)
         digest, actor = found.actors.get(key_id, (None, ANONYMOUS))
         if not self.vault.is_right(credential, digest):
             if self._refused.is_due(key_id):
@@ -214,6 +246,27 @@ class Gate:
             raise _unknown()
         found.known[sha256(credential.encode()).digest()] = actor
         return actor
+
+    def _prove_token(self, credential: str, found: _Keys, now: float) -> Actor:
+        """Return whose token it is, from what it says and what its key still allows; raise UnauthenticatedError."""
+        try:
+            token = self._signer.read(credential)
+        except ValueError:
+            raise _bad_token() from None
+        found = self._with_key(token.key_id, found, now)
+        _, key = found.actors.get(token.key_id, (None, None))
+        if key is None:
+            raise _bad_token()
+        if len(found.users) >= TOKENS_MAX:
+            found.users.clear()
+        actor = found.users[sha256(credential.encode()).digest()] = _user(token, key)
+        return actor
+
+    def _with_key(self, key_id: str, found: _Keys, now: float) -> _Keys:
+        """Return keys that have the key, if there is one that is new."""
+        if key_id not in found.actors and now - found.read_at > _UNKNOWN_SECONDS:
+            return self._read_keys(now, _UNKNOWN_SECONDS, is_stale_enough=True)
+        return found
 
     def _read_keys(self, now: float, seconds: float, *, is_stale_enough: bool) -> _Keys:
         """Return keys that are not older than `seconds`, or older ones that are young enough while others read them."""
@@ -293,6 +346,17 @@ def _unknown() -> UnauthenticatedError:
     return UnauthenticatedError(detail, challenge="invalid_token")
 
 
+def _bad_token() -> UnauthenticatedError:
+    metrics.UNAUTHENTICATED.add("token")
+    # Not why: whoever has a good one needs another one in any case.
+    detail = "This user token is not good, or it has ended. Ask the service that made it for another one."
+    return UnauthenticatedError(detail, challenge="invalid_token")
+
+
+def _is_token(credential: str) -> bool:
+    return not credential.startswith(KEY_PREFIX) and credential.count(".") == 2
+
+
 def _away() -> DatabaseUnavailableError:
     return DatabaseUnavailableError("The database cannot be reached at the moment. Repeat the request in a second.")
 
@@ -322,6 +386,24 @@ def _actor(row: Any) -> Actor:
         rate_limit=row.rate_limit,
         expires_at=None if expires_at is None else expires_at.timestamp(),
         key_id=row.key_id,
+    )
+
+
+def _user(token: UserToken, key: Actor) -> Actor:
+    """Return who speaks for the user: with what the token was given, where its key allows it."""
+    permit = Permit(
+        scopes=token.scopes & key.permit.scopes & TOKEN_SCOPES,
+        amount_max=key.permit.amount_max,
+        assets=key.permit.assets,
+        user_id=token.user_id,
+    )
+    return Actor(
+        id=f"user:{token.user_id}",
+        kind="user",
+        client=key.client,
+        permit=permit,
+        expires_at=token.expires_at if key.expires_at is None else min(token.expires_at, key.expires_at),
+        key_id=key.key_id,
     )
 
 

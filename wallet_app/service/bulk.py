@@ -16,11 +16,12 @@ from sqlalchemy import Engine
 
 from wallet_app import metrics
 from wallet_app.db import db
-from wallet_app.errors import ForbiddenError, OverloadedError, WalletBusyError
+from wallet_app.errors import ForbiddenError, OverloadedError, WalletBusyError, WalletServiceError
 from wallet_app.service.attempts import post_with_retries
 from wallet_app.service.books import Receipt
 from wallet_app.service.commands import Command, require_permitted
 from wallet_app.service.execution import BATCH_MAX, REQUEST_SECONDS_MAX
+from wallet_app.service.ownership import find_foreign
 from wallet_app.service.posting import BatchRefusedError, Deferred, Outcome
 
 T = TypeVar("T")
@@ -47,8 +48,7 @@ def execute_each(commands: Sequence[Command], *, seconds_max: float = REQUEST_SE
     `seconds_max` what has not had its turn is answered so too. Raises OverloadedError if the turn does not come at all.
     """
     deadline = time.monotonic() + seconds_max
-    # What is forbidden is answered as if it came alone: without a look at its wallet, or a wait for it.
-    outcomes: list[Outcome | None] = [_forbidden(command) for command in commands]
+    outcomes: list[Outcome | None] = [*_declined_at_once(commands)]
     permitted = [at for at, outcome in enumerate(outcomes) if outcome is None]
     if permitted:
         with _turn(deadline):
@@ -67,9 +67,9 @@ def execute_atomic(commands: Sequence[Command], *, seconds_max: float = REQUEST_
     """
     if len(commands) > BATCH_MAX:
         raise ValueError(f"a batch has at most {BATCH_MAX} commands, not {len(commands)}")
-    for index, command in enumerate(commands):
-        if (forbidden := _forbidden(command)) is not None:
-            raise BatchRefusedError(index, forbidden)
+    for index, declined in enumerate(_declined_at_once(commands)):
+        if declined is not None:
+            raise BatchRefusedError(index, declined)
     deadline = time.monotonic() + seconds_max
     with _turn(deadline):
         outcomes = post_with_retries(db.engine, commands, deadline=deadline, is_atomic=True, lane="bulk")
@@ -77,6 +77,15 @@ def execute_atomic(commands: Sequence[Command], *, seconds_max: float = REQUEST_
         if isinstance(outcome, Exception):
             raise outcome
     return cast(list[Receipt], outcomes)
+
+
+def _declined_at_once(commands: Sequence[Command]) -> list[WalletServiceError | None]:
+    """Return what each command is declined with whatever the books say: it is forbidden, or its wallet another's.
+
+    Without a wait for its wallet, as if it came alone.
+    """
+    foreign = find_foreign(commands)
+    return [_forbidden(command) or foreign.get(index) for index, command in enumerate(commands)]
 
 
 def _forbidden(command: Command) -> ForbiddenError | None:

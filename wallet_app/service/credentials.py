@@ -18,6 +18,8 @@ from typing import NamedTuple
 KEY_WORDS = {"development": "dev", "staging": "test", "production": "live"}
 """How a key names the environment that it is for."""
 
+KEY_PREFIX = "dino_"
+
 _KEY = re.compile(r"dino_(dev|test|live)_([a-z2-7]{12})_[0-9A-Za-z]{43}([0-9A-Za-z]{6})")
 _ID_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

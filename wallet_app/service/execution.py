@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from sqlalchemy import Engine
 
 from wallet_app.db import db
-from wallet_app.errors import WalletBusyError
+from wallet_app.errors import OutcomeUnknownError, WalletBusyError
 from wallet_app.service.attempts import post_with_retries
 from wallet_app.service.books import Receipt
 from wallet_app.service.commands import Command, require_permitted
 from wallet_app.service.group_commit import GroupCommit
 from wallet_app.service.loading import Clock
+from wallet_app.service.ownership import require_owned
 from wallet_app.service.posting import Deferred, Outcome
 
 REQUEST_SECONDS_MAX = 10.0
@@ -36,6 +37,15 @@ def execute(command: Command, *, seconds_max: float = REQUEST_SECONDS_MAX) -> Re
     UnavailableError tells what is known.
     """
     require_permitted(command)
+    try:
+        return _execute(command, seconds_max)
+    except (WalletBusyError, OutcomeUnknownError):
+        # Only a wallet that exists can be held by somebody.
+        require_owned(command)
+        raise
+
+
+def _execute(command: Command, seconds_max: float) -> Receipt:
     lanes = _lanes.get(db.engine)
     if lanes is None:
         outcome = execute_batch([command], seconds_max=seconds_max)[0]

@@ -8,14 +8,15 @@ from __future__ import annotations
 import datetime as dt
 import os
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
-from psycopg.rows import namedtuple_row
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from uuid_utils import uuid7
 
-from wallet_app.db import direct
+from wallet_app.parameters import TEXTS, WHOLE_NUMBERS
+from wallet_app.round_trip import Statement, ask
 from wallet_app.service.books import Asset, Books, Entry, PostedTransaction, WalletState
 from wallet_app.service.commands import Command
 from wallet_app.service.locks import LockedBalance
@@ -31,6 +32,52 @@ class MissingBalancesError(Exception):
         self.wallet_ids = wallet_ids
 
 
+class _WalletRow(NamedTuple):
+    """A row of _LOAD_WALLETS: the clock, and a wallet, or None in all other places if there is none."""
+
+    now: dt.datetime
+    wallet_id: int
+    user_id: int
+    status: str
+    user_type: str
+    has_balance: bool
+    asset_id: int
+    asset_code: str
+    asset_name: str
+    asset_scale: int
+
+
+class TransactionRow(NamedTuple):
+    """A row of TRANSACTION_COLUMNS, and what a reader wants to know besides. The entry's are None if there is none."""
+
+    wallet_id: int
+    reference_id: str
+    transaction_id: uuid.UUID
+    kind: str
+    client: str
+    actor: str
+    request_id: str | None
+    request: dict[str, Any] | None
+    reverses: uuid.UUID | None
+    details_hash: bytes | None
+    digest: bytes
+    occurred_at: dt.datetime
+    created_at: dt.datetime
+    entry_wallet_id: Any
+    entry_seq: Any
+    entry_type: Any
+    amount: Any
+    balance_after: Any
+    contra_wallet_id: Any
+    entry_created_at: Any
+    hash: Any
+    note: str | None = None
+    asset_code: str | None = None
+    user_id: int | None = None
+    """Whose the entry is; of a transaction without one, whose the anchor is."""
+    anchor_user_id: int | None = None
+
+
 def load_books(
     connection: Connection,
     wallet_ids: list[int],
@@ -43,21 +90,18 @@ def load_books(
     The caller holds the locks on the balance rows `locked`. Raises MissingBalancesError.
     """
     pairs = sorted({(command.wallet_id, command.reference) for command in commands})
-    # In one round trip.
-    with direct(connection) as driver, driver.pipeline():
-        wallets = driver.execute(_LOAD_WALLETS, {"wallet_ids": wallet_ids})
-        assets = driver.execute(_LOAD_ASSETS)
-        transactions = driver.cursor(row_factory=namedtuple_row).execute(
-            _LOAD_TRANSACTIONS,
-            {"wallet_id": [pair[0] for pair in pairs], "reference_id": [pair[1] for pair in pairs]},
-        )
-    rows = wallets.fetchall()
-    states, busy = _wallet_states(rows, locked, _assets(assets.fetchall()))
-    now: dt.datetime = rows[0][0]
+    rows, transactions = ask(
+        connection,
+        _LOAD_WALLETS(wallet_ids),
+        _LOAD_TRANSACTIONS([pair[0] for pair in pairs], [pair[1] for pair in pairs]),
+    )
+    now: dt.datetime = rows[0].now
+    wallets: list[_WalletRow] = [row for row in rows if row.wallet_id is not None]
+    states, busy = _wallet_states(wallets, locked, _assets(connection, wallets))
     books = Books(
         wallets=states,
-        system_wallets=frozenset([row[1] for row in rows if row[5] == "SYSTEM"]),
-        transactions=_known_transactions(transactions.fetchall()),
+        system_wallets=frozenset([row.wallet_id for row in wallets if row.user_type == "SYSTEM"]),
+        transactions=_known_transactions(transactions),
         clock=clock or (lambda: now),
         new_id=_new_id,
         new_salt=lambda: os.urandom(16),
@@ -66,16 +110,16 @@ def load_books(
 
 
 def _wallet_states(
-    rows: Iterable[tuple[Any, ...]], locked: Sequence[LockedBalance], assets: dict[int, Asset]
+    rows: Iterable[_WalletRow], locked: Sequence[LockedBalance], assets: Mapping[int, Asset]
 ) -> tuple[dict[int, WalletState], frozenset[int]]:
     """Return the states of the locked wallets, and the user wallets that are not locked; raise MissingBalancesError."""
     balances = {row[0]: row for row in locked}
     states, busy, missing = {}, set(), []
-    for _, wallet_id, user_id, asset_type_id, status, user_type, has_balance in rows:
+    for _, wallet_id, user_id, status, user_type, has_balance, asset_id, *_ in rows:
         if (row := balances.get(wallet_id)) is not None:
             _, balance, held, version, chain, updated_at = row
             states[wallet_id] = WalletState(
-                wallet_id, user_id, assets[asset_type_id], status, balance, held, version, chain, updated_at
+                wallet_id, user_id, assets[asset_id], status, balance, held, version, chain, updated_at
             )
         elif user_type == "USER":
             busy.add(wallet_id)
@@ -86,22 +130,32 @@ def _wallet_states(
     return states, frozenset(busy)
 
 
-def _assets(rows: Iterable[tuple[Any, ...]]) -> dict[int, Asset]:
+def _assets(connection: Connection, wallets: Iterable[_WalletRow]) -> dict[int, Asset]:
+    """Return the assets of the wallets, as they are now; only their SYSTEM wallets, which stay, are remembered."""
+    contra = _contra.setdefault(connection.engine, {})
+    found = {row.asset_id: row for row in wallets}
+    if unknown := [asset_id for asset_id in found if asset_id not in contra]:
+        (rows,) = ask(connection, _LOAD_CONTRA(unknown))
+        contra |= {asset_id: dict(zip(owners, wallet_ids, strict=True)) for asset_id, owners, wallet_ids in rows}
     return {
-        asset_id: Asset(asset_id, code, name, scale, dict(zip(owners, wallet_ids, strict=True)))
-        for asset_id, code, name, scale, owners, wallet_ids in rows
+        asset_id: Asset(asset_id, row.asset_code, row.asset_name, row.asset_scale, contra[asset_id])
+        for asset_id, row in found.items()
     }
 
 
-def _known_transactions(rows: Iterable[Any]) -> dict[tuple[int, str], PostedTransaction]:
+_contra: WeakKeyDictionary[Engine, dict[int, Mapping[str, int]]] = WeakKeyDictionary()
+"""The SYSTEM wallets of each asset, by their owner's name."""
+
+
+def _known_transactions(rows: Iterable[TransactionRow]) -> dict[tuple[int, str], PostedTransaction]:
     """Return the transactions by (wallet, reference), with their entries."""
-    found: dict[tuple[int, str], list[Any]] = {}
+    found: dict[tuple[int, str], list[TransactionRow]] = {}
     for row in rows:
         found.setdefault((row.wallet_id, row.reference_id), []).append(row)
     return {key: posted_transaction(group) for key, group in found.items()}
 
 
-def posted_transaction(rows: Sequence[Any]) -> PostedTransaction:
+def posted_transaction(rows: Sequence[TransactionRow]) -> PostedTransaction:
     """Return a transaction from its rows: one per entry, or one without an entry."""
     row = rows[0]
     entries = tuple(_entry(row) for row in rows if row.entry_wallet_id is not None)
@@ -125,7 +179,7 @@ def posted_transaction(rows: Sequence[Any]) -> PostedTransaction:
     )
 
 
-def _entry(row: Any) -> Entry:
+def _entry(row: TransactionRow) -> Entry:
     return Entry(
         wallet_id=row.entry_wallet_id,
         seq=row.entry_seq,
@@ -142,22 +196,32 @@ def _new_id(instant: dt.datetime) -> uuid.UUID:
     return uuid.UUID(int=uuid7(nanoseconds=int(instant.timestamp() * 1_000_000) * 1000).int)
 
 
-_LOAD_WALLETS = """
-SELECT clock.now, wallets.id, wallets.user_id, wallets.asset_type_id, wallets.status, users.user_type,
-       EXISTS (SELECT FROM wallet_balances WHERE wallet_id = wallets.id) AS has_balance
+_LOAD_WALLETS = Statement(
+    "load_wallets",
+    """
+SELECT clock.now, wallets.id, wallets.user_id, wallets.status, users.user_type,
+       EXISTS (SELECT FROM wallet_balances WHERE wallet_id = wallets.id) AS has_balance,
+       asset_types.id, asset_types.code, asset_types.name, asset_types.scale
   FROM (SELECT clock_timestamp() AS now) AS clock
-  LEFT JOIN (wallets JOIN users ON users.id = wallets.user_id) ON wallets.id = ANY (CAST(%(wallet_ids)s AS bigint[]))
-"""
+  LEFT JOIN (wallets JOIN users ON users.id = wallets.user_id
+                     JOIN asset_types ON asset_types.id = wallets.asset_type_id) ON wallets.id = ANY ($1)
+""",
+    WHOLE_NUMBERS,
+    row=_WalletRow._make,
+)
 
-_LOAD_ASSETS = """
-SELECT asset_types.id, asset_types.code, asset_types.name, asset_types.scale,
-       array_agg(users.name) AS owners, array_agg(wallets.id) AS wallet_ids
+_LOAD_CONTRA = Statement(
+    "load_contra",
+    """
+SELECT wallets.asset_type_id, array_agg(users.name) AS owners, array_agg(wallets.id) AS wallet_ids
   FROM (SELECT id, name FROM users WHERE user_type = 'SYSTEM' OFFSET 0) AS users
  -- Per owner and by index (OFFSET 0 keeps it so), whatever the statistics say: without any, a join scans all wallets.
  CROSS JOIN LATERAL (SELECT id, asset_type_id FROM wallets WHERE user_id = users.id OFFSET 0) AS wallets
-  JOIN asset_types ON asset_types.id = wallets.asset_type_id
- GROUP BY asset_types.id
-"""
+ WHERE wallets.asset_type_id = ANY ($1)
+ GROUP BY wallets.asset_type_id
+""",
+    WHOLE_NUMBERS,
+)
 
 ENTRIES_OF_TRANSACTION = """
   LEFT JOIN LATERAL (
@@ -179,13 +243,20 @@ TRANSACTION_COLUMNS = """
        entries.balance_after, entries.contra_wallet_id, entries.created_at AS entry_created_at, entries.hash
 """
 
-_LOAD_TRANSACTIONS = f"""
+
+_LOAD_TRANSACTIONS = Statement(
+    "load_transactions",
+    f"""
 SELECT {TRANSACTION_COLUMNS}
-  FROM unnest(CAST(%(wallet_id)s AS bigint[]), CAST(%(reference_id)s AS text[])) AS asked (wallet_id, reference_id)
+  FROM unnest($1, $2) AS asked (wallet_id, reference_id)
   -- By the primary key, whatever the statistics say (OFFSET 0 keeps it so): a small ledger would be read whole.
  CROSS JOIN LATERAL (
        SELECT * FROM transactions
         WHERE wallet_id = asked.wallet_id AND reference_id = asked.reference_id OFFSET 0
        ) AS transactions
   {ENTRIES_OF_TRANSACTION}
-"""  # noqa: S608 - constants
+""",  # noqa: S608 - constants
+    WHOLE_NUMBERS,
+    TEXTS,
+    row=lambda columns: TransactionRow(*columns),
+)

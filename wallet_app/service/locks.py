@@ -9,18 +9,16 @@ from __future__ import annotations
 import datetime as dt
 import random
 from collections.abc import Collection, Sequence
-from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
-import psycopg
-from psycopg.rows import TupleRow
 from sqlalchemy import Connection, Select, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import BigInteger
 
-from wallet_app.db import direct
 from wallet_app.models import Client, WalletBalance
+from wallet_app.parameters import WHOLE_NUMBER, WHOLE_NUMBERS
+from wallet_app.round_trip import Question, Statement, ask
 
 T = TypeVar("T")
 
@@ -48,20 +46,41 @@ _WALLETS = (
     .where(WalletBalance.wallet_id == func.any(bindparam("wallet_ids", type_=ARRAY(BigInteger))))
     .order_by(WalletBalance.wallet_id)
 )
-_WAIT = _WALLETS.with_for_update()
-_SKIP = _WALLETS.with_for_update(skip_locked=True)
 
-_TRY_SLOT = f"""
+
+def _statement(name: str, select: Select[*tuple[Any, ...]]) -> Statement:
+    dialect = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+    return Statement(name, str(select.compile(dialect=dialect)), WHOLE_NUMBERS)
+
+
+_WAIT = _statement("lock_wallets", _WALLETS.with_for_update())
+_SKIP = _statement("lock_free_wallets", _WALLETS.with_for_update(skip_locked=True))
+
+_TRY_SLOT = Statement(
+    "try_slot",
+    f"""
 SELECT slot FROM generate_series(0, {SLOTS - 1}) AS slots (slot)
  WHERE pg_try_advisory_xact_lock({_SLOT_LOCKS}, slot) LIMIT 1
-"""  # noqa: S608 - constants
-_WAIT_FOR_SLOT = f"SELECT pg_advisory_xact_lock({_SLOT_LOCKS}, %(slot)s)"
+""",  # noqa: S608 - constants
+)
+_WAIT_FOR_SLOT = Statement(
+    "wait_for_slot",
+    f"SELECT pg_advisory_xact_lock({_SLOT_LOCKS}, CAST($1 AS int))",
+    WHOLE_NUMBER,
+)
+
+
+class Locked(NamedTuple):
+    """The balance rows that are locked, and the slot of the SYSTEM balances that was free, if one was."""
+
+    balances: list[LockedBalance]
+    slot: int | None
 
 
 def lock_wallets(
     connection: Connection, wallet_ids: Collection[int], *, waits_for: Collection[int] | None = None
-) -> Sequence[LockedBalance]:
-    """Lock the wallets' balance rows until the end of the unit of work and return them.
+) -> Locked:
+    """Lock the wallets' balance rows, and then a free slot, until the end of the unit of work.
 
     Must be the unit of work's first locking statement. It waits (up to `lock_timeout`) for all rows; or, given
     `waits_for`, only for the rows of these wallets, and then takes of the others those that are free. A wallet that is
@@ -69,35 +88,21 @@ def lock_wallets(
     """
     first = wallet_ids if waits_for is None else waits_for
     others = set(wallet_ids).difference(first)
+    questions = [_WAIT(sorted(set(first)))] if first else []
+    questions += [_SKIP(sorted(others))] if others else []
     # In one round trip with what begins the transaction.
-    with direct(connection) as driver, driver.pipeline():
-        cursors = [_lock(driver, _WAIT, first)] if first else []
-        cursors += [_lock(driver, _SKIP, others)] if others else []
-    return [row for cursor in cursors for row in cast(list[LockedBalance], cursor.fetchall())]
+    *locked, slots = ask(connection, *questions, _TRY_SLOT())
+    return Locked([row for rows in locked for row in rows], slots[0][0] if slots else None)
 
 
-def _lock(
-    driver: psycopg.Connection[TupleRow], statement: Select[*tuple[Any, ...]], wallet_ids: Collection[int]
-) -> psycopg.Cursor[TupleRow]:
-    return driver.execute(_sql(statement), {"wallet_ids": sorted(set(wallet_ids))})
+def wait_for_slot() -> tuple[int, Question]:
+    """Return a slot of the SYSTEM balances, and what waits until it is this unit of work's alone.
 
-
-def ask_for_slot(driver: psycopg.Connection[TupleRow]) -> psycopg.Cursor[TupleRow]:
-    """Ask for a slot of the SYSTEM balances; what comes back is for `take_slot`. All wallet locks must be held."""
-    return driver.execute(_TRY_SLOT)
-
-
-def take_slot(driver: psycopg.Connection[TupleRow], asked: psycopg.Cursor[TupleRow]) -> int:
-    """Return a slot of the SYSTEM balances that is this unit of work's alone until its end.
-
-    Whoever holds a slot has all its wallet locks and waits for nothing any more, so waiting for one here ends.
+    For when none was free. Whoever holds a slot has all its wallet locks and waits for nothing any more, so this wait
+    ends.
     """
-    found = asked.fetchone()
-    if found is not None:
-        return int(found[0])
     slot = random.randrange(SLOTS)  # noqa: S311
-    driver.execute(_WAIT_FOR_SLOT, {"slot": slot})
-    return slot
+    return slot, _WAIT_FOR_SLOT(slot)
 
 
 def lock_client(connection: Connection, client_id: int) -> dt.datetime | None:
@@ -121,9 +126,3 @@ def lock_free_rows(connection: Connection, statement: Select[T]) -> Sequence[T]:
     For rows that are to be removed: it waits for nothing, so it may come after any other lock.
     """
     return connection.execute(statement.with_for_update(skip_locked=True)).scalars().all()
-
-
-@cache
-def _sql(statement: Select[*tuple[Any, ...]]) -> str:
-    """Return the statement as it goes to the driver."""
-    return str(statement.compile(dialect=PGDialect_psycopg()))  # type: ignore[no-untyped-call]

@@ -26,16 +26,21 @@ SCOPES = {
 """Every scope, `resource:action`, and what it is for."""
 
 
+TOKEN_SCOPES = frozenset({"assets:read", "transactions:read", "users:read", "wallets:read", "wallets:spend"})
+"""What a user's token may be given: to look at what is the user's, and to spend it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permit:
     """What a credential allows. `amount_max` is in the smallest unit, of each command; `assets` are codes.
 
-    None is no limit.
+    With a `user_id` it reaches that user and nobody else: what others have does not exist for it. None is no limit.
     """
 
     scopes: frozenset[str]
     amount_max: int | None = None
     assets: frozenset[str] | None = None
+    user_id: int | None = None
 
     def require(self, scope: str | None) -> None:
         """Raise MissingScopeError unless the scope is among those given; None is a scope that nobody has."""
@@ -51,6 +56,11 @@ class Permit:
         """Raise AssetNotAllowedError for an asset that is not among those given, if any are."""
         if self.assets is not None and code not in self.assets:
             raise AssetNotAllowedError(code)
+
+
+def reaches(permit: Permit | None, user_id: int) -> bool:
+    """Tell whether what this user has exists for the permit; for None, which is the service itself, everything does."""
+    return permit is None or permit.user_id is None or permit.user_id == user_id
 
 
 NOTHING = Permit(scopes=frozenset())

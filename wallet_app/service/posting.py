@@ -7,17 +7,17 @@ The number of statements is the same for every size of batch. It never commits: 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
-import psycopg
+import orjson
 import structlog
-from psycopg.rows import TupleRow
 from sqlalchemy import Connection, text
 
-from wallet_app.db import direct
 from wallet_app.errors import WalletServiceError
+from wallet_app.parameters import BYTES, INSTANTS, TEXTS, UUIDS, WHOLE_NUMBER, WHOLE_NUMBERS
+from wallet_app.round_trip import Question, Statement, ask
 from wallet_app.service import locks
 from wallet_app.service.books import Books, Details, Entry, PostedTransaction, Receipt
 from wallet_app.service.chain import GENESIS
@@ -26,10 +26,6 @@ from wallet_app.service.loading import Clock, MissingBalancesError, load_books
 from wallet_app.service.rules import decide
 
 log = structlog.get_logger("wallet")
-
-
-Driver = psycopg.Connection[TupleRow]
-"""The driver's connection, within the unit of work."""
 
 
 class BalanceRow(Protocol):
@@ -87,10 +83,7 @@ def post(
     """
     wallet_ids = sorted({wallet_id for command in commands for wallet_id in command.wallet_ids()})
     locked = locks.lock_wallets(connection, wallet_ids, waits_for=waits_for)
-    # The slot is asked for here because it costs no round trip of its own.
-    with direct(connection) as driver, driver.pipeline():
-        slot = locks.ask_for_slot(driver)
-        books, busy = load_books(connection, wallet_ids, locked, commands, clock)
+    books, busy = load_books(connection, wallet_ids, locked.balances, commands, clock)
     if busy and waits_for is None:
         # Their balance rows were made after the lock looked for them: begin again, and lock them with the rest.
         raise MissingBalancesError(sorted(busy))
@@ -101,7 +94,7 @@ def post(
     if is_atomic:
         _require_receipts(outcomes)
     if books.posted:
-        _write(connection, books, slot)
+        _write(connection, books, locked.slot)
     return outcomes
 
 
@@ -113,26 +106,15 @@ def heal(connection: Connection, wallet_ids: Sequence[int]) -> None:
     connection.execute(_HEAL, {"wallet_ids": sorted(wallet_ids), "genesis": GENESIS})
 
 
-def write_balances(driver: Driver, wallets: Sequence[BalanceRow]) -> None:
-    """Assign the balance rows; the caller holds their locks and has written, or read, the entries they follow."""
-    driver.execute(
-        _UPDATE_BALANCES,
-        {
-            "wallet_id": [wallet.wallet_id for wallet in wallets],
-            "balance": [wallet.balance for wallet in wallets],
-            "held": [wallet.held for wallet in wallets],
-            "version": [wallet.version for wallet in wallets],
-            "chain": [wallet.chain for wallet in wallets],
-            "updated_at": [wallet.updated_at for wallet in wallets],
-        },
-    )
+def write_balances(connection: Connection, wallets: Sequence[BalanceRow]) -> None:
+    """Assign the balance rows; the caller holds their locks, and the entries that they follow are in the ledger."""
+    ask(connection, _balances(wallets))
 
 
-def add_to_system_balances(driver: Driver, slot: int, deltas: dict[int, int]) -> None:
-    """Add to SYSTEM balances in a slot that is this unit of work's alone."""
-    moved = {wallet_id: delta for wallet_id, delta in deltas.items() if delta}
-    if moved:
-        driver.execute(_ADD_TO_SYSTEM_BALANCES, {"slot": slot, "wallet_id": list(moved), "delta": list(moved.values())})
+def add_to_system_balances(connection: Connection, deltas: Mapping[int, int]) -> None:
+    """Add to SYSTEM balances in a slot. The caller holds all the locks on wallets that its unit of work needs."""
+    slot, wait = locks.wait_for_slot()
+    ask(connection, wait, *_system_balances(slot, deltas))
 
 
 def answer(books: Books, command: Command) -> Outcome:
@@ -155,24 +137,37 @@ def _require_receipts(outcomes: Sequence[Outcome | Deferred]) -> None:
 # --- write: transactions, entries, balances, slots ---
 
 
-def _write(connection: Connection, books: Books, slot: psycopg.Cursor[TupleRow]) -> None:
+def _write(connection: Connection, books: Books, slot: int | None) -> None:
     posted = books.posted
-    with direct(connection) as driver:
-        _copy(driver, _COPY_TRANSACTIONS, [_transaction_row(one) for one in posted])
-        _copy(driver, _COPY_DETAILS, [_details_row(one, one.details) for one in posted if one.details is not None])
-        _copy(driver, _COPY_ENTRIES, [_entry_row(one, entry) for one in posted for entry in one.entries])
-        with driver.pipeline():
-            write_balances(driver, books.changed_wallets())
-            add_to_system_balances(driver, locks.take_slot(driver, slot), books.contra_deltas)
+    details = [_details_row(one, one.details) for one in posted if one.details is not None]
+    entries = [_entry_row(one, entry) for one in posted for entry in one.entries]
+    questions = [
+        _INSERT_TRANSACTIONS(*zip(*[_transaction_row(one) for one in posted], strict=True)),
+        *([_INSERT_DETAILS(*zip(*details, strict=True))] if details else []),
+        *([_INSERT_ENTRIES(*zip(*entries, strict=True))] if entries else []),
+        _balances(books.changed_wallets()),
+    ]
+    if slot is None:
+        slot, wait = locks.wait_for_slot()
+        questions.append(wait)
+    ask(connection, *questions, *_system_balances(slot, books.contra_deltas))
 
 
-def _copy(driver: Driver, into: _Copy, rows: Sequence[tuple[Any, ...]]) -> None:
-    if not rows:
-        return
-    with driver.cursor() as cursor, cursor.copy(into.statement) as copy:
-        copy.set_types(into.types)
-        for row in rows:
-            copy.write_row(row)
+def _balances(wallets: Sequence[BalanceRow]) -> Question:
+    return _UPDATE_BALANCES(
+        [wallet.wallet_id for wallet in wallets],
+        [wallet.balance for wallet in wallets],
+        [wallet.held for wallet in wallets],
+        [wallet.version for wallet in wallets],
+        [wallet.chain for wallet in wallets],
+        [wallet.updated_at for wallet in wallets],
+    )
+
+
+def _system_balances(slot: int, deltas: Mapping[int, int]) -> list[Question]:
+    moved = {wallet_id: delta for wallet_id, delta in deltas.items() if delta}
+    # As texts, because a sum of many amounts may be larger than a bigint.
+    return [_ADD_TO_SYSTEM_BALANCES(slot, list(moved), [str(delta) for delta in moved.values()])] if moved else []
 
 
 def _transaction_row(one: PostedTransaction) -> tuple[Any, ...]:
@@ -186,14 +181,18 @@ def _transaction_row(one: PostedTransaction) -> tuple[Any, ...]:
         one.actor,
         one.request_id,
         one.entries[0].seq if has_the_one_entry else None,
-        None if has_the_one_entry else [key for entry in one.entries for key in (entry.wallet_id, entry.seq)],
-        one.stored_request,
+        None if has_the_one_entry else _array_literal(one.entries),
+        None if one.stored_request is None else orjson.dumps(one.stored_request).decode(),
         one.reverses,
         one.details_hash,
         one.digest,
         one.occurred_at,
         one.created_at,
     )
+
+
+def _array_literal(entries: Sequence[Entry]) -> str:
+    return "{" + ",".join(f"{entry.wallet_id},{entry.seq}" for entry in entries) + "}"
 
 
 def _details_row(one: PostedTransaction, details: Details) -> tuple[Any, ...]:
@@ -214,72 +213,98 @@ def _entry_row(one: PostedTransaction, entry: Entry) -> tuple[Any, ...]:
     )
 
 
-class _Copy:
-    """A COPY into a table, in binary: cheaper than an INSERT of the same rows, in the database and here."""
-
-    def __init__(self, table: str, **columns: str) -> None:
-        self.statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)"
-        self.types = [psycopg.adapters.types.get_oid(kind) for kind in columns.values()]
-
-
-_COPY_TRANSACTIONS = _Copy(
-    "transactions",
-    wallet_id="int8",
-    reference_id="text",
-    transaction_id="uuid",
-    kind="text",
-    client="text",
-    actor="text",
-    request_id="text",
-    seq="int8",
-    entry_keys="int8[]",
-    request="jsonb",
-    reverses="uuid",
-    details_hash="bytea",
-    digest="bytea",
-    occurred_at="timestamptz",
-    created_at="timestamptz",
+_INSERT_TRANSACTIONS = Statement(
+    "insert_transactions",
+    """
+INSERT INTO transactions (wallet_id, reference_id, transaction_id, kind, client, actor, request_id, seq, entry_keys,
+                          request, reverses, details_hash, digest, occurred_at, created_at)
+SELECT wallet_id, reference_id, transaction_id, kind, client, actor, request_id, seq, CAST(entry_keys AS bigint[]),
+       CAST(request AS jsonb), reverses, details_hash, digest, occurred_at, created_at
+  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+    AS posted (wallet_id, reference_id, transaction_id, kind, client, actor, request_id, seq, entry_keys,
+               request, reverses, details_hash, digest, occurred_at, created_at)
+""",
+    WHOLE_NUMBERS,
+    TEXTS,
+    UUIDS,
+    TEXTS,
+    TEXTS,
+    TEXTS,
+    TEXTS,
+    WHOLE_NUMBERS,
+    TEXTS,
+    TEXTS,
+    UUIDS,
+    BYTES,
+    BYTES,
+    INSTANTS,
+    INSTANTS,
 )
 
-_COPY_DETAILS = _Copy(
-    "transaction_details",
-    wallet_id="int8",
-    transaction_id="uuid",
-    salt="bytea",
-    note="text",
-    # JSON, which goes over the wire as its text: as it stands, since it is hashed.
-    metadata="text",
+_INSERT_DETAILS = Statement(
+    "insert_details",
+    """
+INSERT INTO transaction_details (wallet_id, transaction_id, salt, note, metadata)
+-- JSON is kept as the text that it was sent as, since that is hashed.
+SELECT wallet_id, transaction_id, salt, note, CAST(metadata AS json)
+  FROM unnest($1, $2, $3, $4, $5) AS posted (wallet_id, transaction_id, salt, note, metadata)
+""",
+    WHOLE_NUMBERS,
+    UUIDS,
+    BYTES,
+    TEXTS,
+    TEXTS,
 )
 
-_COPY_ENTRIES = _Copy(
-    "ledger_entries",
-    wallet_id="int8",
-    seq="int8",
-    transaction_id="uuid",
-    entry_type="text",
-    amount="int8",
-    balance_after="int8",
-    contra_wallet_id="int8",
-    created_at="timestamptz",
-    hash="bytea",
+_INSERT_ENTRIES = Statement(
+    "insert_entries",
+    """
+INSERT INTO ledger_entries (wallet_id, seq, transaction_id, entry_type, amount, balance_after, contra_wallet_id,
+                            created_at, hash)
+SELECT wallet_id, seq, transaction_id, entry_type, amount, balance_after, contra_wallet_id, created_at, hash
+  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    AS posted (wallet_id, seq, transaction_id, entry_type, amount, balance_after, contra_wallet_id, created_at, hash)
+""",
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    UUIDS,
+    TEXTS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    INSTANTS,
+    BYTES,
 )
 
-_UPDATE_BALANCES = """
+_UPDATE_BALANCES = Statement(
+    "update_balances",
+    """
 UPDATE wallet_balances
    SET balance = posted.balance, held = posted.held, version = posted.version, chain = posted.chain,
        updated_at = posted.updated_at
-  FROM unnest(CAST(%(wallet_id)s AS bigint[]), CAST(%(balance)s AS bigint[]), CAST(%(held)s AS bigint[]),
-              CAST(%(version)s AS bigint[]), CAST(%(chain)s AS bytea[]), CAST(%(updated_at)s AS timestamptz[]))
-    AS posted (wallet_id, balance, held, version, chain, updated_at)
+  FROM unnest($1, $2, $3, $4, $5, $6) AS posted (wallet_id, balance, held, version, chain, updated_at)
  WHERE wallet_balances.wallet_id = posted.wallet_id
-"""
+""",
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    BYTES,
+    INSTANTS,
+)
 
-_ADD_TO_SYSTEM_BALANCES = """
+_ADD_TO_SYSTEM_BALANCES = Statement(
+    "add_to_system_balances",
+    """
 INSERT INTO system_balances (wallet_id, slot, balance)
-SELECT wallet_id, CAST(%(slot)s AS smallint), delta
-  FROM unnest(CAST(%(wallet_id)s AS bigint[]), CAST(%(delta)s AS numeric[])) AS posted (wallet_id, delta)
+SELECT wallet_id, CAST($1 AS smallint), CAST(delta AS numeric)
+  FROM unnest($2, $3) AS posted (wallet_id, delta)
 ON CONFLICT (wallet_id, slot) DO UPDATE SET balance = system_balances.balance + excluded.balance
-"""
+""",
+    WHOLE_NUMBER,
+    WHOLE_NUMBERS,
+    TEXTS,
+)
 
 LEDGER_SAYS = """
 SELECT wallets.id AS wallet_id, coalesce(last.balance_after, 0) AS balance, coalesce(holds.held, 0) AS held,

@@ -1,6 +1,6 @@
 """Reads: wallets, balances, entries and transactions, as they stand at one instant; nothing here locks or writes.
 
-`permit` is what who asks may do; None is the service itself, which may read everything.
+`permit` is what who asks may do; None is the service itself, which may read everything. What is another's is not there.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ import datetime as dt
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection
 
 from wallet_app.db import reads
 from wallet_app.errors import SystemEntriesError, TransactionNotFoundError, WalletNotFoundError
+from wallet_app.parameters import UUID, WHOLE_NUMBER
+from wallet_app.round_trip import Statement, ask
 from wallet_app.service.books import Entry, PostedTransaction
-from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, posted_transaction
-from wallet_app.service.permits import Permit
+from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, TransactionRow, posted_transaction
+from wallet_app.service.permits import Permit, reaches
 
 PAGE_MAX = 100
 
 
-@dataclass(frozen=True, slots=True)
-class WalletView:
+class WalletView(NamedTuple):
     """A wallet with its balance. `version` and `held` are 0 for a SYSTEM wallet, whose balance may be below zero."""
 
     wallet_id: int
@@ -41,8 +42,7 @@ class WalletView:
     updated_at: dt.datetime
 
 
-@dataclass(frozen=True, slots=True)
-class EntryView:
+class EntryView(NamedTuple):
     """An entry with what its transaction tells about it. The note is None when there was none, or it was erased."""
 
     entry: Entry
@@ -66,12 +66,13 @@ class TransactionView:
 @reads
 def get_wallet(connection: Connection, wallet_id: int, *, permit: Permit | None = None) -> WalletView:
     """Return the wallet with its balance; raise WalletNotFoundError or AssetNotAllowedError."""
-    row = connection.execute(_WALLET, {"wallet_id": wallet_id}).first()
-    if row is None:
+    (found,) = ask(connection, _WALLET(wallet_id))
+    if not found or not reaches(permit, found[0].user_id):
         raise WalletNotFoundError(wallet_id)
+    wallet: WalletView = found[0]
     if permit is not None:
-        permit.require_asset(row.asset_code)
-    return WalletView(**{**row._mapping, "balance": int(row.balance)})
+        permit.require_asset(wallet.asset_code)
+    return wallet
 
 
 @reads
@@ -83,10 +84,8 @@ def list_entries(
     The one too many tells that there is a next page. Raises WalletNotFoundError, AssetNotAllowedError or
     SystemEntriesError.
     """
-    rows = connection.execute(
-        _ENTRIES, {"wallet_id": wallet_id, "before_seq": before_seq, "limit": min(limit, PAGE_MAX) + 1}
-    ).all()
-    if not rows:
+    (rows,) = ask(connection, _ENTRIES(wallet_id, before_seq, min(limit, PAGE_MAX) + 1))
+    if not rows or not reaches(permit, rows[0].user_id):
         raise WalletNotFoundError(wallet_id)
     if permit is not None:
         permit.require_asset(rows[0].asset_code)
@@ -100,8 +99,8 @@ def get_transaction(
     connection: Connection, transaction_id: uuid.UUID, *, permit: Permit | None = None
 ) -> TransactionView:
     """Return the transaction with its entries; raise TransactionNotFoundError or AssetNotAllowedError."""
-    rows = connection.execute(_TRANSACTION, {"transaction_id": transaction_id}).all()
-    if not rows:
+    (rows,) = ask(connection, _TRANSACTION(transaction_id))
+    if not rows or not all(reaches(permit, row.user_id) and reaches(permit, row.anchor_user_id) for row in rows):
         raise TransactionNotFoundError(str(transaction_id))
     codes = {row.entry_wallet_id: row.asset_code for row in rows if row.entry_wallet_id is not None}
     if permit is not None:
@@ -110,7 +109,35 @@ def get_transaction(
     return TransactionView(posted_transaction(rows), rows[0].note, codes)
 
 
-def _entry_view(row: Row[Any]) -> EntryView:
+def wallet_view(columns: Sequence[Any]) -> WalletView:
+    """Return the view that a row of WALLET_VIEW is."""
+    # A SYSTEM wallet's balance is a numeric.
+    return WalletView._make((*columns[:8], int(columns[8]), *columns[9:]))
+
+
+class _EntryRow(NamedTuple):
+    """A row of _ENTRIES; all but the first four are None if the wallet has no entries to show."""
+
+    wallet_id: int
+    user_id: int
+    user_type: str
+    asset_code: str
+    seq: Any
+    transaction_id: uuid.UUID
+    entry_type: str
+    amount: int
+    balance_after: int
+    contra_wallet_id: int
+    created_at: dt.datetime
+    hash: bytes
+    reference_id: str
+    kind: str
+    actor: str
+    occurred_at: dt.datetime
+    note: str | None
+
+
+def _entry_view(row: _EntryRow) -> EntryView:
     return EntryView(
         entry=Entry(
             wallet_id=row.wallet_id,
@@ -131,17 +158,18 @@ def _entry_view(row: Row[Any]) -> EntryView:
     )
 
 
-_WALLET = text("""
+WALLET_VIEW = """
 SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.user_type,
        asset_types.code AS asset_code, asset_types.name AS asset_name, asset_types.scale AS asset_scale,
-       wallets.status, wallets.created_at,
+       wallets.status,
        CAST(CASE users.user_type
             WHEN 'SYSTEM' THEN (SELECT coalesce(sum(balance), 0) FROM system_balances WHERE wallet_id = wallets.id)
             ELSE coalesce(wallet_balances.balance, last.balance_after, 0) END AS numeric(38, 0)) AS balance,
        coalesce(wallet_balances.held, 0) AS held,
        coalesce(wallet_balances.version, last.seq, 0) AS version,
+       wallets.created_at,
        coalesce(wallet_balances.updated_at, last.created_at, wallets.created_at) AS updated_at
-  FROM wallets
+  FROM {wallets}
   JOIN users ON users.id = wallets.user_id
   JOIN asset_types ON asset_types.id = wallets.asset_type_id
   LEFT JOIN wallet_balances ON wallet_balances.wallet_id = wallets.id
@@ -151,11 +179,20 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.
         WHERE wallet_id = wallets.id AND wallet_balances.wallet_id IS NULL
         ORDER BY seq DESC LIMIT 1
        ) AS last ON true
- WHERE wallets.id = :wallet_id
-""")
+"""
+"""Selects WalletViews, of what stands in place of {wallets}."""
 
-_ENTRIES = text("""
-SELECT wallets.id AS wallet_id, users.user_type, asset_types.code AS asset_code,
+_WALLET = Statement(
+    "read_wallet",
+    WALLET_VIEW.format(wallets="wallets") + " WHERE wallets.id = $1",
+    WHOLE_NUMBER,
+    row=wallet_view,
+)
+
+_ENTRIES = Statement(
+    "read_entries",
+    """
+SELECT wallets.id AS wallet_id, wallets.user_id, users.user_type, asset_types.code AS asset_code,
        page.seq, page.transaction_id, page.entry_type, page.amount, page.balance_after, page.contra_wallet_id,
        page.created_at, page.hash,
        transactions.reference_id, transactions.kind, transactions.actor, transactions.occurred_at,
@@ -168,25 +205,37 @@ SELECT wallets.id AS wallet_id, users.user_type, asset_types.code AS asset_code,
        -- expects few of them reads and sorts the whole history of a wallet that has many.
        SELECT * FROM (
               SELECT * FROM ledger_entries
-               WHERE (wallet_id, seq) < (wallets.id, coalesce(CAST(:before_seq AS bigint), 9223372036854775807))
-               ORDER BY wallet_id DESC, seq DESC LIMIT :limit
+               WHERE (wallet_id, seq) < (wallets.id, coalesce($2, 9223372036854775807))
+               ORDER BY wallet_id DESC, seq DESC LIMIT $3
               ) AS newest
         WHERE newest.wallet_id = wallets.id
        ) AS page ON true
   LEFT JOIN transactions ON transactions.transaction_id = page.transaction_id
   LEFT JOIN transaction_details ON transaction_details.wallet_id = transactions.wallet_id
                                AND transaction_details.transaction_id = transactions.transaction_id
- WHERE wallets.id = :wallet_id
+ WHERE wallets.id = $1
  ORDER BY page.seq DESC
-""")
+""",
+    WHOLE_NUMBER,
+    WHOLE_NUMBER,
+    WHOLE_NUMBER,
+    row=_EntryRow._make,
+)
 
-_TRANSACTION = text(f"""
-SELECT {TRANSACTION_COLUMNS}, transaction_details.note, asset_types.code AS asset_code
+_TRANSACTION = Statement(
+    "read_transaction",
+    f"""
+SELECT {TRANSACTION_COLUMNS}, transaction_details.note, asset_types.code AS asset_code,
+       coalesce(wallets.user_id, anchors.user_id) AS user_id, anchors.user_id AS anchor_user_id
   FROM transactions
+  JOIN wallets AS anchors ON anchors.id = transactions.wallet_id
   {ENTRIES_OF_TRANSACTION}
   LEFT JOIN wallets ON wallets.id = entries.wallet_id
   LEFT JOIN asset_types ON asset_types.id = wallets.asset_type_id
   LEFT JOIN transaction_details ON transaction_details.wallet_id = transactions.wallet_id
                                AND transaction_details.transaction_id = transactions.transaction_id
- WHERE transactions.transaction_id = :transaction_id
-""")  # noqa: S608 - constants
+ WHERE transactions.transaction_id = $1
+""",  # noqa: S608 - constants
+    UUID,
+    row=lambda columns: TransactionRow(*columns),
+)

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import DBAPIError
 
-from wallet_app.db import direct, snapshot, unit_of_work
+from wallet_app.db import snapshot, unit_of_work
 from wallet_app.service import locks, posting
 from wallet_app.service.chain import GENESIS
 from wallet_app.service.verification import marks
@@ -137,8 +137,7 @@ def _corrected(wallet_ids: Sequence[int], *, dry_run: bool, accept_loss: bool) -
         locks.lock_wallets(connection, wallet_ids)
         rows = _compare(connection, wallet_ids)
         wrong = [row for row in rows if _differences(row) and (accept_loss or not _doubts(row))]
-        with direct(connection) as driver:
-            posting.write_balances(driver, [_projection(row) for row in wrong if row.stored_version is not None])
+        posting.write_balances(connection, [_projection(row) for row in wrong if row.stored_version is not None])
     if missing := [row.wallet_id for row in wrong if row.stored_version is None]:
         # On its own, as heal asks: a row that is made anew may meet a posting that makes it too.
         with unit_of_work() as connection:
@@ -208,9 +207,8 @@ def _correct_system_balances(report: RebuildReport, *, accept_loss: bool) -> Non
         return
     if rows and not report.is_dry_run:
         deltas = {row.wallet_id: int(row.entries_total - row.slots_total) for row in rows}
-        with unit_of_work() as connection, direct(connection) as driver:
-            slot = locks.take_slot(driver, locks.ask_for_slot(driver))
-            posting.add_to_system_balances(driver, slot, deltas)
+        with unit_of_work() as connection:
+            posting.add_to_system_balances(connection, deltas)
     report.changes += [Change(row.wallet_id, "slots", str(row.slots_total), str(row.entries_total)) for row in rows]
 
 

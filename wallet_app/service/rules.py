@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from wallet_app.errors import WalletNotActiveError
+from wallet_app.errors import WalletNotActiveError, WalletNotFoundError
 from wallet_app.service import movements
 from wallet_app.service.books import Books, Plan, Receipt
 from wallet_app.service.commands import Bonus, Command, Seed, Spend, TopUp, require_permitted
@@ -27,8 +27,10 @@ def decide(books: Books, command: Command) -> Receipt:
     """
     # Before the books, whoever has looked already: nothing is told of a wallet to who may not do this to any.
     require_permitted(command)
-    anchor = books.wallet(command.wallet_id)
     permit = command.origin.permit
+    if permit is not None and permit.user_id is not None:
+        _require_owner(books, command, permit.user_id)
+    anchor = books.wallet(command.wallet_id)
     if permit is not None and permit.assets is not None:
         _require_assets(books, command, permit)
     if replayed := books.replay(command):
@@ -36,6 +38,14 @@ def decide(books: Books, command: Command) -> Receipt:
     if anchor.status != "ACTIVE":
         raise WalletNotActiveError(wallet_id=anchor.wallet_id, wallet_status=anchor.status)
     return books.apply(command, RULES[type(command)](books, command))
+
+
+def _require_owner(books: Books, command: Command, user_id: int) -> None:
+    """Raise WalletNotFoundError for another's wallet, also for one of the system: just as if there were none."""
+    for wallet_id in command.wallet_ids():
+        wallet = books.wallets.get(wallet_id)
+        if wallet is None or wallet.user_id != user_id:
+            raise WalletNotFoundError(wallet_id)
 
 
 def _require_assets(books: Books, command: Command, permit: Permit) -> None:

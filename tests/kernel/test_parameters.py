@@ -1,0 +1,50 @@
+"""What goes to the database as an array comes back as it was."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection
+from sqlalchemy.engine import URL
+
+from tests.conftest import settings_for
+from wallet_app import create_app
+from wallet_app.db import close_connections, db
+from wallet_app.parameters import BYTES, INSTANTS, TEXTS, UUIDS, WHOLE_NUMBERS, Kind
+from wallet_app.round_trip import Statement, ask
+
+KINDS = {
+    "int8": (WHOLE_NUMBERS, st.integers(-(2**63), 2**63 - 1)),
+    "text": (TEXTS, st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)),
+    "bytea": (BYTES, st.binary(max_size=40)),
+    "uuid": (UUIDS, st.uuids()),
+    "timestamptz": (INSTANTS, st.datetimes(timezones=st.just(dt.UTC))),
+}
+
+
+def array(name: str) -> st.SearchStrategy[tuple[str, Kind, list[Any]]]:
+    kind, values = KINDS[name]
+    return st.tuples(st.just(name), st.just(kind), st.lists(st.none() | values))
+
+
+@pytest.fixture(scope="module")
+def connection(server: URL, template: str) -> Iterator[Connection]:
+    app: Flask = create_app(settings_for(server.set(database=template)))
+    with app.app_context():
+        with db.engine.connect() as connection:
+            yield connection
+        close_connections()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sent=st.sampled_from(sorted(KINDS)).flatmap(array))
+def test_a_list_comes_back_as_it_was(connection: Connection, sent: tuple[str, Kind, list[Any]]) -> None:
+    name, kind, values = sent
+    (rows,) = ask(connection, Statement(f"echo_{name}", f"SELECT CAST($1 AS {name}[])", kind)(values))
+    assert rows == [(values,)]
