@@ -574,6 +574,14 @@ def test_the_first_key_signs_and_all_are_believed() -> None:
             after.read(text)
 
 
+def test_one_that_names_no_key_is_none_even_where_there_is_but_one() -> None:
+    secret = b"o" * 32
+    signer = Signer("development", {"new": secret})
+    assert signer.read(forged("a" * 12, secret=secret))
+    with pytest.raises(ValueError, match="is not a user token"):
+        signer.read(forged("a" * 12, {"kid": None}, secret))
+
+
 def test_one_of_another_environment_is_none_even_with_the_same_secret() -> None:
     text = said_by(Signer("production", {"1": b"o" * 32}))
     with pytest.raises(ValueError, match="is not a user token"):
