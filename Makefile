@@ -33,9 +33,13 @@ bench-servers: setup-bench
 bench-growth: setup-bench
 	@$(BIN)/python -m bench.growth $(BENCH)
 
-# Kills under load, twenty of each kind, a quarter of an hour; DRILL="--kills 1" tries it out, DRILL="--help" tells more.
+# Kills under load, twenty of each kind, a quarter of an hour, and then a minute of storms on the console's sign-in.
+# DRILL="--kills 1" tries the kills out, DRILL="--help" tells more.
 drill: setup
 	@$(BIN)/python -m drill $(DRILL)
+ifeq ($(strip $(DRILL)),)
+	@$(BIN)/python -m drill.sign_ins
+endif
 
 check: setup-dev
 	$(BIN)/python -m ruff check .

@@ -81,6 +81,7 @@ def settings_for(url: URL) -> Settings:
         data_dir=Path("unused"),
         key_peppers=PEPPERS,
         token_keys=TOKEN_KEYS,
+        totp_key=bytes(range(32)),
     )
 
 

@@ -6,7 +6,20 @@ from pathlib import Path
 
 from flask import Flask
 
-from wallet_app import access, api, cli, cli_import, cli_keys, config, db, extensions, service, web
+from wallet_app import (
+    access,
+    api,
+    cli,
+    cli_import,
+    cli_keys,
+    cli_operators,
+    config,
+    console,
+    db,
+    extensions,
+    service,
+    web,
+)
 from wallet_app.application import Application
 from wallet_app.config import Settings
 from wallet_app.metrics import page
@@ -28,8 +41,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     extensions.init_app(app)
     access.init_app(app)
     api.init_app(app)
+    console.init_app(app)
     cli.init_app(app)
     cli_keys.init_app(app)
     cli_import.init_app(app)
+    cli_operators.init_app(app)
     access.require_declarations(app)
     return app

@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from tqdm import tqdm
 
 from wallet_app import service
-from wallet_app.config import current_settings
+from wallet_app.config import ConfigurationError, current_settings
 from wallet_app.errors import WalletServiceError
 
 P = ParamSpec("P")
@@ -46,6 +46,8 @@ def plainly(function: Callable[P, None]) -> Callable[P, None]:
             function(*args, **kwargs)
         except WalletServiceError as error:
             raise _CannotError(error.detail) from error
+        except ConfigurationError as error:
+            raise _CannotError(str(error)) from error
         except PoolTimeoutError as error:
             raise _CannotError(
                 "This needs two database connections at once: set WALLET_POOL_SIZE to 2 or more."

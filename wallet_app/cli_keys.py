@@ -16,8 +16,8 @@ from wallet_app.service import By, KeySettings, KeyView
 
 keys = AppGroup("keys", help="Make and revoke the API keys of services.")
 
-_REASON = click.option("--reason", help="For the audit log.")
-_TICKET = click.option("--ticket", help="For the audit log.")
+REASON = click.option("--reason", help="For the audit log.")
+TICKET = click.option("--ticket", help="For the audit log.")
 
 
 def init_app(_: Flask) -> None:
@@ -42,8 +42,8 @@ def by(reason: str | None = None, ticket: str | None = None) -> By:
 @click.option("--network", "networks", multiple=True, help="Only from these addresses, like 10.0.0.0/8.")
 @click.option("--rate-limit", help="Like '600 per minute'. Default: WALLET_RATE_LIMIT_KEY.")
 @click.option("--days", type=click.IntRange(1, 3650), help="How long it works. Default: until it is revoked.")
-@_REASON
-@_TICKET
+@REASON
+@TICKET
 @cli.plainly
 def create(client: str, *, days: int | None, reason: str | None, ticket: str | None, **limits: Any) -> None:
     """Make a key for CLIENT, a service, and print it. CLIENT is made if it is new, and owns the references it uses.
@@ -64,8 +64,8 @@ def create(client: str, *, days: int | None, reason: str | None, ticket: str | N
 
 @keys.command("rotate")
 @click.argument("key_id")
-@_REASON
-@_TICKET
+@REASON
+@TICKET
 @cli.plainly
 def rotate(key_id: str, *, reason: str | None, ticket: str | None) -> None:
     """Make another key that allows the same as KEY_ID, and print it. KEY_ID works until it is revoked."""
@@ -76,8 +76,8 @@ def rotate(key_id: str, *, reason: str | None, ticket: str | None) -> None:
 @keys.command("revoke")
 @click.argument("key_id", required=False)
 @click.option("--client", help="Instead of one key: all of this client's, for good.")
-@_REASON
-@_TICKET
+@REASON
+@TICKET
 @cli.plainly
 def revoke(key_id: str | None, *, client: str | None, reason: str | None, ticket: str | None) -> None:
     """Let KEY_ID, or every key of a client, authenticate nobody any more, within five seconds everywhere."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from flask import Flask, current_app
 from limits import parse_many
@@ -21,6 +23,7 @@ T = TypeVar("T")
 
 ENVIRONMENTS = ("development", "staging", "production")
 POOLERS = ("none", "transaction")
+KEY_BYTES = 32
 
 
 class ConfigurationError(Exception):
@@ -54,6 +57,10 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: int = 0
     body_bytes_max: int = 64 * 1024
+    totp_key: bytes | None = field(default=None, repr=False)
+    """What the operators' TOTP secrets are sealed with, and known browsers signed; derived, never used itself."""
+    console_origin: str | None = None
+    """Where the console's pages are, as a browser says it: https://host. None: wherever the request says."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -85,17 +92,29 @@ class Settings:
             rate_limit_storage=read("WALLET_RATE_LIMIT_STORAGE", cls.rate_limit_storage, str),
             cors_origins=read("WALLET_CORS_ORIGINS", cls.cors_origins, _origins),
             trusted_proxies=read("WALLET_TRUSTED_PROXIES", cls.trusted_proxies, _integer(0, 10)),
+            totp_key=read("WALLET_TOTP_KEY", None, _key),
+            console_origin=read("WALLET_CONSOLE_ORIGIN", cls.console_origin, _console_origin),
         )
         if environment != "development":
             settings.require_secrets()
         return settings.with_tls() if environment == "production" else settings
 
     def require_secrets(self) -> None:
-        """Raise ConfigurationError for a secret that is missing: there is no default for any."""
+        """Raise ConfigurationError for a setting that is missing and has no default outside of development."""
         if not self.key_peppers:
             raise ConfigurationError(
                 f"WALLET_KEY_PEPPER is missing, and {self.environment} has no default for it: "
                 "set it to at least 32 random characters (openssl rand -hex 32) and keep it, or no API key works."
+            )
+        if self.totp_key is None:
+            raise ConfigurationError(
+                f"WALLET_TOTP_KEY is missing, and {self.environment} has no default for it: set it to 32 random bytes "
+                "(openssl rand -base64 32) and keep it, or no operator's authenticator app works."
+            )
+        if self.console_origin is None:
+            raise ConfigurationError(
+                f"WALLET_CONSOLE_ORIGIN is missing, and {self.environment} has no default for it: "
+                "set it to where browsers open the console, like https://wallet.example.com."
             )
         if not self.token_keys:
             raise ConfigurationError(
@@ -110,16 +129,20 @@ class Settings:
         """
         if self.environment != "development":
             return self
+        found: dict[str, Any] = {}
         try:
-            return replace(
-                self,
-                key_peppers=self.key_peppers or _peppers(self._development_secret("key-pepper")),
-                token_keys=self.token_keys or _token_keys(self._development_secret("token-key")),
-            )
+            if not self.key_peppers:
+                found["key_peppers"] = _peppers(self._development_secret("key-pepper"))
+            if not self.token_keys:
+                found["token_keys"] = _token_keys(self._development_secret("token-key"))
+            if self.totp_key is None:
+                found["totp_key"] = _key(self._development_secret("totp-key"))
+            return replace(self, **found)
         except (OSError, ValueError) as problem:
             raise ConfigurationError(
                 f"the secrets in {self.data_dir.absolute() / 'secrets'} cannot be used ({problem}): "
-                "set WALLET_DATA_DIR to a folder that is ours, or WALLET_KEY_PEPPER and WALLET_TOKEN_KEYS."
+                "set WALLET_DATA_DIR to a folder that is ours, or set WALLET_KEY_PEPPER, WALLET_TOKEN_KEYS and "
+                "WALLET_TOTP_KEY."
             ) from None
 
     def _development_secret(self, name: str) -> str:
@@ -222,6 +245,27 @@ def _rate_limit(value: str) -> str:
     except ValueError:
         raise ValueError(f"must look like '120 per minute', or be empty for none, not {value[:40]!r}") from None
     return value
+
+
+def _key(value: str) -> bytes:
+    # The value is a secret, so no message repeats it.
+    for read in (bytes.fromhex, lambda text: base64.b64decode(text, validate=True), base64.urlsafe_b64decode):
+        try:
+            key = read(value)
+        except ValueError:
+            continue
+        if len(key) == KEY_BYTES:
+            return key
+    raise ValueError(f"must be {KEY_BYTES} random bytes, as `openssl rand -base64 {KEY_BYTES}` prints them")
+
+
+def _console_origin(value: str) -> str:
+    url = urlsplit(value.rstrip("/"))
+    is_origin = url.netloc and not (url.path or url.query or url.fragment or url.username)
+    # Browsers keep the session's cookie over TLS alone, or from this very machine by its name.
+    if not is_origin or (url.scheme != "https" and not (url.scheme == "http" and url.hostname == "localhost")):
+        raise ValueError(f"must look like https://wallet.example.com, or http://localhost:8000, not {value[:60]!r}")
+    return f"{url.scheme}://{url.netloc}".lower()
 
 
 def _peppers(value: str) -> dict[int, bytes]:

@@ -59,6 +59,14 @@ class ForbiddenError(WalletServiceError):
     """Who asks is known, and may not."""
 
 
+class ThrottledError(WalletServiceError):
+    """Too much was asked; repeat after `retry_after` seconds."""
+
+    def __init__(self, detail: str, *, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
 class MissingScopeError(ForbiddenError):
     code = "forbidden"
     title = "Forbidden"
@@ -301,3 +309,91 @@ class VerificationRunningError(UnavailableError):
 class OverloadedError(UnavailableError):
     code = "overloaded"
     title = "Overloaded"
+
+
+class SignInRefusedError(UnauthenticatedError):
+    """What was shown does not prove it; the sentence does not tell which part was wrong."""
+
+    code = "sign_in_refused"
+    title = "Sign-in refused"
+
+
+class NotSignedInError(UnauthenticatedError):
+    code = "not_signed_in"
+    title = "Not signed in"
+
+    def __init__(self) -> None:
+        super().__init__("You are not signed in, or your session has ended.")
+
+
+class ProofNeededError(ForbiddenError):
+    """The operator may, but must first prove again who they are."""
+
+    code = "proof_needed"
+    title = "Confirm that it is you"
+
+    def __init__(self) -> None:
+        super().__init__("This needs a sign-in that is at most five minutes old.")
+
+
+class PermissionDeniedError(ForbiddenError):
+    code = "permission_denied"
+    title = "Not permitted"
+
+    def __init__(self, *, role: str, permission: str) -> None:
+        super().__init__(
+            f"Your role, {role}, lacks the permission {permission}. An administrator can tell who has it.",
+            role=role,
+            permission=permission,
+        )
+
+
+class ForeignFormError(ForbiddenError):
+    code = "foreign_form"
+    title = "This form is not from here, or out of date"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing was done. Go back, reload the page and try again. The console works under its own address alone, "
+            "over https:// or on http://localhost, because elsewhere browsers do not keep its cookies."
+        )
+
+
+class TooManyAttemptsError(ThrottledError):
+    code = "too_many_attempts"
+    title = "Too many attempts"
+
+    def __init__(self, seconds: int) -> None:
+        wait = f"{seconds} seconds" if seconds < 120 else f"{round(seconds / 60)} minutes"
+        super().__init__(f"There were too many attempts that failed. Try again in {wait}.", retry_after=seconds)
+
+
+class WeakPasswordError(InvalidError):
+    code = "weak_password"
+    title = "Password is not accepted"
+
+
+class PasskeyRefusedError(InvalidError):
+    code = "passkey_refused"
+    title = "Passkey is not accepted"
+
+
+class OperatorInvalidError(InvalidError):
+    code = "operator_invalid"
+    title = "Operator is not accepted"
+
+
+class OperatorExistsError(RefusedError):
+    code = "operator_exists"
+    title = "Operator exists"
+
+    def __init__(self, email: str) -> None:
+        super().__init__(f"There is an operator {email} already.", email=email)
+
+
+class OperatorNotFoundError(NotFoundError):
+    code = "operator_not_found"
+    title = "Operator not found"
+
+    def __init__(self, email: str) -> None:
+        super().__init__(f"There is no operator {email}.", email=email)

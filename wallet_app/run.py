@@ -29,7 +29,7 @@ from gunicorn.arbiter import Arbiter
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from wallet_app import access, create_app, devdb, secret_files, service
+from wallet_app import access, create_app, dev_operators, devdb, secret_files, service
 from wallet_app.config import ConfigurationError, Settings
 from wallet_app.db import close_connections
 from wallet_app.service import By, Gate
@@ -138,9 +138,14 @@ def _prepare(app: Flask, settings: Settings) -> str | None:
         try:
             flask_migrate.upgrade()
             service.seed(demo=settings.environment != "production")
-            return _development_key(app, settings) if settings.environment == "development" else None
+            if settings.environment != "development":
+                return None
+            dev_operators.ensure(settings.data_dir)
+            return _development_key(app, settings)
         except (SQLAlchemyError, SystemExit) as problem:
             raise CannotRunError(f"the database's tables cannot be brought up to date: {problem}") from problem
+        except OSError as problem:
+            raise CannotRunError(f"{problem.filename} cannot be used for secrets ({problem.strerror}).") from problem
         finally:
             close_connections()
 
@@ -279,13 +284,36 @@ def _announce(settings: Settings, embedded: devdb.DevDatabase | None, key: str |
         f"""
 Dino Wallet is ready.
 
-  API    {url}
-  Docs   {url}/docs
-  Data   {data}
+  API      {url}
+  Docs     {url}/docs
+  Console  {_console(settings, url)}
+  Data     {data}
 {_first_steps(url, key)}
 Ctrl-C stops it; nothing is lost.
 """
     )
+
+
+def _console(settings: Settings, url: str) -> str:
+    """Return where the console is, and in development how to sign in."""
+    where = f"{settings.console_origin or url}/console"
+    if settings.environment != "development":
+        return where
+    file = secret_files.folder_of(settings.data_dir).absolute() / dev_operators.SECRET
+    email = dev_operators.address("support")
+    return (
+        f"{where}\n"
+        f"           Sign in as {email} (or viewer@, approver@, finance@, admin@); passwords: {file}\n"
+        f"           code: {_flask(settings)} wallet operators code {email}"
+    )
+
+
+def _flask(settings: Settings) -> str:
+    """Return how to call `flask` in this folder so that it finds this service's data."""
+    program = Path(sys.executable).with_name("flask")
+    shown = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
+    data_dir = settings.data_dir
+    return f"{shown}" if data_dir == Settings.data_dir else f"WALLET_DATA_DIR={data_dir} {shown}"
 
 
 def _first_steps(url: str, key: str | None) -> str:
@@ -293,7 +321,7 @@ def _first_steps(url: str, key: str | None) -> str:
         return "\n  An API key for a service: flask wallet keys create SERVICE --scope wallets:read\n"
     # The same line at each start: sent again, it is answered with what it did the first time.
     body = f'{{"amount": 100, "referenceId": "try-{hashlib.sha256(key.encode()).hexdigest()[:8]}"}}'
-    return f"""  Key    {key}
+    return f"""  Key      {key}
 
   Top up John's Gold Coins:
   curl -sS {url}/wallets/3/topup -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{body}'

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from structlog.tracebacks import ExceptionDictTransformer
@@ -30,6 +30,7 @@ from wallet_app.errors import (
     InvalidError,
     NotFoundError,
     RefusedError,
+    ThrottledError,
     UnauthenticatedError,
     UnavailableError,
     WalletServiceError,
@@ -49,6 +50,7 @@ _STATUS: tuple[tuple[type[WalletServiceError], int], ...] = (
     (BadCursorError, 400),
     (RefusedError, 409),
     (InvalidError, 422),
+    (ThrottledError, 429),
     (UnavailableError, 503),
 )
 _HEADERS = (
@@ -217,7 +219,9 @@ def _finish(response: Response) -> Response:
 
 
 def _error_response(error: Exception) -> Response:
-    return problem_response(problem_of(error))
+    page_of = current_app.extensions.get("wallet_error_page")
+    page: Response | None = None if page_of is None else page_of(error)
+    return problem_response(problem_of(error)) if page is None else page
 
 
 def problem_of(error: Exception) -> Problem:
@@ -235,7 +239,7 @@ def problem_of(error: Exception) -> Problem:
 
 def _service_problem(error: WalletServiceError) -> Problem:
     status = next(status for family, status in _STATUS if isinstance(error, family))
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, UnavailableError) else {}
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, UnavailableError | ThrottledError) else {}
     if isinstance(error, (UnauthenticatedError, ForbiddenError)):
         headers = access.challenge(error)
     if isinstance(error, ForbiddenError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.engine import URL
+from structlog.testing import CapturingLogger
 
 from tests.api.support import DOE_DIAMOND, JOHN_DIAMOND, JOHN_GOLD, assert_problem, books, movement, new_reference
 from tests.conftest import conninfo
@@ -229,8 +231,12 @@ def test_a_movement_writes_no_record(app: Flask, client: FlaskClient, database: 
 
 
 def test_a_key_leaves_no_trace_of_its_secret(
-    app: Flask, client: FlaskClient, database: URL, make: MakeKey, capfdbinary: pytest.CaptureFixture[bytes]
+    app: Flask, client: FlaskClient, database: URL, make: MakeKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    logged = CapturingLogger()
+    for name, module in list(sys.modules.items()):
+        if name.startswith("wallet_app") and hasattr(module, "log"):
+            monkeypatch.setattr(module, "log", logged)
     made = make(scopes=["wallets:read", "wallets:topup"])
     bad = VAULT.make_key().text
     own, stranger = client_of(app, made.text), client_of(app, bad)
@@ -250,8 +256,9 @@ def test_a_key_leaves_no_trace_of_its_secret(
     said = b"".join(answer.get_data() + str(answer.headers).encode() for answer in asked)
     said += client.get("/metrics").get_data() + client.get("/openapi.json").get_data()
     said += repr([access.gate_of(app), app.extensions["wallet_settings"], made.key_id]).encode()
-    captured = capfdbinary.readouterr()
-    said += captured.out + captured.err
+    said += repr(logged.calls).encode()
+    assert f"key:{made.key_id}".encode() in said
+    assert b"key_refused" in said
     everything = b"".join(everything_in(database))
     assert made.key_id.encode() in everything
     for text in (made.text, bad, made.text[:-1]):
@@ -311,3 +318,11 @@ def test_a_reference_of_another_client_stays_its_own(app: Flask, make: MakeKey) 
     reference = new_reference()
     assert client_of(app, one.text).post("/wallets/3/topup", json=movement(1, reference)).status_code == 200
     assert client_of(app, other.text).post("/wallets/5/topup", json=movement(1, reference)).status_code == 200
+
+
+def test_what_is_malformed_is_not_looked_at_for_who_may_not_ask(app: Flask, make: MakeKey) -> None:
+    client = client_of(app, make(scopes=["wallets:topup"]).text)
+    found = ways(client, JOHN_GOLD, {"amount": "x", "colour": 1}, kind="spend")
+    assert found["alone"] == found["each"] == found["line"] == found["atomic"]
+    assert (found["alone"][0], found["alone"][1]["code"]) == (403, "forbidden")
+    assert {status for status, _ in ways(client, JOHN_GOLD, {"amount": "x"}, kind="topup").values()} == {422}

@@ -26,7 +26,7 @@ from wallet_app.db import db
 from wallet_app.money import AMOUNT_MAX
 
 SEED = 20_261_122
-EXAMPLES, STEPS = 30, 40
+EXAMPLES, STEPS = 40, 40
 ASSETS = ("GOLD", "DIAMOND")
 SIGN = {"topup": 1, "bonus": 1, "spend": -1}
 
@@ -379,4 +379,4 @@ def test_api_model_and_database_agree(shared_app: Flask) -> None:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_api_model_and_database_agree_at_length(shared_app: Flask, number: int) -> None:
-    assert_all_came(explore(shared_app, number=number, examples=150), 35)
+    assert_all_came(explore(shared_app, number=number, examples=200), 35)

@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 from wallet_app.models import ENTRY_TYPES
+from wallet_app.service.account import (
+    change_password,
+    new_recovery_codes,
+    recovery_codes_left,
+)
 from wallet_app.service.actors import ANONYMOUS, BOOTSTRAP_CLIENT, KEYS_SECONDS_MAX, Actor, Gate
 from wallet_app.service.audit import By
 from wallet_app.service.books import Entry, PostedTransaction, Receipt, WalletState
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
 from wallet_app.service.commands import SYSTEM_REFERENCE, Bonus, Command, Movement, Origin, Seed, Spend, TopUp
 from wallet_app.service.credentials import MadeKey, Vault
+from wallet_app.service.devices import (
+    SECONDS_MAX as DEVICE_SECONDS_MAX,
+)
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
 from wallet_app.service.keys import EVERYTHING, KeySettings, KeyView, list_keys
 from wallet_app.service.listings import AssetView, list_assets, list_wallets
+from wallet_app.service.operators import (
+    SET_UP_HOURS,
+    OperatorView,
+    create_operator,
+    development_code,
+    disable_operator,
+    ensure_development_operator,
+    list_operators,
+    reset_operator,
+)
+from wallet_app.service.passkeys import (
+    ANSWER_MAX,
+    PasskeyView,
+    ask_to_confirm,
+    ask_to_enrol,
+    ask_to_sign_in,
+    list_passkeys,
+)
+from wallet_app.service.passkeys import (
+    enrol as enrol_passkey,
+)
+from wallet_app.service.passkeys import (
+    remove as remove_passkey,
+)
+from wallet_app.service.permissions import (
+    MOVES_MONEY,
+    PERMISSIONS,
+    ROLES,
+)
 from wallet_app.service.permits import SCOPES, TOKEN_SCOPES, Permit
 from wallet_app.service.posting import BatchRefusedError
 from wallet_app.service.preview import NO_TRANSACTION, Preview, previewing
@@ -25,7 +62,42 @@ from wallet_app.service.queries import (
     list_entries,
 )
 from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
+from wallet_app.service.second_factor import (
+    RECOVERY_CODES,
+)
 from wallet_app.service.seeding import seed, seed_users
+from wallet_app.service.sessions import (
+    IDLE_SECONDS_MAX,
+    PROOF_SECONDS_MAX,
+    Session,
+    SessionView,
+    Visitor,
+    find_session,
+    list_sessions,
+    sign_out,
+)
+from wallet_app.service.sessions import (
+    end_all as end_all_sessions,
+)
+from wallet_app.service.sessions import (
+    require as require_permission,
+)
+from wallet_app.service.set_up import (
+    AppSecret,
+    SetUp,
+    app_secret,
+    begin_set_up,
+    finish_set_up,
+)
+from wallet_app.service.sign_in import (
+    SignedIn,
+    confirm_with_passkey,
+    confirm_with_password,
+    finish_with_code,
+    finish_with_recovery_code,
+    sign_in_with_passkey,
+    sign_in_with_password,
+)
 from wallet_app.service.tokens import TOKEN_SECONDS_MAX, MadeToken, Signer, UserToken
 from wallet_app.service.users import UserView, create_user, find_users, get_user
 from wallet_app.service.verification import Fault, Finding, VerifyReport, verify
@@ -100,4 +172,50 @@ __all__ = [
     "seed_users",
     "use_group_commit",
     "verify",
+    "change_password",
+    "new_recovery_codes",
+    "recovery_codes_left",
+    "DEVICE_SECONDS_MAX",
+    "OperatorView",
+    "SET_UP_HOURS",
+    "create_operator",
+    "development_code",
+    "disable_operator",
+    "ensure_development_operator",
+    "list_operators",
+    "reset_operator",
+    "ANSWER_MAX",
+    "PasskeyView",
+    "ask_to_confirm",
+    "ask_to_enrol",
+    "ask_to_sign_in",
+    "enrol_passkey",
+    "list_passkeys",
+    "remove_passkey",
+    "MOVES_MONEY",
+    "PERMISSIONS",
+    "ROLES",
+    "RECOVERY_CODES",
+    "IDLE_SECONDS_MAX",
+    "PROOF_SECONDS_MAX",
+    "Session",
+    "SessionView",
+    "Visitor",
+    "end_all_sessions",
+    "find_session",
+    "list_sessions",
+    "require_permission",
+    "sign_out",
+    "AppSecret",
+    "SetUp",
+    "app_secret",
+    "begin_set_up",
+    "finish_set_up",
+    "SignedIn",
+    "confirm_with_passkey",
+    "confirm_with_password",
+    "finish_with_code",
+    "finish_with_recovery_code",
+    "sign_in_with_passkey",
+    "sign_in_with_password",
 ]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from collections.abc import Collection
-from typing import Any, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Select, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -19,6 +19,8 @@ from sqlalchemy.types import BigInteger
 from wallet_app.models import Client, WalletBalance
 from wallet_app.parameters import WHOLE_NUMBER, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement, ask
+
+T = TypeVar("T")
 
 SLOTS = 16
 """How many postings can add to the same SYSTEM wallet at once."""
@@ -116,3 +118,11 @@ def lock_client(connection: Connection, client_id: int) -> dt.datetime | None:
 def lock_audit_chain(connection: Connection) -> None:
     """Wait until the audit log's chain is this unit of work's alone to extend, until its end. Locks nothing else."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _AUDIT_CHAIN_LOCK})
+
+
+def lock_free_rows(connection: Connection, statement: Select[T]) -> Sequence[T]:
+    """Return what the statement selects of the rows that nobody has locked, locked until the unit of work's end.
+
+    For rows that are to be removed: it waits for nothing, so it may come after any other lock.
+    """
+    return connection.execute(statement.with_for_update(skip_locked=True)).scalars().all()

@@ -1,0 +1,355 @@
+"""In a real browser: people sign in by keyboard, on a phone, in the dark, without JavaScript, and with a passkey.
+
+Screenshots lie in .cache/screenshots afterwards, to be looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pyotp
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from sqlalchemy.engine import URL
+
+from tests.api.conftest import ROOT, free_port, wait_until_healthy
+from tests.conftest import run_sql
+from wallet_app import dev_operators
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+SHOTS = ROOT / ".cache" / "screenshots"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A service in a process of its own, with an operator for each role."""
+
+    url: str
+    environment: dict[str, str]
+    passwords: dict[str, str]
+
+    def flask(self, *command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "flask", "wallet", "operators", *command],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def code(self, email: str) -> str:
+        return self.flask("code", email).strip()
+
+
+@pytest.fixture(scope="module")
+def site(server: URL, template: str) -> Iterator[Site]:
+    url = server.set(database=f"wallet_test_{secrets.token_hex(6)}", drivername="postgresql")
+    run_sql(server, f"CREATE DATABASE {url.database} TEMPLATE {template}")
+    port, folder = free_port(), Path(tempfile.mkdtemp(prefix="wallet-site-"))
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("WALLET_", "DATABASE_"))},
+        "DATABASE_URL": url.render_as_string(hide_password=False),
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "WALLET_DATA_DIR": str(folder),
+        "WALLET_RATE_LIMIT": "",
+    }
+    log = folder / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "serve.py"], cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
+        )
+    try:
+        wait_until_healthy(process, port, log)
+        # By its name: browsers keep the cookies of http://localhost, and not of 127.0.0.1.
+        yield Site(f"http://localhost:{port}", environment, dev_operators.passwords(folder))
+        assert '"level":"error"' not in log.read_text()
+    finally:
+        process.terminate()
+        process.wait(30)
+        run_sql(server, f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        message = "there is no chromium, so the console was not tried in a browser"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium: Browser, site: Site) -> Iterator[BrowserContext]:
+    opened = chromium.new_context(base_url=site.url, viewport={"width": 1280, "height": 800})
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A page in which nothing may go wrong: no error of a script, nothing that the content policy has to stop."""
+    faults: list[str] = []
+
+    def look(message: ConsoleMessage) -> None:
+        # A refused form's status is no fault.
+        if message.type == "error" and "the server responded with a status of 4" not in message.text:
+            faults.append(message.text)
+
+    opened = context.new_page()
+    opened.on("console", look)
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    yield opened
+    assert faults == []
+
+
+def look_at(page: Page, name: str) -> None:
+    """Have axe judge the page, light and dark, wide and narrow, and take its picture."""
+    for scheme in ("light", "dark"):
+        for width in (1280, 360):
+            page.set_viewport_size({"width": width, "height": 800})
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.screenshot(path=SHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
+            assert page.evaluate("document.documentElement.scrollWidth") == width, f"{name} scrolls sideways at {width}"
+            if (width, scheme) in {(1280, "dark"), (360, "light")}:
+                continue  # Axe sees each width and each scheme once; both at once tell it nothing more.
+            found = Axe().run(page)
+            assert found.violations_count == 0, f"{name}, {width}, {scheme}: {found.generate_report()}"
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.emulate_media(color_scheme="light")
+
+
+def enter_password(page: Page, site: Site, email: str) -> None:
+    page.goto("/console")
+    page.get_by_label("E-mail address").fill(email)
+    page.get_by_label("Password").fill(site.passwords[email])
+    page.get_by_role("button", name="Continue").click()
+
+
+def sign_in(page: Page, site: Site, email: str) -> None:
+    enter_password(page, site, email)
+    page.get_by_label("Code").fill(site.code(email))
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("^Hello, "))
+
+
+def test_password_and_code_and_every_page_on_the_way(page: Page, site: Site) -> None:
+    email = "support@localhost"
+    page.goto("/console")
+    expect(page).to_have_title("Sign in \u2013 Dino Wallet")
+    look_at(page, "sign-in")
+    page.get_by_label("E-mail address").fill(email)
+    page.get_by_label("Password").fill("not the password")
+    page.get_by_role("button", name="Continue").click()
+    expect(page).to_have_title("Error: Sign in \u2013 Dino Wallet")
+    expect(page.get_by_role("alert")).to_contain_text("The e-mail address or the password is wrong.")
+    expect(page.get_by_label("E-mail address")).to_have_value(email)
+    expect(page.get_by_label("Password")).to_have_value("")
+    look_at(page, "sign-in-error")
+    page.get_by_label("Password").fill(site.passwords[email])
+    page.get_by_role("button", name="Continue").click()
+    look_at(page, "code")
+    page.get_by_label("Code").fill("000000")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_label("Code")).to_have_accessible_description(re.compile("The code is wrong"))
+    look_at(page, "code-error")
+    page.get_by_role("link", name="Use a recovery code").click()
+    look_at(page, "recovery")
+    page.get_by_role("link", name="Back to the code of your app").click()
+    page.get_by_label("Code").fill(site.code(email))
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Hello, Support of this machine")
+    look_at(page, "home")
+    page.get_by_role("link", name="Your sign-in").click()
+    look_at(page, "account")
+    page.get_by_role("link", name="Change your password").click()
+    look_at(page, "password")
+    page.goto("/console/account/recovery-codes")
+    look_at(page, "new-recovery-codes")
+    page.get_by_role("button", name="Make ten new codes").click()
+    expect(page.locator("li code")).to_have_count(10)
+    look_at(page, "recovery-codes")
+    page.goto("/console/confirm?next=/console/account")
+    look_at(page, "confirm")
+    page.goto("/console/nothing")
+    look_at(page, "not-found")
+    page.get_by_role("button", name="Sign out", exact=True).click()
+    expect(page.get_by_role("status").first).to_have_text("You are signed out.")
+    look_at(page, "signed-out")
+    page.goto("/console/account")
+    expect(page).to_have_url(re.compile(r"/console/sign-in\?next=/console/account$"))
+
+
+def test_a_passkey_of_a_virtual_authenticator(page: Page, context: BrowserContext, site: Site) -> None:
+    devtools = context.new_cdp_session(page)
+    devtools.send("WebAuthn.enable")
+    options = {
+        "protocol": "ctap2",
+        "transport": "internal",
+        "hasResidentKey": True,
+        "hasUserVerification": True,
+        "isUserVerified": True,
+        "automaticPresenceSimulation": True,
+    }
+    authenticator = devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})["authenticatorId"]
+    sign_in(page, site, "admin@localhost")
+    page.get_by_role("link", name="Add a passkey").click()
+    look_at(page, "new-passkey")
+    page.get_by_label("Name").fill("Work laptop")
+    page.get_by_role("button", name="Make the passkey").click()
+    expect(page.get_by_role("status").first).to_contain_text("The passkey is added")
+    expect(page.get_by_role("row", name="Work laptop")).to_contain_text("never")
+    look_at(page, "account-with-passkey")
+    # The device has it already.
+    page.get_by_role("link", name="Add a passkey").click()
+    page.get_by_label("Name").fill("Twice")
+    page.get_by_role("button", name="Make the passkey").click()
+    expect(page.get_by_role("status").last).to_have_text("This device has a passkey of yours already.")
+
+    page.get_by_role("button", name="Sign out", exact=True).click()
+    page.get_by_role("button", name="Sign in with a passkey").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Hello, Admin of this machine")
+    page.goto("/console/confirm?next=/console/account")
+    look_at(page, "confirm-with-passkey")
+    page.get_by_role("button", name="Confirm with a passkey").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Your sign-in")
+
+    # Whoever has the device and cannot unlock it gets nowhere, and is told so.
+    page.get_by_role("button", name="Sign out", exact=True).click()
+    devtools.send("WebAuthn.setUserVerified", {"authenticatorId": authenticator, "isUserVerified": False})
+    page.get_by_role("button", name="Sign in with a passkey").click()
+    expect(page.locator(".passkey-status")).to_contain_text("did not answer")
+    expect(page.get_by_role("button", name="Sign in with a passkey")).to_be_enabled()
+
+
+def test_an_operator_sets_up_from_the_printed_code(page: Page, site: Site) -> None:
+    said = site.flask("create", "new@localhost", "--name", "Nora New", "--role", "approver")
+    code = re.search(r"Set-up code {2}(\S+)", said)
+    address = re.search(r"To enter at {2}(\S+)", said)
+    assert code is not None
+    assert address is not None
+    page.goto(address[1])
+    look_at(page, "set-up")
+    page.get_by_label("E-mail address").fill("new@localhost")
+    page.get_by_label("Set-up code").fill(code[1])
+    page.get_by_label("New password").fill("password1234")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_label("New password")).to_have_accessible_description(re.compile("too easily guessed"))
+    look_at(page, "set-up-error")
+    page.get_by_label("Set-up code").fill(code[1])
+    page.get_by_label("New password").fill("seven purple trains at dawn")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("img", name="QR code")).to_be_visible()
+    look_at(page, "set-up-app")
+    secret = page.locator("code.secret").inner_text().replace(" ", "")
+    page.get_by_label("Code", exact=True).fill(pyotp.TOTP(secret).now())
+    page.get_by_role("button", name="Finish").click()
+    expect(page.locator("li code")).to_have_count(10)
+    page.get_by_role("link", name="I have kept them").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Hello, Nora New")
+
+
+def test_by_keyboard_alone(page: Page, site: Site) -> None:
+    page.goto("/console")
+    keys = page.keyboard
+    keys.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_in_viewport()
+    keys.press("Enter")
+    keys.press("Tab")
+    expect(page.get_by_label("E-mail address")).to_be_focused()
+    keys.type("viewer@localhost")
+    keys.press("Tab")
+    keys.type(site.passwords["viewer@localhost"])
+    keys.press("Enter")
+    expect(page.get_by_label("Code")).to_be_focused()
+    keys.type(site.code("viewer@localhost"))
+    keys.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Hello, Viewer of this machine")
+    seen = []
+    for _ in range(12):
+        keys.press("Tab")
+        seen.append(page.evaluate("document.activeElement.textContent.trim()"))
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline == "solid", f"{seen[-1]} does not show that it has the focus"
+        if seen[-1] == "Sign out":
+            break
+    assert seen[:4] == ["Skip to the content", "Dino Wallet", "Home", "Your sign-in"]
+    keys.press("Enter")
+    expect(page.get_by_role("status").first).to_have_text("You are signed out.")
+
+
+def test_without_javascript(chromium: Browser, site: Site) -> None:
+    context = chromium.new_context(base_url=site.url, java_script_enabled=False)
+    page = context.new_page()
+    enter_password(page, site, "finance@localhost")
+    expect(page.get_by_role("button", name="Use a passkey instead")).to_be_hidden()
+    page.get_by_label("Code").fill(site.code("finance@localhost"))
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Hello, Finance of this machine")
+    page.get_by_role("link", name="Your sign-in").click()
+    page.get_by_role("button", name="Sign out everywhere").click()
+    expect(page.get_by_text("You are signed out everywhere.")).to_be_visible()
+    context.close()
+
+
+class _Evil(BaseHTTPRequestHandler):
+    """A page of another site, which sends a form of ours as soon as it is opened."""
+
+    target = ""
+
+    def do_GET(self) -> None:
+        body = f"""<form method="post" action="{self.target}"></form><script>document.forms[0].submit()</script>"""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_another_sites_form_is_refused_while_the_operator_is_signed_in(page: Page, site: Site) -> None:
+    sign_in(page, site, "approver@localhost")
+    handler = type("Evil", (_Evil,), {"target": f"{site.url}/console/sign-out"})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        elsewhere = page.context.new_page()
+        # Another port of the same host: its cookies are sent along, because that is the same site to a browser.
+        elsewhere.goto(f"http://localhost:{server.server_port}/")
+        expect(elsewhere.get_by_role("heading", level=1)).to_have_text("This form is not from here, or out of date")
+        look_at(elsewhere, "foreign-form")
+        server.shutdown()
+    page.goto("/console")
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("^Hello, "))

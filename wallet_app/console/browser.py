@@ -1,0 +1,137 @@
+"""What goes between a browser and the console beside the pages: cookies, the forms' token, and where a form came from.
+
+A browser gets a random cookie with its first page. While nobody is signed in it stands for nothing; at each step of a
+sign-in it is replaced. The token in a form is made from it, so that no other site can know it, and nothing is stored.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from hashlib import sha256
+from typing import cast
+from urllib.parse import urlsplit
+
+from flask import Response, g, request
+from werkzeug.exceptions import UnsupportedMediaType
+
+from wallet_app import service
+from wallet_app.config import current_settings
+from wallet_app.errors import ForeignFormError
+from wallet_app.service import Session, SignedIn, Visitor
+from wallet_app.web import request_id
+
+COOKIE = "__Host-wallet_session"
+DEVICE_COOKIE = "__Host-wallet_browser"
+TOKEN_FIELD = "form_token"  # noqa: S105 - the name of it
+TOKEN_HEADER = "X-Form-Token"  # noqa: S105 - the name of it
+
+_COOKIE = re.compile(r"[A-Za-z0-9_-]{43}")
+_FORM_TYPE = "application/x-www-form-urlencoded"
+_DEVICE_MAX = 200
+# No part of the path begins with a dot, so none leads out of the console.
+_NEXT = re.compile(r"/console(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*(?:\?[A-Za-z0-9._~%=&+:,/-]*)?")
+
+
+def read_cookie() -> str | None:
+    """Return the session's cookie if the browser sent one that looks like ours."""
+    value = request.cookies.get(COOKIE, "")
+    return value if _COOKIE.fullmatch(value) else None
+
+
+def own_cookie() -> str:
+    """Return the cookie that this browser has, or gets with this answer."""
+    if g.get("cookie") is None:
+        # Asked for anew, because an error's page is also made where nobody has looked yet.
+        g.cookie = read_cookie()
+    if g.cookie is None:
+        g.cookie = g.new_cookie = secrets.token_urlsafe(32)
+    return cast(str, g.cookie)
+
+
+def form_token() -> str:
+    """Return what a form of this page must bring back."""
+    return _token_of(own_cookie())
+
+
+def visitor() -> Visitor:
+    """Return who is at the other end of this request."""
+    device = request.cookies.get(DEVICE_COOKIE)
+    return Visitor(
+        address=request.remote_addr or "unknown",
+        browser=request.headers.get("User-Agent", ""),
+        request_id=request_id(),
+        device=device if device is not None and len(device) <= _DEVICE_MAX else None,
+    )
+
+
+def session() -> Session:
+    """Return the session of this request, on a screen that nobody opens without one."""
+    return cast(Session, g.session)
+
+
+def origin() -> str:
+    """Return where the console's pages are, as browsers say it."""
+    return current_settings().console_origin or request.host_url.rstrip("/")
+
+
+def require_own_form(cookie: str | None) -> None:
+    """Raise ForeignFormError unless one of our own pages, in this very browser, sent the request.
+
+    Three guards, because each has failed somewhere: what the browser says of the page that sent it, the page's origin,
+    and the token.
+    """
+    if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+        raise ForeignFormError
+    if request.headers.get("Origin") != origin():
+        raise ForeignFormError
+    if request.content_length and request.mimetype != _FORM_TYPE:
+        raise UnsupportedMediaType(f"A form must be sent as {_FORM_TYPE}.")
+    given = request.headers.get(TOKEN_HEADER) or request.form.get(TOKEN_FIELD, "")
+    if cookie is None or not hmac.compare_digest(given.encode(), _token_of(cookie).encode()):
+        raise ForeignFormError
+
+
+def set_session(response: Response, cookie: str) -> Response:
+    """Give the browser the session's cookie; it forgets it when it is closed."""
+    g.new_cookie = None
+    response.set_cookie(COOKIE, cookie, secure=True, httponly=True, samesite="Lax", path="/")
+    return response
+
+
+def set_signed_in(response: Response, done: SignedIn | service.SetUp) -> Response:
+    """Give the browser the session's cookie, and the one by which it is known from now on."""
+    response.set_cookie(
+        DEVICE_COOKIE,
+        done.device,
+        max_age=service.DEVICE_SECONDS_MAX,
+        secure=True,
+        httponly=True,
+        samesite="Lax",
+        path="/",
+    )
+    return set_session(response, done.cookie)
+
+
+def drop_session(response: Response) -> Response:
+    """Take the session's cookie from the browser."""
+    g.new_cookie = None
+    response.delete_cookie(COOKIE, secure=True, httponly=True, samesite="Lax", path="/")
+    return response
+
+
+def next_path(given: str | None) -> str:
+    """Return the page of the console to go on to: the one that is asked for if it is one, else the home page."""
+    return given if given is not None and _NEXT.fullmatch(given) else "/console"
+
+
+def path_of_sender() -> str:
+    """Return the page of the console that the request came from, as far as the browser tells."""
+    sender = urlsplit(request.headers.get("Referer", ""))
+    is_ours = f"{sender.scheme}://{sender.netloc}" == origin()
+    return next_path(sender.path + (f"?{sender.query}" if sender.query else "")) if is_ours else "/console"
+
+
+def _token_of(cookie: str) -> str:
+    return hmac.new(cookie.encode(), b"dino-wallet form", sha256).hexdigest()

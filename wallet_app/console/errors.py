@@ -1,0 +1,56 @@
+"""Errors as pages: what happened, and what to do. Who has to sign in, or to prove who they are, is sent to do so."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from flask import Response, g, request
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import MethodNotAllowed, NotFound
+
+from wallet_app import service
+from wallet_app.console import browser, pages, screens
+from wallet_app.errors import NotSignedInError, ProofNeededError
+from wallet_app.web import problem_of
+
+_STAGES = {"second_factor": "/console/sign-in/code", "set_up": "/console/set-up/app"}
+
+
+def page_of(error: Exception) -> Response | None:
+    """Return the error as a page if it is the console's, else None."""
+    if request.path != screens.PREFIX and not request.path.startswith(f"{screens.PREFIX}/"):
+        return None
+    if isinstance(error, NotSignedInError):
+        return _to_sign_in()
+    if isinstance(error, ProofNeededError):
+        return pages.go_and_return("/console/confirm", _where_to_return())
+    if isinstance(error, (NotFound, MethodNotAllowed)):
+        _look_who_asks()
+    found = problem_of(error)
+    answer = pages.page("error.html", found.status, problem=found.body)
+    for name in {"Retry-After", "Allow"} & set(found.headers):
+        answer.headers[name] = found.headers[name]
+    return answer
+
+
+def _look_who_asks() -> None:
+    """Find the session for a path that belongs to no screen, so that the page about it has the operator's menu."""
+    cookie = browser.read_cookie()
+    with suppress(SQLAlchemyError):
+        g.session = None if cookie is None else service.find_session(cookie)
+
+
+def _to_sign_in() -> Response:
+    session = g.get("session")
+    waits_at = _STAGES.get(session.stage) if session is not None else None
+    if waits_at is not None and request.path != waits_at:
+        return pages.go_and_return(waits_at, _where_to_return())
+    return pages.go_and_return("/console/sign-in", _where_to_return())
+
+
+def _where_to_return() -> str:
+    """Return the page that the operator wanted; for a form, the one that it was on."""
+    if request.method in {"GET", "HEAD"}:
+        query = request.query_string.decode("ascii", "replace")
+        return browser.next_path(request.path + (f"?{query}" if query else ""))
+    return browser.path_of_sender()

@@ -1,0 +1,82 @@
+"""Pages and redirects: how every answer of the console is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote
+
+from flask import Response, g, redirect, render_template, request
+
+from wallet_app import service
+from wallet_app.config import current_settings
+from wallet_app.console import browser
+from wallet_app.fields import invalid, printable
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+NOTES = MappingProxyType(
+    {
+        "signed-out": "You are signed out.",
+        "ended": "You are signed out everywhere.",
+        "password": "The password is changed, and you are signed out everywhere. Sign in with the new one.",
+        "passkey-added": "The passkey is added. You can sign in with it from now on.",
+        "passkey-removed": "The passkey is removed.",
+        "confirmed": "Thank you. Do now what you were about to do.",
+    }
+)
+"""What a page says about what was done just before, by the word in its address."""
+
+
+def page(template: str, status: int = 200, /, **context: Any) -> Response:
+    """Return the page; a browser that has no cookie of ours gets one, so that its forms have a token."""
+    body = render_template(
+        f"console/{template}",
+        session=g.get("session"),
+        environment=current_settings().environment,
+        form_token=browser.form_token,
+        token_field=browser.TOKEN_FIELD,
+        note=NOTES.get(request.args.get("note", "")),
+        permissions=service.PERMISSIONS,
+        **context,
+    )
+    response = Response(body, status, content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = POLICY
+    if g.get("new_cookie") is not None:
+        browser.set_session(response, g.new_cookie)
+    return response
+
+
+def go(path: str, *, note: str | None = None) -> Response:
+    """Return what sends the browser on to another page after a form."""
+    return _to(path, {} if note is None else {"note": note})
+
+
+def go_and_return(path: str, next_path: str) -> Response:
+    """Return what sends the browser to a page that leads on to `next_path`."""
+    return _to(path, {} if next_path == "/console" else {"next": next_path})
+
+
+def options(json: str) -> Response:
+    """Return what a script asks an authenticator."""
+    return Response(json, content_type="application/json")
+
+
+def read_form(*names: str) -> Mapping[str, str]:
+    """Return the form's fields, missing ones as empty texts; refuse what the form does not have."""
+    for name, values in request.form.lists():
+        if name not in names and name != browser.TOKEN_FIELD:
+            raise invalid(f"/{printable(name)}", "unknown_field", "is not a field of this form")
+        if len(values) > 1:
+            raise invalid(f"/{printable(name)}", "repeated", "may be given once")
+    return {name: request.form.get(name, "") for name in names}
+
+
+def _to(path: str, query: Mapping[str, str]) -> Response:
+    joined = "&".join(f"{name}={quote(value, safe='/')}" for name, value in query.items())
+    response = redirect(f"{path}?{joined}" if joined else path, 303)
+    assert isinstance(response, Response)  # noqa: S101 - for the type alone: Flask's own class
+    return response

@@ -1,0 +1,98 @@
+"""The declaration of each screen: its route, and who may open it, said once. A route without that is refused at import.
+
+Before a screen is shown it is settled here who asks, that a form came from one of our own pages, and that the operator
+may. Nothing else of the console decides that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, g, request
+from flask.typing import ResponseReturnValue
+
+from wallet_app import access, service
+from wallet_app.console import browser
+from wallet_app.errors import NotSignedInError
+
+PREFIX = "/console"
+
+ANYONE = "anyone"
+"""Who is not signed in may open it."""
+AT_SECOND_FACTOR = "at the second factor"
+"""Who gave the right password, and not yet a second factor."""
+AT_SET_UP = "at set-up"
+"""Who showed a set-up code, and has not connected an authenticator app yet."""
+
+_STAGES = {AT_SECOND_FACTOR: "second_factor", AT_SET_UP: "set_up"}
+_READING = {"GET", "HEAD", "OPTIONS"}
+
+View = Callable[..., ResponseReturnValue]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screen:
+    """A route with what it asks for: `permission` of the role or the stage, and whether a fresh proof."""
+
+    method: str
+    path: str
+    endpoint: str
+    permission: str
+    fresh: bool
+
+
+SCREENS: dict[str, Screen] = {}
+"""By endpoint, as Flask names it."""
+
+
+class _Console(Blueprint):
+    """Takes routes from `screen` alone."""
+
+    def add_url_rule(self, rule: str, *args: Any, declared: Screen | None = None, **options: Any) -> None:
+        if declared is None:
+            raise TypeError(f"{rule} says nothing of who may open it: declare it with @screen(..., permission=...).")
+        super().add_url_rule(rule, *args, **options)
+
+
+blueprint = _Console("console", __name__, url_prefix=PREFIX)
+
+
+def screen(method: str, path: str, *, permission: str, fresh: bool = False) -> Callable[[View], View]:
+    """Register the view under the path, for operators whose role has the permission, or ANYONE, AT_SECOND_FACTOR, ...
+
+    `fresh` asks for a proof of who they are that is at most five minutes old.
+    """
+    if permission not in {ANYONE, *_STAGES, *service.PERMISSIONS}:
+        raise ValueError(f"{path}: there is no permission {permission!r}")
+
+    def register(view: View) -> View:
+        endpoint = f"{blueprint.name}.{view.__name__}"
+        if endpoint in SCREENS:
+            raise ValueError(f"{path}: {endpoint} is declared twice")
+        declared = Screen(method=method, path=PREFIX + path, endpoint=endpoint, permission=permission, fresh=fresh)
+        SCREENS[endpoint] = declared
+        access.declare(endpoint, access.GUARDS_ITSELF)
+        blueprint.add_url_rule(path, view_func=view, methods=[method], declared=declared)
+        return view
+
+    return register
+
+
+@blueprint.before_request
+def _admit() -> None:
+    declared = SCREENS[request.endpoint or ""]
+    g.cookie = browser.read_cookie()
+    if request.method not in _READING:
+        browser.require_own_form(g.cookie)
+    g.session = None if g.cookie is None else service.find_session(g.cookie)
+    if g.session is not None:
+        g.actor = g.session.actor
+    if declared.permission == ANYONE:
+        return
+    if declared.permission in _STAGES:
+        if g.session is None or g.session.stage != _STAGES[declared.permission]:
+            raise NotSignedInError
+        return
+    service.require_permission(g.session, declared.permission, visitor=browser.visitor(), fresh=declared.fresh)

@@ -1,0 +1,208 @@
+"""Operators: made, listed, disabled and given a new start by the administration. Nobody else learns their secrets."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from wallet_app.config import ConfigurationError, current_settings
+from wallet_app.db import reads, unit_of_work
+from wallet_app.errors import OperatorExistsError, OperatorInvalidError, OperatorNotFoundError
+from wallet_app.service import audit, passwords, second_factor, sessions
+from wallet_app.service.audit import By
+from wallet_app.service.permissions import ROLES
+from wallet_app.service.sessions import actor_of
+
+SET_UP_HOURS = 24
+"""How long a set-up code is good."""
+
+_EMAIL = re.compile(r"[^\s@<>]{1,64}@[^\s@<>]{1,189}")
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorView:
+    """An operator as the administration sees them. `status` is waiting (for their set-up), active or disabled."""
+
+    id: int
+    email: str
+    name: str
+    role: str
+    status: str
+    passkeys: int
+    sessions: int
+    created_at: dt.datetime
+
+
+def create_operator(*, email: str, name: str, role: str, by: By) -> str:
+    """Make an operator and return the code with which they set up their sign-in, to be shown once.
+
+    `by` is who does it. Raises OperatorInvalidError, OperatorExistsError.
+    """
+    email, name = _clean(email, name, role)
+    code = second_factor.make_code()
+    with unit_of_work() as connection:
+        operator_id = connection.execute(
+            _CREATE,
+            {"email": email, "name": name, "role": role, "hash": second_factor.code_hash(code), "hours": SET_UP_HOURS},
+        ).scalar()
+        if operator_id is None:
+            raise OperatorExistsError(email)
+        after = {"email": email, "name": name, "role": role}
+        audit.record(connection, _act(operator_id, "operator:create", by, after=after))
+    return code
+
+
+def disable_operator(email: str, *, by: By) -> None:
+    """Keep the operator out from this moment on, and end their sessions. Raises OperatorNotFoundError."""
+    with unit_of_work() as connection:
+        operator_id = _id_of(connection, email)
+        connection.execute(_DISABLE, {"id": operator_id})
+        sessions.end_all_of(connection, operator_id)
+        audit.record(connection, _act(operator_id, "operator:disable", by))
+
+
+def reset_operator(email: str, *, by: By) -> str:
+    """Void the operator's password, authenticator app, passkeys, recovery codes and sessions, and let them start anew.
+
+    Returns a set-up code, as `create_operator` does. One who was disabled is let in again.
+
+    Raises OperatorNotFoundError.
+    """
+    code = second_factor.make_code()
+    with unit_of_work() as connection:
+        operator_id = _id_of(connection, email)
+        connection.execute(_RESET, {"id": operator_id, "hash": second_factor.code_hash(code), "hours": SET_UP_HOURS})
+        for statement in _VOID:
+            connection.execute(statement, {"id": operator_id})
+        sessions.end_all_of(connection, operator_id)
+        audit.record(connection, _act(operator_id, "operator:reset", by))
+    return code
+
+
+@reads
+def list_operators(connection: Connection) -> Sequence[OperatorView]:
+    """Return all operators, by e-mail address."""
+    return [OperatorView(**row._mapping) for row in connection.execute(_LIST)]
+
+
+def ensure_development_operator(*, email: str, name: str, role: str, password: str) -> None:
+    """Make an operator who can sign in at once, for a development machine; one who is there stays as they are.
+
+    Unless their secret was sealed with a key that is gone: then password and secret are set anew.
+    """
+    _require_development()
+    found = _find_development(email)
+    if found is not None and _is_readable(*found):
+        return
+    password_hash = passwords.make_hash(password)
+    with unit_of_work() as connection:
+        operator_id = connection.execute(_DEVELOPMENT, {"email": email, "name": name, "role": role}).scalar_one()
+        secret = second_factor.seal_totp_secret(second_factor.make_totp_secret(), operator_id)
+        connection.execute(_READY, {"id": operator_id, "password_hash": password_hash, "secret": secret})
+        after = {"email": email, "name": name, "role": role}
+        audit.record(connection, _act(operator_id, "operator:create", By(actor="system"), after=after))
+
+
+def development_code(email: str) -> str:
+    """Return the code that the operator's authenticator app would show now.
+
+    Raises ConfigurationError anywhere but in development, and OperatorNotFoundError.
+    """
+    _require_development()
+    found = _find_development(email.strip().lower())
+    if found is None:
+        raise OperatorNotFoundError(email)
+    operator_id, sealed = found
+    return second_factor.totp_code(second_factor.unseal_totp_secret(sealed, operator_id))
+
+
+def _require_development() -> None:
+    if current_settings().environment != "development":
+        raise ConfigurationError("This is possible with WALLET_ENV=development alone: elsewhere a code is its owner's.")
+
+
+def _clean(email: str, name: str, role: str) -> tuple[str, str]:
+    email, name = email.strip().lower(), " ".join(name.split())
+    if _EMAIL.fullmatch(email) is None or not email.isprintable():
+        raise OperatorInvalidError(f"{email[:80]!r} is not an e-mail address.")
+    if not 1 <= len(name) <= 100 or not name.isprintable():
+        raise OperatorInvalidError("The name must have 1 to 100 characters that can be printed.")
+    if role not in ROLES:
+        raise OperatorInvalidError(f"There is no role {role[:40]!r}: choose one of {', '.join(ROLES)}.")
+    return email, name
+
+
+def _act(operator_id: int, action: str, by: By, *, after: dict[str, str] | None = None) -> audit.Act:
+    return audit.Act(by=by, action=action, subject=actor_of(operator_id), after=after)
+
+
+def _id_of(connection: Connection, email: str) -> int:
+    operator_id: int | None = connection.execute(_ID, {"email": email.strip().lower()}).scalar()
+    if operator_id is None:
+        raise OperatorNotFoundError(email)
+    return operator_id
+
+
+@reads
+def _find_development(connection: Connection, email: str) -> tuple[int, bytes] | None:
+    row = connection.execute(_SECRET, {"email": email}).first()
+    return None if row is None else (row.id, row.totp_secret)
+
+
+def _is_readable(operator_id: int, sealed: bytes) -> bool:
+    try:
+        second_factor.unseal_totp_secret(sealed, operator_id)
+    except ConfigurationError:
+        return False
+    return True
+
+
+_CREATE = text("""
+INSERT INTO operators (email, name, role, set_up_hash, set_up_expires_at)
+VALUES (:email, :name, :role, :hash, clock_timestamp() + make_interval(hours => :hours))
+    ON CONFLICT (email) DO NOTHING
+RETURNING id
+""")
+_DISABLE = text("""
+UPDATE operators
+   SET disabled_at = coalesce(disabled_at, clock_timestamp()), set_up_hash = NULL, set_up_expires_at = NULL
+ WHERE id = :id
+""")
+_RESET = text("""
+UPDATE operators
+   SET password_hash = NULL, totp_secret = NULL, totp_confirmed_at = NULL, totp_step = NULL, disabled_at = NULL,
+       set_up_hash = :hash, set_up_expires_at = clock_timestamp() + make_interval(hours => :hours)
+ WHERE id = :id
+""")
+_VOID = (
+    text("DELETE FROM passkeys WHERE operator_id = :id"),
+    text("DELETE FROM recovery_codes WHERE operator_id = :id"),
+)
+_ID = text("SELECT id FROM operators WHERE email = :email")
+_SECRET = text("SELECT id, totp_secret FROM operators WHERE email = :email AND totp_secret IS NOT NULL")
+_DEVELOPMENT = text("""
+INSERT INTO operators (email, name, role) VALUES (:email, :name, :role)
+    ON CONFLICT (email) DO UPDATE SET role = EXCLUDED.role, epoch = operators.epoch + 1
+RETURNING id
+""")
+_READY = text("""
+UPDATE operators
+   SET password_hash = :password_hash, totp_secret = :secret, totp_confirmed_at = clock_timestamp(), totp_step = NULL,
+       set_up_hash = NULL, set_up_expires_at = NULL
+ WHERE id = :id
+""")
+_LIST = text("""
+SELECT operators.id, operators.email, operators.name, operators.role,
+       CASE WHEN operators.disabled_at IS NOT NULL THEN 'disabled'
+            WHEN operators.totp_confirmed_at IS NULL THEN 'waiting' ELSE 'active' END AS status,
+       (SELECT count(*) FROM passkeys WHERE operator_id = operators.id) AS passkeys,
+       (SELECT count(*) FROM sessions
+         WHERE operator_id = operators.id AND epoch = operators.epoch AND stage = 'signed_in') AS sessions,
+       operators.created_at
+  FROM operators
+ ORDER BY operators.email
+""")

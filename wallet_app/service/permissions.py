@@ -1,0 +1,47 @@
+"""What each role may do, said once: whoever guards a screen or an act asks here. What is not listed is denied."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+PERMISSIONS = MappingProxyType(
+    {
+        "wallets:read": "Find users, wallets and transactions, and read what happened",
+        "wallets:freeze": "Freeze a wallet and lift the freeze",
+        "adjustments:post": "Adjust a balance below the threshold",
+        "adjustments:request": "Ask for what needs a second pair of eyes",
+        "bulk:draft": "Prepare bulk adjustments",
+        "approvals:read": "See what was asked for",
+        "approvals:decide": "Approve or reject what others asked for",
+        "reports:read": "Read reports",
+        "reports:export": "Export lists and statements",
+        "audit:read": "Read who did what",
+        "operators:manage": "Manage operators and their roles",
+        "keys:manage": "Manage the services' API keys",
+        "assets:manage": "Manage assets and their limits",
+        "reasons:manage": "Manage reason codes",
+        "account:own": "Look after your own sign-in",
+    }
+)
+"""Each permission with what it lets an operator do, in words for the console."""
+
+_OWN = {"account:own"}
+_READ = {"wallets:read", "approvals:read"} | _OWN
+
+ROLES = MappingProxyType(
+    {
+        "viewer": frozenset(_READ),
+        "support": frozenset(
+            _READ | {"adjustments:post", "adjustments:request", "wallets:freeze", "bulk:draft"},
+        ),
+        "approver": frozenset(_READ | {"approvals:decide"}),
+        "finance": frozenset(_READ | {"reports:read", "reports:export", "audit:read"}),
+        "admin": frozenset(
+            _OWN | {"operators:manage", "keys:manage", "assets:manage", "reasons:manage", "audit:read"},
+        ),
+    }
+)
+"""Each role's permissions. No role both asks and approves, and none both moves money and makes operators."""
+
+MOVES_MONEY = frozenset({"adjustments:post", "adjustments:request", "approvals:decide", "bulk:draft"})
+"""The permissions by which money moves in the end."""
