@@ -12,7 +12,7 @@ from wallet_app import access
 from wallet_app.api import examples
 from wallet_app.api.operations import OPERATIONS, Operation, blueprint
 from wallet_app.api.schemas import HealthAnswer, Problem, json_schemas
-from wallet_app.service import SCOPES
+from wallet_app.service import SCOPES, TOKEN_SCOPES
 from wallet_app.web import json_response
 
 _PROBLEM_TEXTS = {
@@ -79,8 +79,10 @@ _HEADERS: dict[str, Any] = {
 _SECURITY = {
     "type": "http",
     "scheme": "bearer",
-    "bearerFormat": "dino_<environment>_<id>_<secret>",
-    "description": "An API key. Its scopes:\n\n" + "\n".join(f"- `{name}`: {says}" for name, says in SCOPES.items()),
+    "bearerFormat": "dino_<environment>_<id>_<secret>, or a user token",
+    "description": "An API key, or a token that was made with one and speaks for one user: "
+    "`POST /users/{userId}/tokens`. The scopes, with those that a token can have marked by a star:\n\n"
+    + "\n".join(f"- `{name}`{' ★' if name in TOKEN_SCOPES else ''}: {says}" for name, says in SCOPES.items()),
 }
 _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
