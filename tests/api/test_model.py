@@ -210,7 +210,7 @@ class Machine(RuleBasedStateMachine):
         assert ("next" in page) == (limit < len(self.ids))
         self.outcomes["listed"] += 1
 
-    @rule(which=indexes, limit=st.integers(1, 7))
+    @rule(which=indexes, limit=st.integers(1, 3))
     def read_all_pages(self, which: int, limit: int) -> None:
         wallet = self.pick(which)
         entries: list[dict[str, Any]] = []
