@@ -27,6 +27,12 @@ def patient(broken_books: Books) -> None:
         broken_books.sql(f"ALTER DATABASE {broken_books.url.database} SET {name} = '60s'")
 
 
+def find_deadlocks_soon(books: Books) -> None:
+    """For controls that make them by the dozen: each would be waited for a second."""
+    books.sql(f"ALTER DATABASE {books.url.database} SET deadlock_timeout = '20ms'")
+    close_connections()
+
+
 def spend_all(books: Books) -> list[service.Receipt | Exception]:
     """64 threads spend John's 500 by 5s, two each: 128 tries for what suffices for 100."""
     commands = [(books.spend(JOHN, 5), books.spend(JOHN, 5)) for _ in range(64)]
@@ -57,6 +63,7 @@ def test_control_without_lock_and_primary_key_money_is_spent_that_is_not_there(
 ) -> None:
     monkeypatch.setattr(locks, "_WAIT", UNLOCKED)
     broken_books.sql("ALTER TABLE ledger_entries DROP CONSTRAINT pk_ledger_entries")
+    find_deadlocks_soon(broken_books)
     outcomes = spend_all(broken_books)
     receipts = [outcome for outcome in outcomes if isinstance(outcome, service.Receipt)]
     assert len(receipts) * 5 + broken_books.balance(JOHN) > 500
@@ -210,6 +217,7 @@ def test_control_slots_that_are_shared_deadlock_on_the_system_balances(
 ) -> None:
     lock_wallets = locks.lock_wallets
     monkeypatch.setattr(locks, "lock_wallets", lambda *args, **options: lock_wallets(*args, **options)._replace(slot=0))
+    find_deadlocks_soon(books)
     meet_in_the_system_balances(books, until_deadlock=True)
     assert deadlocks(books) >= 1
 
