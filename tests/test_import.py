@@ -523,6 +523,7 @@ def test_ctrl_c_ends_after_the_rows_on_their_way_and_the_next_run_goes_on(
     app: Flask, database: URL, tmp_path: Path
 ) -> None:
     file = write(tmp_path, *[f"topup,{JOHN},1,ref-{n}," for n in range(2_500)])
+    handler = signal.getsignal(signal.SIGINT)
     with psycopg.connect(conninfo(database)) as holder:
         holder.execute("SELECT FROM wallet_balances WHERE wallet_id = 3 FOR UPDATE")
 
@@ -540,7 +541,7 @@ def test_ctrl_c_ends_after_the_rows_on_their_way_and_the_next_run_goes_on(
     assert code == 2
     assert err.endswith("Stopped. The same command goes on after the last row that has a result.\n")
     assert statuses(file) == ["done"] * 1_000
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     assert run(app, file)[0] == 0
     assert statuses(file) == ["done"] * 2_500
     assert balance(JOHN) == 3_000

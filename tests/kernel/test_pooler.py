@@ -308,7 +308,7 @@ def test_control_without_the_setting_a_prepared_statement_is_not_there(target: U
         for _ in range(6):
             service.get_wallet(JOHN)
         pooler.command("RECONNECT")
-        with pytest.raises((ProgrammingError, DBAPIError), match=r'prepared statement "_pg3_.*" does not exist'):
+        with pytest.raises((ProgrammingError, DBAPIError), match=r'prepared statement "read_wallet" does not exist'):
             service.get_wallet(JOHN)
 
 
