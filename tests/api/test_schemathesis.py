@@ -46,6 +46,7 @@ def assert_it_worked(report: str, cases_min: int) -> None:
     assert int(re.search(r"(\d+) generated", report.replace(",", "")).group(1)) >= cases_min, report
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_nothing(live: Live, tmp_path: Path) -> None:
     assert_it_worked(explore(live, tmp_path, SEED, 25), 300)
 

@@ -17,8 +17,9 @@ from flask.testing import FlaskClient
 from sqlalchemy.engine import URL
 from werkzeug.test import TestResponse
 
-from tests.conftest import conninfo
-from wallet_app import service
+from tests.conftest import conninfo, new_database, settings_for
+from wallet_app import create_app, service
+from wallet_app.db import close_connections
 from wallet_app.service.second_factor import unseal_totp_secret
 
 ORIGIN = "http://localhost"
@@ -132,11 +133,30 @@ def is_sent_to_sign_in(answer: TestResponse) -> bool:
     return answer.status_code == 303 and (answer.location or "").startswith("/console/sign-in")
 
 
+@pytest.fixture(scope="session")
+def template_with_operators(server: URL, template: str) -> Iterator[str]:
+    """A copy of the template with one operator of each role: made once, because hashing passwords takes its time."""
+    for url in new_database(server, template=template):
+        app = create_app(settings_for(url))
+        with app.app_context():
+            for role, password in PASSWORDS.items():
+                name = f"Olga {role}"
+                service.ensure_development_operator(email=email_of(role), name=name, role=role, password=password)
+            close_connections()
+        assert url.database is not None
+        yield url.database
+
+
+@pytest.fixture
+def database(server: URL, template: str, request: pytest.FixtureRequest) -> Iterator[URL]:
+    """The URL of a fresh database; with operators, where the test asks for them."""
+    asks = "operators" in request.fixturenames
+    yield from new_database(server, template=request.getfixturevalue("template_with_operators") if asks else template)
+
+
 @pytest.fixture
 def operators(app: Flask) -> None:
     """One operator of each role, whose password is known."""
-    for role, password in PASSWORDS.items():
-        service.ensure_development_operator(email=email_of(role), name=f"Olga {role}", role=role, password=password)
 
 
 @pytest.fixture

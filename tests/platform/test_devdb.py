@@ -20,6 +20,8 @@ from sqlalchemy import make_url
 
 from wallet_app import devdb
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOLD_A_SERVER = """
 import pathlib, sys, time
