@@ -189,6 +189,77 @@ class WalletNotActiveError(RefusedError):
         )
 
 
+class HoldNotFoundError(NotFoundError):
+    code = "hold_not_found"
+    title = "Hold not found"
+
+    def __init__(self, hold_id: str) -> None:
+        super().__init__(f"There is no hold {hold_id}.", hold_id=hold_id)
+
+
+class HoldFinishedError(RefusedError):
+    code = "hold_finished"
+    title = "Hold is finished"
+
+    def __init__(self, *, hold_id: str, state: str) -> None:
+        super().__init__(f"Hold {hold_id} is {state}: nothing of it is held any more.", hold_id=hold_id, state=state)
+
+
+class HoldNotDueError(RefusedError):
+    code = "hold_not_due"
+    title = "Hold is not due"
+
+    def __init__(self, hold_id: str) -> None:
+        super().__init__(f"Hold {hold_id} has not expired yet.", hold_id=hold_id)
+
+
+class OverCaptureError(RefusedError):
+    code = "over_capture"
+    title = "More than is held"
+
+    def __init__(self, *, hold_id: str, remaining: int, amount: int) -> None:
+        super().__init__(
+            f"Hold {hold_id} has {remaining} left, {amount} cannot be captured.",
+            hold_id=hold_id,
+            remaining=remaining,
+            amount=amount,
+        )
+
+
+class TooManyCapturesError(RefusedError):
+    code = "too_many_captures"
+    title = "Too many captures"
+
+    def __init__(self, *, hold_id: str, captures_max: int) -> None:
+        super().__init__(
+            f"Hold {hold_id} was captured {captures_max - 1} times; the next capture must be final.",
+            hold_id=hold_id,
+            captures_max=captures_max,
+        )
+
+
+class TooManyHoldsError(RefusedError):
+    code = "too_many_holds"
+    title = "Too many open holds"
+
+    def __init__(self, *, wallet_id: int, holds_max: int) -> None:
+        super().__init__(
+            f"Wallet {wallet_id} has {holds_max} open holds, and may not have more.",
+            wallet_id=wallet_id,
+            holds_max=holds_max,
+        )
+
+
+class HoldTooLongError(InvalidError):
+    code = "hold_too_long"
+    title = "Hold would be too long"
+
+    def __init__(self, *, seconds: int, seconds_max: int) -> None:
+        super().__init__(
+            f"A hold may last {seconds_max} seconds here, not {seconds}.", seconds=seconds, seconds_max=seconds_max
+        )
+
+
 class SystemWalletError(RefusedError):
     code = "system_wallet"
     title = "System wallet"

@@ -42,6 +42,9 @@ ENTRY_TYPES = (
     "EXPIRY",
     "REVERSAL",
 )
+HOLD_STATES = ("open", "partially_captured", "captured", "released", "expired")
+"""A hold begins open; the last three are the end."""
+
 SYSTEM_USERS = (
     "Treasury",
     "Promotions",
@@ -231,6 +234,43 @@ class SystemBalance(Base):
     wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
     slot: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     balance: Mapped[int] = mapped_column(Numeric(38, 0))
+
+
+class Hold(Base):
+    """What was set aside of a wallet. A projection of the transactions that placed, captured, released or expired it.
+
+    `hold_id` is the id of the transaction that placed it, `seq` its HOLD entry's.
+    """
+
+    __tablename__ = "holds"
+    __table_args__ = (
+        CheckConstraint("amount > 0", name="amount_positive"),
+        CheckConstraint("captured >= 0 AND released >= 0 AND expired >= 0", name="parts_not_negative"),
+        CheckConstraint("captured + released + expired <= amount", name="parts_within_amount"),
+        CheckConstraint(f"state IN ({', '.join(repr(name) for name in HOLD_STATES)})", name="state_known"),
+        CheckConstraint(
+            "(state IN ('open', 'partially_captured')) = (captured + released + expired < amount)"
+            " AND (state IN ('open', 'partially_captured')) = (ended_at IS NULL)",
+            name="ended_when_nothing_is_left",
+        ),
+        Index("ix_holds_wallet_id_state_seq", "wallet_id", "state", "seq"),
+        Index("ix_holds_open", "wallet_id", "expires_at", postgresql_where=text("ended_at IS NULL")),
+        Index("ix_holds_due", "expires_at", "wallet_id", "seq", postgresql_where=text("ended_at IS NULL")),
+    )
+
+    wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    hold_id: Mapped[uuid.UUID] = mapped_column(Uuid)
+    amount: Mapped[int] = mapped_column(BigInteger)
+    captured: Mapped[int] = mapped_column(BigInteger)
+    released: Mapped[int] = mapped_column(BigInteger)
+    expired: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[str] = mapped_column(Text)
+    expires_at: Mapped[dt.datetime] = mapped_column(Instant)
+    created_at: Mapped[dt.datetime] = mapped_column(Instant)
+    ended_at: Mapped[dt.datetime | None] = mapped_column(Instant)
+    changes: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    """The seqs of the RELEASE entries that gave parts of it back, each of a transaction of its own."""
 
 
 class VerifyMark(Base):

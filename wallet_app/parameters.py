@@ -63,6 +63,7 @@ def _instants(values: Sequence[dt.datetime | None]) -> list[bytes]:
 
 
 WHOLE_NUMBER = Kind(postgres.types["int8"].oid, Struct(">q").pack)
+INSTANT = Kind(postgres.types["timestamptz"].oid, lambda instant: Struct(">q").pack((instant - _EPOCH) // _MICROSECOND))
 UUID = Kind(postgres.types["uuid"].oid, attrgetter("bytes"))
 WHOLE_NUMBERS = _array_of("int8", _whole_numbers)
 TEXTS = _array_of("text", _texts)

@@ -117,6 +117,42 @@ CHECKS = {
           LEFT JOIN ({_KEYS}) k ON (e.wallet_id, e.seq, e.transaction_id) = (k.entry_wallet_id, k.seq, k.transaction_id)
          GROUP BY e.wallet_id, e.seq HAVING count(k.transaction_id) <> 1
     """,
+    "what a wallet holds is not what its open holds have left, or what went to Holds": """
+        SELECT b.wallet_id, b.held, h.open, l.held FROM wallet_balances b
+          CROSS JOIN LATERAL (SELECT coalesce(sum(amount - captured - released - expired), 0) AS open
+                                FROM holds WHERE wallet_id = b.wallet_id AND ended_at IS NULL) h
+          CROSS JOIN LATERAL (SELECT coalesce(-sum(e.amount), 0) AS held FROM ledger_entries e
+                                JOIN wallets w ON w.id = e.contra_wallet_id JOIN users u ON u.id = w.user_id
+                               WHERE e.wallet_id = b.wallet_id AND u.user_type = 'SYSTEM' AND u.name = 'Holds') l
+         WHERE b.held <> h.open OR b.held <> l.held
+    """,
+    "a hold is not what its transactions made of it": """
+        SELECT h.wallet_id, h.hold_id FROM holds h
+          JOIN transactions p ON p.transaction_id = h.hold_id
+          JOIN ledger_entries e ON (e.wallet_id, e.seq, e.transaction_id) = (h.wallet_id, h.seq, h.hold_id)
+          CROSS JOIN LATERAL (
+               SELECT coalesce(sum(e.amount) FILTER (WHERE e.entry_type = 'SPEND'), 0) AS spent,
+                      coalesce(sum(e.amount) FILTER (WHERE t.kind <> 'HOLD_EXPIRY'), 0) AS released,
+                      coalesce(sum(e.amount) FILTER (WHERE t.kind = 'HOLD_EXPIRY'), 0) AS expired,
+                      coalesce(array_agg(e.seq ORDER BY e.seq) FILTER (WHERE e.entry_type = 'RELEASE'), '{}') AS seqs
+                 FROM transactions t JOIN ledger_entries e USING (transaction_id)
+                WHERE t.request ->> 'hold' = h.hold_id::text) AS made
+         WHERE (h.amount, h.captured, h.released, h.expired, h.changes, h.created_at, h.expires_at) IS DISTINCT FROM
+               (-e.amount, -made.spent, made.released, made.expired, made.seqs, e.created_at,
+                e.created_at + make_interval(secs => (p.request ->> 'expiresIn')::int))
+    """,
+    "a hold's HOLD entry has no hold, or a hold no entry": """
+        SELECT coalesce(h.wallet_id, e.wallet_id), coalesce(h.seq, e.seq)
+          FROM holds h
+          FULL JOIN (SELECT * FROM ledger_entries WHERE entry_type = 'HOLD') e
+            ON (e.wallet_id, e.seq, e.transaction_id) = (h.wallet_id, h.seq, h.hold_id)
+         WHERE h.seq IS NULL OR e.seq IS NULL
+    """,
+    "a hold was captured after its time": """
+        SELECT h.wallet_id, t.transaction_id FROM transactions t
+          JOIN holds h ON h.wallet_id = t.wallet_id AND h.hold_id::text = t.request ->> 'hold'
+         WHERE (t.kind = 'HOLD_EXPIRY') <> (t.created_at >= h.expires_at)
+    """,
     "a reference stands twice": "SELECT wallet_id, reference_id FROM transactions GROUP BY 1, 2 HAVING count(*) > 1",
     "a details_hash is not the hash of the details": f"""
         SELECT t.wallet_id, t.transaction_id FROM transactions t

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wallet_app.models import ENTRY_TYPES
+from wallet_app.models import ENTRY_TYPES, HOLD_STATES
 from wallet_app.service.account import (
     change_password,
     new_recovery_codes,
@@ -10,14 +10,29 @@ from wallet_app.service.account import (
 )
 from wallet_app.service.actors import ANONYMOUS, BOOTSTRAP_CLIENT, KEYS_SECONDS_MAX, Actor, Gate
 from wallet_app.service.audit import By
-from wallet_app.service.books import Entry, PostedTransaction, Receipt, WalletState
+from wallet_app.service.books import Entry, Hold, PostedTransaction, Receipt, WalletState
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
-from wallet_app.service.commands import SYSTEM_REFERENCE, Bonus, Command, Movement, Origin, Seed, Spend, TopUp
+from wallet_app.service.commands import (
+    HOLD_SECONDS_MAX,
+    SYSTEM_REFERENCE,
+    Bonus,
+    CaptureHold,
+    Command,
+    Movement,
+    OnHold,
+    Origin,
+    PlaceHold,
+    ReleaseHold,
+    Seed,
+    Spend,
+    TopUp,
+)
 from wallet_app.service.credentials import MadeKey, Vault
 from wallet_app.service.devices import (
     SECONDS_MAX as DEVICE_SECONDS_MAX,
 )
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
+from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds
 from wallet_app.service.keys import EVERYTHING, KeySettings, KeyView, list_keys
 from wallet_app.service.listings import AssetView, list_assets, list_wallets
 from wallet_app.service.operators import (
@@ -113,6 +128,7 @@ __all__ = [
     "Bonus",
     "By",
     "CHUNK_MAX",
+    "CaptureHold",
     "Change",
     "Command",
     "ENTRY_TYPES",
@@ -122,21 +138,28 @@ __all__ = [
     "Fault",
     "Finding",
     "Gate",
+    "HOLD_SECONDS_MAX",
+    "HOLD_STATES",
+    "Hold",
+    "HoldView",
     "KEYS_SECONDS_MAX",
     "KeySettings",
     "KeyView",
     "MadeKey",
     "MadeToken",
     "Movement",
+    "OnHold",
     "Origin",
     "NO_TRANSACTION",
     "PAGE_MAX",
+    "PlaceHold",
     "Permit",
     "PostedTransaction",
     "Preview",
     "RebuildReport",
     "Receipt",
     "Refusal",
+    "ReleaseHold",
     "SCOPES",
     "SYSTEM_REFERENCE",
     "Seed",
@@ -158,12 +181,15 @@ __all__ = [
     "execute_atomic",
     "execute_batch",
     "execute_each",
+    "find_hold_wallets",
     "find_users",
+    "get_hold",
     "get_transaction",
     "get_user",
     "get_wallet",
     "list_assets",
     "list_entries",
+    "list_holds",
     "list_keys",
     "list_wallets",
     "previewing",

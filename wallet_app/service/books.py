@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from wallet_app.errors import ReferenceMismatchError, SystemWalletError, WalletNotFoundError
+from wallet_app.errors import HoldNotFoundError, ReferenceMismatchError, SystemWalletError, WalletNotFoundError
 from wallet_app.money import AMOUNT_MAX
 from wallet_app.service import chain
 from wallet_app.service.commands import Command, Requested
@@ -48,6 +49,49 @@ class WalletState(NamedTuple):
     updated_at: dt.datetime
 
 
+OPEN_STATES = ("open", "partially_captured")
+"""The states of a hold that holds something."""
+
+
+class Hold(NamedTuple):
+    """A hold under its wallet's lock. Its parts make `amount` together when it is finished, and less before.
+
+    `seq` is that of its HOLD entry; `changes` are those of the RELEASE entries that gave parts of it back.
+    """
+
+    wallet_id: int
+    seq: int
+    hold_id: uuid.UUID
+    amount: int
+    captured: int
+    released: int
+    expired: int
+    state: str
+    expires_at: dt.datetime
+    created_at: dt.datetime
+    ended_at: dt.datetime | None
+    changes: tuple[int, ...]
+
+    @property
+    def remaining(self) -> int:
+        """How much is still held."""
+        return self.amount - self.captured - self.released - self.expired
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything is still held."""
+        return self.ended_at is None
+
+
+class HoldPart(NamedTuple):
+    """What becomes of a part of a hold, in the smallest unit: the plan's entries give it back, and spend `captured`."""
+
+    hold: Hold
+    captured: int = 0
+    released: int = 0
+    expired: int = 0
+
+
 class PlannedEntry(NamedTuple):
     """A movement of `amount` (signed, never 0) between a user wallet and the contra wallet of a SYSTEM user."""
 
@@ -62,6 +106,9 @@ class Plan(NamedTuple):
 
     entries: tuple[PlannedEntry, ...]
     reverses: uuid.UUID | None = None
+    holds_for: dt.timedelta | None = None
+    """The one entry is a new hold that expires then."""
+    part: HoldPart | None = None
 
 
 class Entry(NamedTuple):
@@ -116,6 +163,8 @@ class Receipt(NamedTuple):
     transaction: PostedTransaction
     is_replay: bool
     wallets: tuple[WalletState, ...]
+    hold: Hold | None = None
+    """The hold that the transaction placed or changed, as it stands now."""
 
 
 @dataclass(slots=True)
@@ -131,8 +180,13 @@ class Books:
     clock: Callable[[], dt.datetime]
     new_id: Callable[[dt.datetime], uuid.UUID]
     new_salt: Callable[[], bytes]
+    holds: dict[int, dict[int, Hold]] = field(default_factory=dict)
+    """By wallet and seq: those that are due, and those that a command names; no others."""
+    open_holds: Counter[int] = field(default_factory=Counter)
+    """How many open holds a wallet has, where a command places one."""
     posted: list[PostedTransaction] = field(default_factory=list)
     contra_deltas: dict[int, int] = field(default_factory=dict)
+    changed_holds: dict[tuple[int, int], Hold] = field(default_factory=dict)
 
     def wallet(self, wallet_id: int) -> WalletState:
         """Return the wallet; raise WalletNotFoundError, or SystemWalletError for one that no command may target."""
@@ -142,6 +196,22 @@ class Books:
             return self.wallets[wallet_id]
         except KeyError:
             raise WalletNotFoundError(wallet_id) from None
+
+    def hold(self, wallet_id: int, hold_id: uuid.UUID) -> Hold:
+        """Return the wallet's hold, which a command has named; raise HoldNotFoundError."""
+        for hold in self.holds.get(wallet_id, {}).values():
+            if hold.hold_id == hold_id:
+                return hold
+        raise HoldNotFoundError(str(hold_id))
+
+    def due_holds(self, wallet_id: int) -> list[Hold]:
+        """Return the wallet's open holds whose time is over, in the order in which that came."""
+        open_ones = [hold for hold in self.holds.get(wallet_id, {}).values() if hold.is_open]
+        if not open_ones:
+            return []
+        # As with the entries: along a wallet the time never falls, so nothing comes back to life when a clock is set.
+        now = max(self.clock(), self.wallets[wallet_id].updated_at)
+        return sorted([hold for hold in open_ones if hold.expires_at <= now], key=lambda due: (due.expires_at, due.seq))
 
     def replay(self, command: Command) -> Receipt | None:
         """Return the receipt of the transaction that already carries the command's reference, or None.
@@ -153,11 +223,12 @@ class Books:
             return None
         if fields := differing_fields(transaction, command):
             raise ReferenceMismatchError(wallet_id=command.wallet_id, reference=command.reference, fields=fields)
-        return Receipt(transaction, True, self._now(_touched(transaction)))
+        return Receipt(transaction, True, self._now(_touched(transaction)), self._hold_of(transaction))
 
     def apply(self, command: Command, plan: Plan) -> Receipt:
         """Post the plan: the only place where books change. Raises BookkeepingError, with nothing changed."""
         transaction, after = self._posted(command, plan)
+        hold = _hold_after(plan, transaction)
         self.wallets.update(after)
         for entry in transaction.entries:
             self.contra_deltas[entry.contra_wallet_id] = (
@@ -165,7 +236,24 @@ class Books:
             )
         self.transactions[command.wallet_id, command.reference] = transaction
         self.posted.append(transaction)
-        return Receipt(transaction, False, self._now(_touched(transaction)))
+        if hold is not None:
+            self._keep(hold)
+        return Receipt(transaction, False, self._now(_touched(transaction)), hold)
+
+    def _keep(self, hold: Hold) -> None:
+        kept = self.holds.setdefault(hold.wallet_id, {})
+        self.open_holds[hold.wallet_id] += hold.is_open - (hold.seq in kept)
+        kept[hold.seq] = self.changed_holds[hold.wallet_id, hold.seq] = hold
+
+    def _hold_of(self, transaction: PostedTransaction) -> Hold | None:
+        """Return the hold that the transaction placed or changed; None for one that has nothing to do with holds."""
+        kept = self.holds.get(transaction.wallet_id)
+        if kept is None:
+            return None
+        if transaction.kind == "HOLD":
+            return kept[transaction.entries[0].seq]
+        hold_id = transaction.requested.get("hold")
+        return next((hold for hold in kept.values() if str(hold.hold_id) == hold_id), None)
 
     def changed_wallets(self) -> list[WalletState]:
         """Return each wallet that got an entry, in order of id."""
@@ -232,6 +320,61 @@ def differing_fields(transaction: PostedTransaction, command: Command) -> list[s
 def _touched(transaction: PostedTransaction) -> list[int]:
     """Return the wallets to report: the anchor first, then the others in order of their entries."""
     return list(dict.fromkeys([transaction.wallet_id, *[entry.wallet_id for entry in transaction.entries]]))
+
+
+def _hold_after(plan: Plan, transaction: PostedTransaction) -> Hold | None:
+    """Return the hold that the plan makes or changes, if it does. Raises BookkeepingError."""
+    if plan.holds_for is not None:
+        if [(planned.contra, planned.amount < 0) for planned in plan.entries] != [("Holds", True)]:
+            raise BookkeepingError(f"a hold that is not one entry of {transaction.kind} against Holds")
+        return _new_hold(plan.holds_for, transaction)
+    if plan.part is None:
+        return None
+    before, captured, released, expired = plan.part
+    back = [
+        entry for entry, planned in zip(transaction.entries, plan.entries, strict=True) if planned.contra == "Holds"
+    ]
+    spent = sum(entry.amount for entry in transaction.entries if entry not in back)
+    parts = captured, released, expired
+    if len(back) != 1 or back[0].amount != sum(parts) or spent != -captured or min(parts) < 0:
+        raise BookkeepingError(f"entries of {transaction.kind} that are not the parts {parts} of {before.hold_id}")
+    if not before.is_open or sum(parts) > before.remaining:
+        raise BookkeepingError(f"{sum(parts)} of {before.hold_id}, which is {before.state} and has {before.remaining}")
+    return _with_part(plan.part, back[0])
+
+
+def _with_part(part: HoldPart, back: Entry) -> Hold:
+    before, captured, released, expired = part
+    after = before._replace(
+        captured=before.captured + captured,
+        released=before.released + released,
+        expired=before.expired + expired,
+        state="partially_captured",
+        changes=(*before.changes, back.seq),
+    )
+    if after.remaining:
+        return after
+    # A hold is over when its time is, whenever that is settled: so it reads the same before and after.
+    state = "expired" if expired else "captured" if captured else "released"
+    return after._replace(state=state, ended_at=before.expires_at if expired else back.created_at)
+
+
+def _new_hold(holds_for: dt.timedelta, transaction: PostedTransaction) -> Hold:
+    (entry,) = transaction.entries
+    return Hold(
+        wallet_id=entry.wallet_id,
+        seq=entry.seq,
+        hold_id=transaction.transaction_id,
+        amount=-entry.amount,
+        captured=0,
+        released=0,
+        expired=0,
+        state="open",
+        expires_at=transaction.created_at + holds_for,
+        created_at=transaction.created_at,
+        ended_at=None,
+        changes=(),
+    )
 
 
 class _Stamp(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -115,6 +116,79 @@ class Seed(Movement):
     """The balance that a wallet starts with."""
 
     kind = "SEED"
+
+
+HOLD_SECONDS_MAX = 30 * 24 * 3600
+"""The longest that anything can be held for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceHold(Command):
+    """Sets `amount` aside for `expires_in` seconds. `seconds_max` is the most that is allowed now, where it is asked.
+
+    The hold has the id of its transaction, so a retry tells the same hold.
+    """
+
+    kind = "HOLD"
+    scope = "holds:write"
+
+    amount: int
+    expires_in: int
+    seconds_max: int = HOLD_SECONDS_MAX
+
+    def amount_asked(self) -> int:
+        return self.amount
+
+    def requested(self) -> Requested:
+        return {"amount": self.amount, "expiresIn": self.expires_in}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnHold(Command):
+    """Does something to a hold of the wallet. A hold never changes its wallet, so whoever asks can look that up."""
+
+    scope: ClassVar[str | None] = "holds:write"
+
+    hold_id: uuid.UUID
+
+    def requested(self) -> Requested:
+        return {"hold": str(self.hold_id)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureHold(OnHold):
+    """Spends `amount` of what is held, None for the whole rest; `is_final` gives back what is left then."""
+
+    kind = "CAPTURE"
+
+    amount: int | None = None
+    is_final: bool = False
+
+    def amount_asked(self) -> int:
+        return self.amount or 0
+
+    def requested(self) -> Requested:
+        # Without an amount it is final, whatever else was said.
+        return {
+            "hold": str(self.hold_id),
+            "amount": self.amount,
+            "final": "yes" if self.is_final or self.amount is None else "no",
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseHold(OnHold):
+    """Gives back what is still held."""
+
+    kind = "RELEASE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireHold(OnHold):
+    """Gives back what is still held of a hold whose time is over. The service's own."""
+
+    kind = "HOLD_EXPIRY"
+    scope = None
 
 
 def require_permitted(command: Command) -> None:

@@ -15,10 +15,10 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, Engine
 from uuid_utils import uuid7
 
-from wallet_app.parameters import TEXTS, WHOLE_NUMBERS
-from wallet_app.round_trip import Statement, ask
-from wallet_app.service.books import Asset, Books, Entry, PostedTransaction, WalletState
-from wallet_app.service.commands import Command
+from wallet_app.parameters import INSTANT, TEXTS, UUIDS, WHOLE_NUMBERS
+from wallet_app.round_trip import Question, Statement, ask
+from wallet_app.service.books import Asset, Books, Entry, Hold, PostedTransaction, WalletState
+from wallet_app.service.commands import Command, OnHold, PlaceHold
 from wallet_app.service.locks import LockedBalance
 
 Clock = Callable[[], dt.datetime]
@@ -89,10 +89,11 @@ def load_books(
     The caller holds the locks on the balance rows `locked`. Raises MissingBalancesError.
     """
     pairs = sorted({(command.wallet_id, command.reference) for command in commands})
-    rows, transactions = ask(
+    rows, transactions, *of_holds = ask(
         connection,
         _LOAD_WALLETS(wallet_ids),
         _LOAD_TRANSACTIONS([pair[0] for pair in pairs], [pair[1] for pair in pairs]),
+        *_questions_of_holds(locked, commands, clock),
     )
     now: dt.datetime = rows[0].now
     wallets: list[_WalletRow] = [row for row in rows if row.wallet_id is not None]
@@ -105,7 +106,46 @@ def load_books(
         new_id=_new_id,
         new_salt=lambda: os.urandom(16),
     )
+    if of_holds:
+        _add_holds(books, *of_holds)
     return books, busy
+
+
+def _questions_of_holds(
+    locked: Sequence[LockedBalance], commands: Sequence[Command], clock: Clock | None
+) -> list[Question]:
+    """Return what loads holds: none for commands that name none, on wallets that hold nothing."""
+    holding = [(row[0], row[5]) for row in locked if row[2]]
+    placing = [command for command in commands if isinstance(command, PlaceHold)]
+    named = [command.hold_id for command in commands if isinstance(command, OnHold)]
+    if not (holding or placing or named):
+        return []
+    # An instant of the wallets' own, for a clock that was set back; with another clock, whatever is open may be due.
+    until = max([updated_at for _, updated_at in holding], default=None) if clock is None else _LATEST
+    questions = [
+        _LOAD_HOLDS(
+            [wallet_id for wallet_id, _ in holding],
+            until,
+            [command.wallet_id for command in placing],
+            [command.reference for command in placing],
+            named,
+        )
+    ]
+    return [*questions, _COUNT_OPEN_HOLDS(sorted({command.wallet_id for command in placing}))] if placing else questions
+
+
+_LATEST = dt.datetime.max.replace(tzinfo=dt.UTC)
+
+
+def _add_holds(books: Books, holds: Sequence[Hold], counts: Sequence[tuple[int, int]] = ()) -> None:
+    for hold in holds:
+        books.holds.setdefault(hold.wallet_id, {})[hold.seq] = hold
+    books.open_holds.update(dict(counts))
+
+
+def hold_of(columns: Sequence[Any]) -> Hold:
+    """Return the hold that a row of HOLD_COLUMNS is."""
+    return Hold._make((*columns[:11], tuple(columns[11])))
 
 
 def _wallet_states(
@@ -258,4 +298,57 @@ SELECT {TRANSACTION_COLUMNS}
     WHOLE_NUMBERS,
     TEXTS,
     row=lambda columns: TransactionRow(*columns),
+)
+
+HOLD_COLUMNS = """
+       holds.wallet_id, holds.seq, holds.hold_id, holds.amount, holds.captured, holds.released, holds.expired,
+       holds.state, holds.expires_at, holds.created_at, holds.ended_at, holds.changes
+"""
+
+# Three ways to a hold, each by an index alone: it is due; it was placed under this reference; it is named.
+_LOAD_HOLDS = Statement(
+    "load_holds",
+    f"""
+SELECT {HOLD_COLUMNS}
+  FROM unnest($1) AS asked (wallet_id)
+ CROSS JOIN LATERAL (
+       SELECT * FROM holds
+        WHERE wallet_id = asked.wallet_id AND ended_at IS NULL AND expires_at <= greatest($2, clock_timestamp())
+       OFFSET 0
+       ) AS holds
+ UNION ALL
+SELECT {HOLD_COLUMNS}
+  FROM unnest($3, $4) AS asked (wallet_id, reference_id)
+ CROSS JOIN LATERAL (
+       SELECT wallet_id, seq FROM transactions
+        WHERE wallet_id = asked.wallet_id AND reference_id = asked.reference_id AND kind = 'HOLD' OFFSET 0
+       ) AS origin
+  JOIN holds ON holds.wallet_id = origin.wallet_id AND holds.seq = origin.seq
+ UNION ALL
+SELECT {HOLD_COLUMNS}
+  FROM unnest($5) AS asked (transaction_id)
+ CROSS JOIN LATERAL (
+       SELECT wallet_id, seq FROM transactions
+        WHERE transaction_id = asked.transaction_id AND kind = 'HOLD' OFFSET 0
+       ) AS origin
+  JOIN holds ON holds.wallet_id = origin.wallet_id AND holds.seq = origin.seq
+""",  # noqa: S608 - constants
+    WHOLE_NUMBERS,
+    INSTANT,
+    WHOLE_NUMBERS,
+    TEXTS,
+    UUIDS,
+    row=hold_of,
+)
+
+_COUNT_OPEN_HOLDS = Statement(
+    "count_open_holds",
+    """
+SELECT asked.wallet_id, found.holds
+  FROM unnest($1) AS asked (wallet_id)
+ CROSS JOIN LATERAL (
+       SELECT count(*) AS holds FROM holds WHERE wallet_id = asked.wallet_id AND ended_at IS NULL
+       ) AS found
+""",
+    WHOLE_NUMBERS,
 )

@@ -1,13 +1,13 @@
 """The kernel: a batch of commands becomes ledger entries and balances in one unit of work.
 
-Lock, load, decide, write: ledger, then balance. This is the only module that makes ledger rows or assigns balances.
-The number of statements is the same for every size of batch. It never commits: the caller's unit of work does.
+Lock, load, decide, write: ledger, then balance, then holds. This is the only module that makes ledger rows or assigns
+balances. The number of statements is the same for any batch. It never commits: the caller's unit of work does.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from wallet_app.errors import WalletServiceError
 from wallet_app.parameters import BYTES, INSTANTS, TEXTS, UUIDS, WHOLE_NUMBER, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement, ask
 from wallet_app.service import locks
-from wallet_app.service.books import Books, Details, Entry, PostedTransaction, Receipt
+from wallet_app.service.books import Books, Details, Entry, Hold, PostedTransaction, Receipt
 from wallet_app.service.chain import GENESIS
 from wallet_app.service.commands import Command
 from wallet_app.service.loading import Clock, MissingBalancesError, load_books
@@ -160,6 +160,7 @@ def _write(connection: Connection, books: Books, slot: int | None) -> None:
         *([_INSERT_DETAILS(*zip(*details, strict=True))] if details else []),
         *([_INSERT_ENTRIES(*zip(*entries, strict=True))] if entries else []),
         _balances(books.changed_wallets()),
+        *([_UPSERT_HOLDS(*_columns_of_holds(books.changed_holds.values()))] if books.changed_holds else []),
     ]
     if slot is None:
         slot, wait = locks.wait_for_slot()
@@ -211,6 +212,11 @@ def _array_literal(entries: Sequence[Entry]) -> str:
 
 def _details_row(one: PostedTransaction, details: Details) -> tuple[Any, ...]:
     return one.wallet_id, one.transaction_id, details.salt, details.note, details.metadata
+
+
+def _columns_of_holds(holds: Collection[Hold]) -> Iterable[Sequence[Any]]:
+    rows = [(*hold[:11], "{" + ",".join(map(str, hold.changes)) + "}") for hold in holds]
+    return zip(*rows, strict=True)
 
 
 def _entry_row(one: PostedTransaction, entry: Entry) -> tuple[Any, ...]:
@@ -305,6 +311,34 @@ UPDATE wallet_balances
     WHOLE_NUMBERS,
     BYTES,
     INSTANTS,
+)
+
+_UPSERT_HOLDS = Statement(
+    "upsert_holds",
+    """
+INSERT INTO holds (wallet_id, seq, hold_id, amount, captured, released, expired, state, expires_at, created_at,
+                   ended_at, changes)
+SELECT wallet_id, seq, hold_id, amount, captured, released, expired, state, expires_at, created_at, ended_at,
+       CAST(changes AS bigint[])
+  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    AS posted (wallet_id, seq, hold_id, amount, captured, released, expired, state, expires_at, created_at, ended_at,
+               changes)
+ON CONFLICT (wallet_id, seq) DO UPDATE
+   SET captured = excluded.captured, released = excluded.released, expired = excluded.expired, state = excluded.state,
+       ended_at = excluded.ended_at, changes = excluded.changes
+""",
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    UUIDS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    TEXTS,
+    INSTANTS,
+    INSTANTS,
+    INSTANTS,
+    TEXTS,
 )
 
 _ADD_TO_SYSTEM_BALANCES = Statement(

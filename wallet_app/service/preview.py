@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import sqlite3
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
@@ -17,7 +18,7 @@ import orjson
 from sqlalchemy import Connection, text
 
 from wallet_app.db import snapshot
-from wallet_app.service.books import Books, Entry, PostedTransaction
+from wallet_app.service.books import Books, Entry, Hold, PostedTransaction
 from wallet_app.service.chain import GENESIS
 from wallet_app.service.commands import Command
 from wallet_app.service.loading import load_books
@@ -58,9 +59,10 @@ class Preview:
         books, _ = load_books(self._connection, wallet_ids, balances, commands, lambda: self._now)
         books.new_id = lambda _: NO_TRANSACTION
         books.new_salt = lambda: bytes(16)
+        open_before = Counter(books.open_holds)
         self._recall(books, commands)
         outcomes = [answer(books, command) for command in commands]
-        self._remember(books)
+        self._remember(books, open_before)
         return outcomes
 
     def _recall(self, books: Books, commands: Sequence[Command]) -> None:
@@ -72,13 +74,37 @@ class Preview:
         for key in {(command.wallet_id, command.reference) for command in commands}:
             if found := self._memory.execute(_RECALL_TRANSACTION, key).fetchone():
                 books.transactions[key] = self._transaction(*key, *found)
+        self._recall_holds(books)
 
-    def _remember(self, books: Books) -> None:
+    def _recall_holds(self, books: Books) -> None:
+        """Bring the holds that are loaded to where they were left, and those that would have been placed."""
+        loaded = [(wallet_id, seq) for wallet_id, holds in books.holds.items() for seq in holds]
+        placed = [
+            (entry.wallet_id, entry.seq)
+            for transaction in books.transactions.values()
+            if transaction.kind == "HOLD"
+            for entry in transaction.entries
+        ]
+        for wallet_id, seq in [*loaded, *placed]:
+            if found := self._memory.execute(_RECALL_HOLD, (wallet_id, seq)).fetchone():
+                books.holds.setdefault(wallet_id, {})[seq] = _hold(found[0])
+        for wallet_id in books.wallets:
+            if found := self._memory.execute(_RECALL_OPEN, (wallet_id,)).fetchone():
+                books.open_holds[wallet_id] += found[0]
+
+    def _remember(self, books: Books, open_before: Counter[int]) -> None:
         self._memory.executemany(
             _REMEMBER_WALLET,
             [(wallet.wallet_id, wallet.balance, wallet.held, wallet.version) for wallet in books.changed_wallets()],
         )
         self._memory.executemany(_REMEMBER_TRANSACTION, [_memorable(transaction) for transaction in books.posted])
+        self._memory.executemany(
+            _REMEMBER_HOLD, [(*key, orjson.dumps(list(hold))) for key, hold in books.changed_holds.items()]
+        )
+        self._memory.executemany(
+            _REMEMBER_OPEN,
+            [(wallet_id, books.open_holds[wallet_id] - open_before[wallet_id]) for wallet_id in books.open_holds],
+        )
 
     def _transaction(
         self, wallet_id: int, reference: str, kind: str, client: str, requested: bytes, entries: bytes
@@ -105,6 +131,17 @@ class Preview:
                 for anchor, seq, entry_type, amount, balance_after, contra in orjson.loads(entries)
             ),
         )
+
+
+def _hold(remembered: bytes) -> Hold:
+    hold = Hold(*orjson.loads(remembered))
+    return hold._replace(
+        hold_id=uuid.UUID(str(hold.hold_id)),
+        expires_at=dt.datetime.fromisoformat(str(hold.expires_at)),
+        created_at=dt.datetime.fromisoformat(str(hold.created_at)),
+        ended_at=None if hold.ended_at is None else dt.datetime.fromisoformat(str(hold.ended_at)),
+        changes=tuple(hold.changes),
+    )
 
 
 def _load_balances(connection: Connection, wallet_ids: list[int]) -> Sequence[LockedBalance]:
@@ -155,9 +192,16 @@ CREATE TABLE accepted (
   wallet_id INTEGER, reference TEXT, kind TEXT, client TEXT, requested BLOB, entries BLOB,
   PRIMARY KEY (wallet_id, reference)
 ) WITHOUT ROWID;
+CREATE TABLE holds (wallet_id INTEGER, seq INTEGER, hold BLOB, PRIMARY KEY (wallet_id, seq)) WITHOUT ROWID;
+CREATE TABLE opened (wallet_id INTEGER PRIMARY KEY, holds INTEGER);
 """
 
 _RECALL_WALLET = "SELECT balance, held, version FROM moved WHERE wallet_id = ?"
 _RECALL_TRANSACTION = "SELECT kind, client, requested, entries FROM accepted WHERE wallet_id = ? AND reference = ?"
 _REMEMBER_WALLET = "INSERT OR REPLACE INTO moved VALUES (?, ?, ?, ?)"
 _REMEMBER_TRANSACTION = "INSERT INTO accepted VALUES (?, ?, ?, ?, ?, ?)"
+_RECALL_HOLD = "SELECT hold FROM holds WHERE wallet_id = ? AND seq = ?"
+_REMEMBER_HOLD = "INSERT OR REPLACE INTO holds VALUES (?, ?, ?)"
+_RECALL_OPEN = "SELECT holds FROM opened WHERE wallet_id = ?"
+"""By how many the wallet's open holds would be more, or less."""
+_REMEMBER_OPEN = "INSERT OR REPLACE INTO opened VALUES (?, ?)"

@@ -6,9 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 from wallet_app.errors import WalletNotActiveError, WalletNotFoundError
-from wallet_app.service import movements
+from wallet_app.service import holds, movements
 from wallet_app.service.books import Books, Plan, Receipt
-from wallet_app.service.commands import Bonus, Command, Seed, Spend, TopUp, require_permitted
+from wallet_app.service.commands import (
+    Bonus,
+    CaptureHold,
+    Command,
+    ExpireHold,
+    PlaceHold,
+    ReleaseHold,
+    Seed,
+    Spend,
+    TopUp,
+    require_permitted,
+)
 from wallet_app.service.permits import Permit
 
 RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
@@ -16,14 +27,18 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
     Bonus: movements.bonus,
     Spend: movements.spend,
     Seed: movements.seed,
+    PlaceHold: holds.place,
+    CaptureHold: holds.capture,
+    ReleaseHold: holds.release,
+    ExpireHold: holds.expire,
 }
 
 
 def decide(books: Books, command: Command) -> Receipt:
     """Answer the command from the books: replay it, or post what its rule plans.
 
-    Raises a NotFoundError, ForbiddenError, RefusedError or InvalidError if it declines; then the books are as before,
-    and its reference is still free.
+    Raises a NotFoundError, ForbiddenError, RefusedError or InvalidError if it declines; then the books are as before
+    but for holds of its wallets that were due, which are settled first, and its reference is still free.
     """
     # Before the books, whoever has looked already: nothing is told of a wallet to who may not do this to any.
     require_permitted(command)
@@ -33,6 +48,8 @@ def decide(books: Books, command: Command) -> Receipt:
     anchor = books.wallet(command.wallet_id)
     if permit is not None:
         permit.require_asset(anchor.asset.code)
+    if books.holds:
+        holds.settle(books, command)
     # Of another command under this reference, the other wallets do not matter: they may not even exist.
     replayed = books.replay(command)
     if permit is not None and permit.assets is not None:
