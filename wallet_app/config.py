@@ -57,6 +57,8 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: int = 0
     body_bytes_max: int = 64 * 1024
+    hold_seconds_max: int = 30 * 24 * 3600
+    """The longest that a new hold may last."""
     totp_key: bytes | None = field(default=None, repr=False)
     """What the operators' TOTP secrets are sealed with, and known browsers signed; derived, never used itself."""
     console_origin: str | None = None
@@ -92,6 +94,7 @@ class Settings:
             rate_limit_storage=read("WALLET_RATE_LIMIT_STORAGE", cls.rate_limit_storage, str),
             cors_origins=read("WALLET_CORS_ORIGINS", cls.cors_origins, _origins),
             trusted_proxies=read("WALLET_TRUSTED_PROXIES", cls.trusted_proxies, _integer(0, 10)),
+            hold_seconds_max=read("WALLET_HOLD_SECONDS_MAX", cls.hold_seconds_max, _integer(1, cls.hold_seconds_max)),
             totp_key=read("WALLET_TOTP_KEY", None, _key),
             console_origin=read("WALLET_CONSOLE_ORIGIN", cls.console_origin, _console_origin),
         )

@@ -7,6 +7,7 @@ the same value is accepted, or refused in the same words, everywhere.
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -17,13 +18,15 @@ from pydantic_core import PydanticCustomError
 from wallet_app import text
 from wallet_app.errors import InvalidError, NotFoundError, UserNotFoundError, WalletNotFoundError
 from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, parse_amount
-from wallet_app.service import SYSTEM_REFERENCE, TOKEN_SCOPES, TOKEN_SECONDS_MAX
+from wallet_app.service import HOLD_SECONDS_MAX, SYSTEM_REFERENCE, TOKEN_SCOPES, TOKEN_SECONDS_MAX
 
 ID_MAX = 2**63 - 1
 _ERRORS_MAX = 20
 _ID_DIGITS_MAX = 100
 _ASSET_CODE_PATTERN = "^[A-Z][A-Z0-9_]{1,31}$"
 _ASSET_CODE = re.compile(_ASSET_CODE_PATTERN.removeprefix("^").removesuffix("$"))
+_UUID_PATTERN = "^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
+_UUID = re.compile(_UUID_PATTERN.removeprefix("^").removesuffix("$"))
 _ID_DIGITS = re.compile(rf"[0-9]{{1,{_ID_DIGITS_MAX}}}")
 
 
@@ -133,6 +136,34 @@ def _token_seconds(value: object) -> int:
     return value
 
 
+def _hold_id(value: object) -> uuid.UUID:
+    if not isinstance(value, str) or not _UUID.fullmatch(value):
+        raise ValueError("must be a hold's id, like 019a202e-4254-7c9c-bda5-498cff37d325")
+    return uuid.UUID(value)
+
+
+def _hold_seconds(value: object) -> int:
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,10}", value):
+        value = int(value)
+    if type(value) is not int or not 1 <= value <= HOLD_SECONDS_MAX:
+        raise ValueError(f"must be a whole number from 1 to {HOLD_SECONDS_MAX}")
+    return value
+
+
+def _final(value: object) -> bool:
+    found = {"true": True, "false": False}.get(value) if isinstance(value, str) else value
+    if not isinstance(found, bool):
+        raise ValueError("must be true or false")  # noqa: TRY004 - it is a value from outside
+    return found
+
+
+def is_final(amount: int | None, final: bool | None) -> bool:
+    """Return whether a capture ends its hold; raise ValidationFailedError for one of all that shall not."""
+    if amount is None and final is False:
+        raise invalid("/final", "invalid", "must not be false without an amount: then all is captured that is held")
+    return amount is None or bool(final)
+
+
 def _note(value: object) -> str | None:
     return None if value is None else text.clean(value, low=0, high=500) or None
 
@@ -188,6 +219,54 @@ Amount = Annotated[
         }
     ),
 ]
+AmountIfGiven = Annotated[
+    int | None,
+    PlainValidator(parse_amount),
+    WithJsonSchema(
+        {
+            "description": "In the asset's smallest unit; without it, all that is held. A string of digits is "
+            "accepted too.",
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": AMOUNT_MAX},
+                {"type": "string", "pattern": AMOUNT_PATTERN},
+            ],
+        }
+    ),
+]
+"""None stands for its absence; a caller's null is refused."""
+
+HoldId = Annotated[
+    uuid.UUID,
+    PlainValidator(_hold_id),
+    WithJsonSchema({"type": "string", "pattern": _UUID_PATTERN, "description": "The hold's id."}),
+]
+HoldSeconds = Annotated[
+    int,
+    PlainValidator(_hold_seconds),
+    WithJsonSchema(
+        {
+            "description": "Seconds until what is left of it is given back. A string of digits is accepted too; a "
+            "service may be set to allow less than the largest number.",
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": HOLD_SECONDS_MAX},
+                {"type": "string", "pattern": "^[0-9]{1,10}$"},
+            ],
+        }
+    ),
+]
+Final = Annotated[
+    bool | None,
+    PlainValidator(_final),
+    WithJsonSchema(
+        {
+            "description": "Whether what is left after this is given back. Without an amount it is; with one, not "
+            'unless this says so. The strings "true" and "false" are accepted too.',
+            "anyOf": [{"type": "boolean"}, {"type": "string", "enum": ["true", "false"]}],
+        }
+    ),
+]
+"""None stands for its absence; a caller's null is refused."""
+
 _REFERENCE_SCHEMA = WithJsonSchema(
     {
         "type": "string",

@@ -6,12 +6,28 @@ is one more class here, and its name in `Record`.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from wallet_app import service
-from wallet_app.fields import Amount, Note, Outside, Reference, WalletId, refusal
+from wallet_app.config import current_settings
+from wallet_app.errors import HoldNotFoundError, WalletServiceError
+from wallet_app.fields import (
+    Amount,
+    AmountIfGiven,
+    Final,
+    HoldId,
+    HoldSeconds,
+    Note,
+    Outside,
+    Reference,
+    WalletId,
+    is_final,
+    refusal,
+)
 from wallet_app.service import Command, Origin
 
 
@@ -45,6 +61,60 @@ class SpendRecord(MovementRecord):
         return _movement(service.Spend, self, origin)
 
 
+class HoldRecord(MovementRecord):
+    type: Literal["hold"]
+    expires_in: HoldSeconds
+
+    def command(self, origin: Origin) -> Command:
+        return service.PlaceHold(
+            wallet_id=self.wallet_id,
+            reference=self.reference_id,
+            origin=origin,
+            amount=self.amount,
+            expires_in=self.expires_in,
+            seconds_max=current_settings().hold_seconds_max,
+            note=self.note,
+        )
+
+
+class OnHoldRecord(Outside):
+    """What the records that name a hold have in common: the wallet is the hold's."""
+
+    hold_id: HoldId
+    reference_id: Reference
+    note: Note = None
+
+    def command_on(self, wallet_id: int, origin: Origin) -> Command:
+        """Return the command; the hold is the wallet's."""
+        raise NotImplementedError
+
+    def _common(self, wallet_id: int, origin: Origin) -> dict[str, Any]:
+        return {
+            "wallet_id": wallet_id,
+            "hold_id": self.hold_id,
+            "reference": self.reference_id,
+            "origin": origin,
+            "note": self.note,
+        }
+
+
+class CaptureRecord(OnHoldRecord):
+    type: Literal["capture"]
+    amount: AmountIfGiven = None
+    final: Final = None
+
+    def command_on(self, wallet_id: int, origin: Origin) -> Command:
+        final = is_final(self.amount, self.final)
+        return service.CaptureHold(amount=self.amount, is_final=final, **self._common(wallet_id, origin))
+
+
+class ReleaseRecord(OnHoldRecord):
+    type: Literal["release"]
+
+    def command_on(self, wallet_id: int, origin: Origin) -> Command:
+        return service.ReleaseHold(**self._common(wallet_id, origin))
+
+
 def _movement(command: type[service.Movement], record: MovementRecord, origin: Origin) -> Command:
     return command(
         wallet_id=record.wallet_id,
@@ -55,25 +125,64 @@ def _movement(command: type[service.Movement], record: MovementRecord, origin: O
     )
 
 
-Record = Annotated[TopUpRecord | BonusRecord | SpendRecord, Field(discriminator="type")]
+Record = Annotated[
+    TopUpRecord | BonusRecord | SpendRecord | HoldRecord | CaptureRecord | ReleaseRecord, Field(discriminator="type")
+]
 
-_RECORDS: TypeAdapter[TopUpRecord | BonusRecord | SpendRecord] = TypeAdapter(Record)
+_RECORDS: TypeAdapter[Any] = TypeAdapter(Record)
 
-_SCOPES = {"topup": service.TopUp.scope, "bonus": service.Bonus.scope, "spend": service.Spend.scope}
+_SCOPES = {
+    "topup": service.TopUp.scope,
+    "bonus": service.Bonus.scope,
+    "spend": service.Spend.scope,
+    "hold": service.PlaceHold.scope,
+    "capture": service.CaptureHold.scope,
+    "release": service.ReleaseHold.scope,
+}
 
 
 def read_command(record: object, *, origin: Origin) -> Command:
     """Return the command that the record asks for, in the name of `origin`.
 
     Raises MissingScopeError, before anything else is looked at, if the origin may not ask for this type at all;
-    ValidationFailedError with JSON pointers into the record; or WalletNotFoundError for an id that no wallet can have.
-    A file's row is a record whose values are strings: amounts and ids may be.
+    ValidationFailedError with JSON pointers into the record; WalletNotFoundError for an id that no wallet can have; or
+    HoldNotFoundError. A file's row is a record whose values are strings: amounts and ids may be.
     """
-    if origin.permit is not None and isinstance(record, dict):
-        kind = record.get("type")
-        if isinstance(kind, str) and kind in _SCOPES:
-            origin.permit.require(_SCOPES[kind])
+    (found,) = read_commands([record], origin=origin)
+    if isinstance(found, WalletServiceError):
+        raise found
+    return found
+
+
+def read_commands(records: Sequence[object], *, origin: Origin) -> list[Command | WalletServiceError]:
+    """Return for each record, in order, what `read_command` returns or raises; their holds are looked up together."""
+    found = [_read(record, origin) for record in records]
+    named = {one.hold_id for one in found if isinstance(one, OnHoldRecord)}
+    wallets = service.find_hold_wallets(named) if named else {}
+    return [_on_hold(one, wallets, origin) if isinstance(one, OnHoldRecord) else one for one in found]
+
+
+def _read(record: object, origin: Origin) -> Command | OnHoldRecord | WalletServiceError:
     try:
-        return _RECORDS.validate_python(record).command(origin)
+        if origin.permit is not None and isinstance(record, dict):
+            kind = record.get("type")
+            if isinstance(kind, str) and kind in _SCOPES:
+                origin.permit.require(_SCOPES[kind])
+        read = _RECORDS.validate_python(record)
+        if isinstance(read, OnHoldRecord):
+            return read
+        command: Command = read.command(origin)
     except ValidationError as exc:
-        raise refusal(exc, tag="type") from None
+        return refusal(exc, tag="type")
+    except WalletServiceError as refused:
+        return refused
+    return command
+
+
+def _on_hold(record: OnHoldRecord, wallets: Mapping[uuid.UUID, int], origin: Origin) -> Command | WalletServiceError:
+    if record.hold_id not in wallets:
+        return HoldNotFoundError(str(record.hold_id))
+    try:
+        return record.command_on(wallets[record.hold_id], origin)
+    except WalletServiceError as refused:
+        return refused

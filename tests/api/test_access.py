@@ -29,6 +29,7 @@ GUARDED = [row for row in TABLE if row.scope not in {access.PUBLIC, access.GUARD
 BY = By(actor="tests")
 JOHN = 2
 NOBODY = {"wallet_id": "999999999", "user_id": "999999999", "transaction_id": str(uuid.UUID(int=7))}
+NOBODY["hold_id"] = str(uuid.UUID(int=7))
 _clients = itertools.count()
 
 
@@ -116,7 +117,7 @@ def ask(client: FlaskClient, row: Row, *, objects: dict[str, str] | None = None,
     return client.open(path, method=row.method, json=body_of(row), **more)
 
 
-EXISTING = {"wallet_id": "3", "user_id": "2", "transaction_id": str(uuid.UUID(int=7)), "filename": "docs/docs.js"}
+EXISTING = {**NOBODY, "wallet_id": "3", "user_id": "2", "filename": "docs/docs.js"}
 
 
 def body_of(row: Row) -> Any:
@@ -217,14 +218,16 @@ def test_what_is_anothers_is_to_a_user_what_does_not_exist(
 def doe(shared_app: Flask) -> dict[str, str]:
     """What is another user's, by the names of path parameters."""
     posted = client_of(shared_app).post("/wallets/5/topup", json={"amount": 1, "referenceId": new_reference()})
-    return {"wallet_id": "5", "user_id": "3", "transaction_id": posted.json["transactionId"]}
+    asked = {"walletId": 5, "amount": 1, "expiresIn": 60, "referenceId": new_reference()}
+    hold = client_of(shared_app).post("/holds", json=asked).json["hold"]["holdId"]
+    return {"wallet_id": "5", "user_id": "3", "transaction_id": posted.json["transactionId"], "hold_id": hold}
 
 
 def told(answer: Any, objects: dict[str, str]) -> tuple[object, ...]:
     """Return all of an answer but the request's id and the id that was asked for."""
     text = answer.get_data(as_text=True).replace(answer.headers["X-Request-Id"], "")
     for asked in objects.values():
-        text = re.sub(rf'(\b(wallet|user|transaction)( |Id":"?)){asked}\b', r"\1", text)
+        text = re.sub(rf'(\b(wallet|user|transaction|hold)( |Id":"?)){asked}\b', r"\1", text)
     headers = {name: value for name, value in answer.headers if name not in {"X-Request-Id", "Content-Length"}}
     return answer.status_code, headers, text
 

@@ -19,7 +19,7 @@ from wallet_app.money import AMOUNT_MAX
 from wallet_app.strict_json import DEPTH_MAX
 
 SECONDS_MAX = 3.0
-READS = ["/wallets/{}", "/wallets/{}/balance", "/wallets/{}/entries"]
+READS = ["/wallets/{}", "/wallets/{}/balance", "/wallets/{}/entries", "/wallets/{}/holds"]
 CREATIONS = {"/users": {"name": "Ada", "externalId": "ada"}, "/wallets": {"userId": 2, "asset": "GOLD"}}
 """Where users and wallets are made, and with what."""
 
@@ -471,3 +471,95 @@ def test_users_and_wallets_that_are_too_large_or_of_another_type(shared: FlaskCl
         answer = shared.post(path, data=json.dumps(CREATIONS[path]), content_type=content_type)
         assert_problem(answer, 415, "unsupported_media_type")
     assert_problem(shared.post(f"{path}?a=1", json=CREATIONS[path]), 422, "validation_error", "/a")
+
+
+# --- holds ---
+
+
+HOLD = {"walletId": 3, "amount": 1, "expiresIn": 60, "referenceId": "abc"}
+HOLD_ID = "01a202ea-16a9-7b16-a647-a13ad9a0d7db"
+ON_HOLD = {f"/holds/{HOLD_ID}/capture": {"amount": 1}, f"/holds/{HOLD_ID}/release": {}}
+HOLD_BODIES = {"/holds": HOLD} | {path: {"referenceId": "abc"} | body for path, body in ON_HOLD.items()}
+SECONDS = AMOUNTS | {"a second too many": "2592001", "a year": '"31536000"'}
+SECONDS = {name: value for name, value in SECONDS.items() if not name.startswith("string zero")}
+FINALS = {
+    name: value for name, value in AMOUNTS.items() if name not in {"true", "false"}
+} | {"yes": '"yes"', "True": '"True"', "blank behind": '"true "'}  # fmt: skip
+
+
+def post_hold(client: FlaskClient, path: str, **fields: str) -> Any:
+    """Post the path's body; `fields` replace its own, as they stand in a JSON document."""
+    body = {name: json.dumps(value) for name, value in HOLD_BODIES[path].items()} | fields
+    data = "{" + ", ".join(f'"{name}": {value}' for name, value in body.items()) + "}"
+    return client.post(path, data=data.encode("utf-8", "surrogatepass"), content_type="application/json")
+
+
+@pytest.mark.parametrize("amount", AMOUNTS.values(), ids=AMOUNTS)
+def test_amounts_of_holds(shared: FlaskClient, amount: str) -> None:
+    for path in ("/holds", f"/holds/{HOLD_ID}/capture"):
+        assert_problem(post_hold(shared, path, amount=amount), 422, "validation_error", "/amount")
+
+
+@pytest.mark.parametrize("seconds", SECONDS.values(), ids=SECONDS)
+def test_seconds_of_holds(shared: FlaskClient, seconds: str) -> None:
+    assert_problem(post_hold(shared, "/holds", expiresIn=seconds), 422, "validation_error", "/expiresIn")
+
+
+@pytest.mark.parametrize("final", FINALS.values(), ids=FINALS)
+def test_finals_of_captures(shared: FlaskClient, final: str) -> None:
+    answer = post_hold(shared, f"/holds/{HOLD_ID}/capture", final=final)
+    assert_problem(answer, 422, "validation_error", "/final")
+
+
+def test_a_capture_of_all_that_is_not_final(shared: FlaskClient) -> None:
+    answer = shared.post(f"/holds/{HOLD_ID}/capture", json={"final": False, "referenceId": "abc"})
+    assert_problem(answer, 422, "validation_error", "/final")
+
+
+@pytest.mark.parametrize("path", HOLD_BODIES)
+@pytest.mark.parametrize("reference", REFERENCES.values(), ids=REFERENCES)
+def test_references_of_holds(shared: FlaskClient, path: str, reference: str) -> None:
+    assert_problem(post_hold(shared, path, referenceId=reference), 422, "validation_error", "/referenceId")
+
+
+@pytest.mark.parametrize("path", HOLD_BODIES)
+@pytest.mark.parametrize("note", NOTES.values(), ids=NOTES)
+def test_notes_of_holds(shared: FlaskClient, path: str, note: str) -> None:
+    assert_problem(post_hold(shared, path, note=note), 422, "validation_error", "/note")
+
+
+@pytest.mark.parametrize("path", HOLD_BODIES)
+@pytest.mark.parametrize(("field", "pointer"), [one for name, one in UNKNOWN_FIELDS.items() if name != "wallet id"])
+def test_unknown_fields_of_holds(shared: FlaskClient, path: str, field: str, pointer: str) -> None:
+    name, _, value = field.partition(": ")
+    answer = post_hold(shared, path, **{name[1:-1]: value})
+    assert assert_problem(answer, 422, "validation_error", pointer)["errors"][0]["code"] == "unknown_field"
+
+
+@pytest.mark.parametrize("path", HOLD_BODIES)
+@pytest.mark.parametrize("data", [*UNREADABLE.values(), *NO_OBJECTS.values()], ids=[*UNREADABLE, *NO_OBJECTS])
+def test_unreadable_holds(shared: FlaskClient, path: str, data: bytes) -> None:
+    answer = shared.post(path, data=data, content_type="application/json")
+    if data in NO_OBJECTS.values():
+        assert_problem(answer, 422, "validation_error", "")
+    else:
+        assert_problem(answer, 400, "bad_request")
+
+
+@pytest.mark.parametrize("hold", [*TRANSACTION_IDS, HOLD_ID])
+def test_hold_ids(shared: FlaskClient, hold: str) -> None:
+    assert_problem(shared.get(f"/holds/{hold}"), 404, "hold_not_found")
+    for verb in ("capture", "release"):
+        answer = shared.post(f"/holds/{hold}/{verb}", json={"referenceId": "abc"})
+        assert_problem(answer, 404, "hold_not_found")
+
+
+@pytest.mark.parametrize("state", ["", "OPEN", "open ", "voided", "open,captured", "\0", "x" * 3_000])
+def test_states_of_holds(shared: FlaskClient, state: str) -> None:
+    answer = shared.get(f"/wallets/{JOHN_GOLD}/holds", query_string={"state": state})
+    assert_problem(answer, 422, "validation_error", "/state")
+
+
+@pytest.mark.parametrize("cursor", CURSORS)
+def test_cursors_of_holds(shared: FlaskClient, cursor: str) -> None:
+    assert_problem(shared.get(f"/wallets/{JOHN_GOLD}/holds?cursor={cursor}"), 400, "bad_cursor")

@@ -309,6 +309,7 @@ def test_a_wallet(client: FlaskClient) -> None:
         "status": "ACTIVE",
         "balance": 10,
         "held": 0,
+        "available": 10,
         "total": 10,
         "version": 1,
     }
@@ -324,6 +325,7 @@ def test_a_balance(client: FlaskClient) -> None:
         "asset": {"code": "GOLD", "name": "Gold Coins"},
         "balance": 300,
         "held": 0,
+        "available": 300,
         "total": 300,
         "version": 1,
     }

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.api.support import movement
+from tests.api.support import movement, new_reference
 from wallet_app.api.openapi import document
 
 NOT_DESCRIBED = {"/openapi.json", "/docs"}
@@ -100,6 +100,8 @@ def test_the_example_of_a_movement_is_what_the_service_answers(client: FlaskClie
 
 def test_answers_have_no_field_that_the_document_does_not_name(client: FlaskClient) -> None:
     posted = client.post("/wallets/3/topup", json=movement()).json
+    asked = {"walletId": 3, "amount": 1, "expiresIn": 60, "referenceId": new_reference()}
+    hold = client.post("/holds", json=asked).json["hold"]
     paths = {
         "/users": "/users?externalId=demo:John",
         "/users/{userId}": "/users/2",
@@ -108,6 +110,8 @@ def test_answers_have_no_field_that_the_document_does_not_name(client: FlaskClie
         "/wallets/{walletId}": "/wallets/3",
         "/wallets/{walletId}/balance": "/wallets/1/balance",
         "/wallets/{walletId}/entries": "/wallets/3/entries?limit=1",
+        "/wallets/{walletId}/holds": "/wallets/3/holds",
+        "/holds/{holdId}": f"/holds/{hold['holdId']}",
         "/transactions/{transactionId}": f"/transactions/{posted['transactionId']}",
         "/health": "/health",
     }

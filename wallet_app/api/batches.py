@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -20,7 +20,7 @@ from wallet_app.api.ndjson import Line
 from wallet_app.api.operations import operation
 from wallet_app.api.schemas import BatchAnswer, BatchLineAnswer, BatchRequest
 from wallet_app.errors import WalletServiceError
-from wallet_app.records import read_command
+from wallet_app.records import read_commands
 from wallet_app.service import Command, Origin, Receipt
 from wallet_app.web import Problem, json_response, origin, problem_of, problem_response, request_id
 
@@ -81,14 +81,13 @@ def post_batch() -> Response:
 
 def _post_each(items: Sequence[object]) -> Response:
     asking = origin()
-    return _answer("each", _execute_each([_read(item, asking) for item in items]))
+    return _answer("each", _execute_each(_read(items, asking)))
 
 
 def _post_atomic(items: Sequence[object]) -> Response:
     asking = origin()
     commands = []
-    for index, item in enumerate(items):
-        command = _read(item, asking)
+    for index, command in enumerate(_read(items, asking)):
         if isinstance(command, Problem):
             return _refusal(index, command)
         commands.append(command)
@@ -96,7 +95,7 @@ def _post_atomic(items: Sequence[object]) -> Response:
         receipts = service.execute_atomic(commands)
     except service.BatchRefusedError as refused:
         return _refusal(refused.index, problem_of(refused.error))
-    return _answer("atomic", [(200, present.movement(receipt)) for receipt in receipts])
+    return _answer("atomic", [_accepted(receipt) for receipt in receipts])
 
 
 def _refusal(index: int, found: Problem) -> Response:
@@ -113,7 +112,7 @@ def _item(answer: Answer) -> dict[str, Any]:
 
 
 def _counts(answers: Sequence[Answer]) -> dict[str, int]:
-    accepted = [body for status, body in answers if status == 200]
+    accepted = [body for status, body in answers if status in (200, 201)]
     replayed = sum(body["idempotent"] for body in accepted)
     return {
         "done": len(accepted) - replayed,
@@ -136,7 +135,7 @@ def _answer_lines() -> Iterator[bytes]:
     asking, begun, lines = origin(), time.perf_counter(), 0
     try:
         for block in ndjson.read_blocks(request.stream, length=request.content_length, lines_max=service.BATCH_MAX):
-            answers = _execute_lines([_read_line(line, asking) for line in block])
+            answers = _execute_lines(_read_lines(block, asking))
             lines += len(block)
             yield b"".join(
                 orjson.dumps({"index": index, "status": status, "body": body}, option=orjson.OPT_APPEND_NEWLINE)
@@ -147,12 +146,22 @@ def _answer_lines() -> Iterator[bytes]:
         log.info("lines_answered", request_id=request_id(), lines=lines, ms=round(seconds * 1000, 1))
 
 
-def _read_line(line: Line, asking: Origin) -> Command | Problem:
+def _read_lines(block: Sequence[Line], asking: Origin) -> list[Command | Problem]:
+    found = [_parse(line) for line in block]
+    commands = iter(_read([one.record for one in found if isinstance(one, _Parsed)], asking))
+    return [next(commands) if isinstance(one, _Parsed) else one for one in found]
+
+
+class _Parsed(NamedTuple):
+    record: object
+
+
+def _parse(line: Line) -> _Parsed | Problem:
     _, content = line
     if isinstance(content, Problem):
         return content
     try:
-        return _read(strict_json.parse(content), asking)
+        return _Parsed(strict_json.parse(content))
     except ValueError as exc:
         return problem_of(BadRequest(f"The line {exc}."))
 
@@ -169,11 +178,9 @@ def _execute_lines(found: Sequence[Command | Problem]) -> list[Answer]:
 # --- both ---
 
 
-def _read(record: object, asking: Origin) -> Command | Problem:
-    try:
-        return read_command(record, origin=asking)
-    except WalletServiceError as refused:
-        return problem_of(refused)
+def _read(records: Sequence[object], asking: Origin) -> list[Command | Problem]:
+    found = read_commands(records, origin=asking)
+    return [problem_of(one) if isinstance(one, WalletServiceError) else one for one in found]
 
 
 def _execute_each(found: Sequence[Command | Problem]) -> list[Answer]:
@@ -183,7 +190,11 @@ def _execute_each(found: Sequence[Command | Problem]) -> list[Answer]:
 
 
 def _told(outcome: Receipt | Exception) -> Answer:
-    return (200, present.movement(outcome)) if isinstance(outcome, Receipt) else _of(problem_of(outcome))
+    return _accepted(outcome) if isinstance(outcome, Receipt) else _of(problem_of(outcome))
+
+
+def _accepted(receipt: Receipt) -> Answer:
+    return present.status(receipt), present.receipt(receipt)
 
 
 def _of(found: Problem) -> Answer:

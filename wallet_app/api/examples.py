@@ -49,12 +49,39 @@ def _movements(kind: str, reference: str, amount: int, balance: int) -> dict[str
     return {"new": first, "replayed": replay}
 
 
+_HOLD: dict[str, Any] = {
+    "holdId": _ID,
+    "state": "open",
+    "amount": 100,
+    "captured": 0,
+    "released": 0,
+    "expired": 0,
+    "remaining": 100,
+    "expiresAt": "2026-01-31T12:15:00.000000Z",
+    "createdAt": _INSTANT,
+    "endedAt": None,
+}
+_CAPTURED = _HOLD | {"state": "captured", "captured": 70, "released": 30, "remaining": 0, "endedAt": _INSTANT}
+_RELEASED = _HOLD | {"state": "released", "released": 100, "remaining": 0, "endedAt": _INSTANT}
+_LISTED_HOLD = {"walletId": 3, "userId": 2, "asset": _GOLD, "referenceId": "hold-1001", "note": "Auction 17"}
+
+
+def _on_hold(kind: str, reference: str, amount: int, balance: int, hold: dict[str, Any]) -> dict[str, Any]:
+    return {**_movement(kind, reference, amount, balance), "held": hold["remaining"], "hold": hold}
+
+
+def _on_holds(kind: str, reference: str, amount: int, balance: int, hold: dict[str, Any]) -> dict[str, Any]:
+    first = {**_on_hold(kind, reference, amount, balance, hold), "version": 4, "seq": 4}
+    return {"new": first, "replayed": {**first, "idempotent": True, "message": REPLAYED}}
+
+
 _BALANCE = {
     "walletId": 3,
     "userId": 2,
     "asset": _GOLD,
     "balance": 500,
     "held": 0,
+    "available": 500,
     "total": 500,
     "version": 1,
     "updatedAt": _INSTANT,
@@ -91,12 +118,27 @@ _JOHNS_GOLD = {
     "status": "ACTIVE",
     "createdAt": _INSTANT,
 }
-_ADAS_GOLD = {**_JOHNS_GOLD, "walletId": 21, "userId": 11, "userName": "Ada", "balance": 0, "total": 0, "version": 0}
+_ADAS_GOLD = {
+    **_JOHNS_GOLD,
+    "walletId": 21,
+    "userId": 11,
+    "userName": "Ada",
+    "balance": 0,
+    "available": 0,
+    "total": 0,
+    "version": 0,
+}
 
 REQUESTS: dict[str, dict[str, Any]] = {
     "topUp": {"request": _request("topup-1001", 100, "Starter pack")},
     "grantBonus": {"request": _request("bonus-1001", 25, "Daily login")},
     "spend": {"request": _request("spend-1001", 30, "Sword")},
+    "placeHold": {"request": {"walletId": 3, **_request("hold-1001", 100, "Auction 17"), "expiresIn": 900}},
+    "captureHold": {
+        "rest": {"referenceId": "sold-1001"},
+        "part": {"amount": 70, "final": True, "referenceId": "sold-1001", "note": "Sold"},
+    },
+    "releaseHold": {"request": {"referenceId": "unsold-1001", "note": "Outbid"}},
     "createUser": {"request": {"name": "Ada", "externalId": "player-77"}},
     "createWallet": {"request": {"userId": 11, "asset": "GOLD"}},
     "createToken": {"request": {"scopes": ["wallets:read", "wallets:spend"], "expiresIn": 600}},
@@ -113,6 +155,14 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "topUp": _movements("TOPUP", "topup-1001", 100, 600),
     "grantBonus": _movements("BONUS", "bonus-1001", 25, 525),
     "spend": _movements("SPEND", "spend-1001", -30, 470),
+    "placeHold": {"new": _on_hold("HOLD", "hold-1001", -100, 400, _HOLD)},
+    "captureHold": _on_holds("CAPTURE", "sold-1001", 30, 430, _CAPTURED),
+    "releaseHold": _on_holds("RELEASE", "unsold-1001", 100, 500, _RELEASED),
+    "getHold": {"open": {"ok": True, **_HOLD, **_LISTED_HOLD}, "captured": {"ok": True, **_CAPTURED, **_LISTED_HOLD}},
+    "listHolds": {
+        "page": {"ok": True, "walletId": 3, "holds": [_HOLD | _LISTED_HOLD], "next": "AAAAAAAAAAIIsonnxNbTvw=="},
+        "none": {"ok": True, "walletId": 3, "holds": []},
+    },
     "createUser": {"user": {"ok": True, "userId": 11, "name": "Ada", "externalId": "player-77", "createdAt": _INSTANT}},
     "createToken": {
         "token": {
@@ -141,7 +191,16 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "getWallet": {"user": {"ok": True, **_JOHNS_GOLD}},
     "getBalance": {
         "user": {"ok": True, **_BALANCE},
-        "system": {"ok": True, **_BALANCE, "walletId": 1, "userId": 1, "balance": -800, "total": -800, "version": None},
+        "system": {
+            "ok": True,
+            **_BALANCE,
+            "walletId": 1,
+            "userId": 1,
+            "balance": -800,
+            "available": -800,
+            "total": -800,
+            "version": None,
+        },
     },
     "listEntries": {
         "page": {"ok": True, "walletId": 3, "entries": [_ENTRY | _TRANSACTION], "next": "AAAAAAAAAAIIsonnxNbTvw=="}
@@ -184,6 +243,20 @@ def _invalid(pointer: str, code: str, detail: str) -> dict[str, Any]:
     error = {"pointer": pointer, "code": code, "detail": detail}
     return _problem(422, "validation_error", "Validation error", f"{pointer[1:]}: {detail}.", errors=[error])
 
+
+ANSWERS_AGAIN: dict[str, dict[str, Any]] = {
+    "placeHold": {
+        "replayed": {
+            **_on_hold("HOLD", "hold-1001", -100, 400, _HOLD | {"captured": 70, "state": "partially_captured"}),
+            "hold": _HOLD | {"captured": 70, "remaining": 30, "state": "partially_captured"},
+            "held": 30,
+            "version": 4,
+            "idempotent": True,
+            "message": REPLAYED,
+        }
+    }
+}
+"""What is answered to a repetition, where that is not the same."""
 
 _UNREADABLE = {
     "unreadable": _problem(400, "bad_request", "Bad Request", "The body is not JSON: a key stands twice in one object.")
@@ -254,6 +327,32 @@ _MISMATCH = {
         walletId=3,
         fields=["amount"],
     )
+}
+_NO_HOLD = {"hold": _problem(404, "hold_not_found", "Hold not found", f"There is no hold {_ID}.", holdId=_ID)}
+_FINISHED = {
+    "finished": _problem(
+        409,
+        "hold_finished",
+        "Hold is finished",
+        f"Hold {_ID} is released: nothing of it is held any more.",
+        holdId=_ID,
+        state="released",
+    )
+}
+_OVER_CAPTURE = {
+    "over": _problem(
+        409,
+        "over_capture",
+        "More than is held",
+        f"Hold {_ID} has 30 left, 40 cannot be captured.",
+        holdId=_ID,
+        remaining=30,
+        amount=40,
+    )
+}
+_SECONDS = {"expiresIn": _invalid("/expiresIn", "invalid", "must be a whole number from 1 to 2592000")}
+_STATE = {
+    "state": _invalid("/state", "invalid", "must be one of open, partially_captured, captured, released, expired")
 }
 _PATH = {"walletId": _invalid("/walletId", "invalid", "must be a whole number from 1")}
 _OF_USER = {"userId": _invalid("/userId", "invalid", "must be a whole number from 1")}
@@ -359,6 +458,11 @@ PROBLEMS: dict[str, dict[int, dict[str, Any]]] = {
     "topUp": _EVERYWHERE | _MOVEMENT,
     "grantBonus": _EVERYWHERE | _MOVEMENT,
     "spend": _EVERYWHERE | _MOVEMENT | {409: _INSUFFICIENT | _SYSTEM},
+    "placeHold": _EVERYWHERE | _MOVEMENT | {409: _INSUFFICIENT | _SYSTEM, 422: _BODY | _SECONDS | _MISMATCH},
+    "captureHold": _EVERYWHERE | _MOVEMENT | {404: _NO_HOLD, 409: _FINISHED | _OVER_CAPTURE},
+    "releaseHold": _EVERYWHERE | _MOVEMENT | {404: _NO_HOLD, 409: _FINISHED},
+    "getHold": _EVERYWHERE | {404: _NO_HOLD, 422: _QUERY, 503: _AWAY},
+    "listHolds": _EVERYWHERE | _READ | {400: _CURSOR, 409: _SYSTEM_ENTRIES, 422: _LIMIT | _STATE},
     "getWallet": _EVERYWHERE | _READ,
     "getBalance": _EVERYWHERE | _READ,
     "listEntries": _EVERYWHERE | _READ | {400: _CURSOR, 409: _SYSTEM_ENTRIES, 422: _LIMIT},

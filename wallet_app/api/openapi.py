@@ -44,6 +44,7 @@ key; `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` tell what is
 _TAGS = {
     "Service": "Whether it works",
     "Movements": "Credit comes in and goes out, once per reference",
+    "Holds": "Credit is set aside, then spent or given back",
     "Batches": "Many commands in one request, and runs of any length",
     "Users": "Who has wallets",
     "Assets": "What wallets are of",
@@ -137,13 +138,14 @@ def document() -> dict[str, Any]:
 
 def _operation(operation: Operation) -> dict[str, Any]:
     name = operation.operation_id
-    moves = operation.request is not None and operation.line is None and not operation.creates
+    moves = operation.request is not None and "reference_id" in operation.request.model_fields
     headers = ["X-Request-Id"] + (["Idempotent-Replayed"] if moves else [])
-    answers = {"200": _answer("Done", operation.answer.__name__, examples.ANSWERS[name], headers)}
+    shown = examples.ANSWERS[name]
+    answers = {"200": _answer("Done", operation.answer.__name__, shown, headers)}
     if operation.creates:
         answers = {
-            "201": _answer("Made", operation.answer.__name__, examples.ANSWERS[name], [*headers, "Location"]),
-            "200": _answer("It was there", operation.answer.__name__, examples.ANSWERS[name], headers),
+            "201": _answer("Made", operation.answer.__name__, shown, ["X-Request-Id", "Location"]),
+            "200": _answer("It was there", operation.answer.__name__, examples.ANSWERS_AGAIN.get(name, shown), headers),
         }
     described: dict[str, Any] = {
         "operationId": name,

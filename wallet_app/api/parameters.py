@@ -11,7 +11,7 @@ from flask import request
 
 from wallet_app import text
 from wallet_app.api import cursor as cursors
-from wallet_app.errors import TransactionNotFoundError
+from wallet_app.errors import HoldNotFoundError, NotFoundError, TransactionNotFoundError
 from wallet_app.fields import (
     ASSET_CODE_SCHEMA,
     ID_MAX,
@@ -20,7 +20,7 @@ from wallet_app.fields import (
     read_user_id,
     read_wallet_id,
 )
-from wallet_app.service import PAGE_MAX
+from wallet_app.service import HOLD_STATES, PAGE_MAX
 
 T = TypeVar("T")
 
@@ -51,6 +51,21 @@ TRANSACTION_ID: dict[str, Any] = {
     "description": "The `transactionId` of a movement's answer",
     "example": "019a202e-4254-7c9c-bda5-498cff37d325",
     "schema": {"type": "string", "format": "uuid"},
+}
+HOLD_ID: dict[str, Any] = {
+    "name": "holdId",
+    "in": "path",
+    "required": True,
+    "description": "The `holdId` of a hold's answer",
+    "example": "019a202e-4254-7c9c-bda5-498cff37d325",
+    "schema": {"type": "string", "format": "uuid"},
+}
+IN_STATE: dict[str, Any] = {
+    "name": "state",
+    "in": "query",
+    "required": False,
+    "description": "Only holds in this state",
+    "schema": {"type": "string", "enum": list(HOLD_STATES)},
 }
 LIMIT: dict[str, Any] = {
     "name": "limit",
@@ -128,9 +143,26 @@ def _read(name: str, read: Callable[[object], T], value: str) -> T:
 
 def transaction_id(value: str) -> uuid.UUID:
     """Return the id; what is no UUID is the id of no transaction."""
+    return _uuid(value, TransactionNotFoundError)
+
+
+def hold_id(value: str) -> uuid.UUID:
+    """Return the id; what is no UUID is the id of no hold."""
+    return _uuid(value, HoldNotFoundError)
+
+
+def _uuid(value: str, not_found: Callable[[str], NotFoundError]) -> uuid.UUID:
     if not _UUID.fullmatch(value):
-        raise TransactionNotFoundError(value[:100].encode("utf-8", "replace").decode())
+        raise not_found(value[:100].encode("utf-8", "replace").decode())
     return uuid.UUID(value)
+
+
+def in_state() -> str | None:
+    """Return the state of holds that the caller asks for, if any."""
+    value = request.args.get("state")
+    if value is not None and value not in HOLD_STATES:
+        raise invalid("/state", "invalid", f"must be one of {', '.join(HOLD_STATES)}")
+    return value
 
 
 def limit() -> int:

@@ -10,20 +10,59 @@ from wallet_app.service import (
     AssetView,
     Entry,
     EntryView,
+    Hold,
+    HoldView,
     MadeToken,
     Receipt,
     TransactionView,
     UserView,
+    WalletState,
     WalletView,
 )
 
 REPLAYED = "This referenceId was processed before; the balance is unchanged."
 
 
+def receipt(accepted: Receipt) -> dict[str, Any]:
+    """Present the receipt of any command: a hold's has the hold."""
+    return movement(accepted) if accepted.hold is None else on_hold(accepted, accepted.hold)
+
+
+def status(accepted: Receipt) -> int:
+    """Return the status that the receipt of a command is answered with."""
+    return 201 if accepted.transaction.kind == "HOLD" and not accepted.is_replay else 200
+
+
 def movement(receipt: Receipt) -> dict[str, Any]:
     """Present the receipt of a command that moves one wallet by one entry."""
     wallet, transaction = receipt.wallets[0], receipt.transaction
     entry = transaction.entries[0]
+    return {
+        **_receipt(receipt, wallet),
+        "type": entry.entry_type,
+        "amount": entry.amount,
+        "balanceAfter": entry.balance_after,
+        "seq": entry.seq,
+        "createdAt": instant(transaction.created_at),
+    }
+
+
+def on_hold(receipt: Receipt, held: Hold) -> dict[str, Any]:
+    """Present the receipt of what placed, captured or released a hold: by its last entry, with the sum of all."""
+    wallet, transaction = receipt.wallets[0], receipt.transaction
+    last = transaction.entries[-1]
+    return {
+        **_receipt(receipt, wallet),
+        "type": transaction.kind,
+        "amount": sum(entry.amount for entry in transaction.entries),
+        "balanceAfter": last.balance_after,
+        "seq": last.seq,
+        "createdAt": instant(transaction.created_at),
+        "hold": hold(held),
+    }
+
+
+def _receipt(receipt: Receipt, wallet: WalletState) -> dict[str, Any]:
     return {
         "ok": True,
         "idempotent": receipt.is_replay,
@@ -34,13 +73,36 @@ def movement(receipt: Receipt) -> dict[str, Any]:
         "balance": wallet.balance,
         "held": wallet.held,
         "version": wallet.version,
-        "transactionId": str(transaction.transaction_id),
-        "referenceId": transaction.reference,
-        "type": entry.entry_type,
-        "amount": entry.amount,
-        "balanceAfter": entry.balance_after,
-        "seq": entry.seq,
-        "createdAt": instant(transaction.created_at),
+        "transactionId": str(receipt.transaction.transaction_id),
+        "referenceId": receipt.transaction.reference,
+    }
+
+
+def hold(held: Hold) -> dict[str, Any]:
+    """Present a hold."""
+    return {
+        "holdId": str(held.hold_id),
+        "state": held.state,
+        "amount": held.amount,
+        "captured": held.captured,
+        "released": held.released,
+        "expired": held.expired,
+        "remaining": held.remaining,
+        "expiresAt": instant(held.expires_at),
+        "createdAt": instant(held.created_at),
+        "endedAt": None if held.ended_at is None else instant(held.ended_at),
+    }
+
+
+def listed_hold(view: HoldView) -> dict[str, Any]:
+    """Present a hold with what its transaction tells about it."""
+    return {
+        **hold(view.hold),
+        "walletId": view.hold.wallet_id,
+        "userId": view.user_id,
+        "asset": {"code": view.asset_code, "name": view.asset_name},
+        "referenceId": view.reference,
+        "note": view.note,
     }
 
 
@@ -81,7 +143,8 @@ def balance(view: WalletView) -> dict[str, Any]:
         "userId": view.user_id,
         "asset": {"code": view.asset_code, "name": view.asset_name},
         "balance": json_integer(view.balance),
-        "held": view.held,
+        "held": view.held - view.due,
+        "available": json_integer(view.balance + view.due),
         "total": json_integer(view.balance + view.held),
         "version": view.version if view.user_type == "USER" else None,
         "updatedAt": instant(view.updated_at),

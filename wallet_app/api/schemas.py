@@ -9,8 +9,11 @@ from pydantic.alias_generators import to_camel
 
 from wallet_app.fields import (
     Amount,
+    AmountIfGiven,
     AssetCode,
     ExternalId,
+    Final,
+    HoldSeconds,
     Name,
     Note,
     Outside,
@@ -18,10 +21,11 @@ from wallet_app.fields import (
     TokenScopes,
     TokenSeconds,
     UserId,
+    WalletId,
 )
 from wallet_app.money import AMOUNT_MAX
 from wallet_app.records import Record
-from wallet_app.service import BATCH_MAX, ENTRY_TYPES
+from wallet_app.service import BATCH_MAX, ENTRY_TYPES, HOLD_STATES
 
 Integer53 = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
 ExactInteger = Annotated[
@@ -72,6 +76,82 @@ class MovementAnswer(Outside):
     balance_after: Integer53 = Field(description="The balance right after this transaction's entry.")
     seq: int = Field(description="The number of this transaction's entry; belongs to `balanceAfter`.")
     created_at: Instant
+
+
+class HoldRequest(Outside):
+    """A hold."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["walletId", "amount", "expiresIn", "referenceId"]})
+
+    wallet_id: WalletId
+    amount: Amount
+    expires_in: HoldSeconds
+    reference_id: ReferenceIfGiven = None
+    note: Note = None
+
+
+class CaptureRequest(Outside):
+    """A capture of a hold."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["referenceId"]})
+
+    amount: AmountIfGiven = None
+    final: Final = None
+    reference_id: ReferenceIfGiven = None
+    note: Note = None
+
+
+class ReleaseRequest(Outside):
+    """A release of a hold."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["referenceId"]})
+
+    reference_id: ReferenceIfGiven = None
+    note: Note = None
+
+
+class HoldAnswer(Outside):
+    """A hold; its parts and what remains make up its amount."""
+
+    hold_id: Identifier
+    state: Literal[HOLD_STATES]  # type: ignore[valid-type]
+    amount: Integer53
+    captured: Integer53 = Field(description="What was spent of it.")
+    released: Integer53 = Field(description="What was given back, by a release or a final capture.")
+    expired: Integer53 = Field(description="What was given back because its time was over.")
+    remaining: Integer53 = Field(description="What is still held.")
+    expires_at: Instant
+    created_at: Instant
+    ended_at: Instant | None = Field(description="Null while anything is held.")
+
+
+class ListedHold(HoldAnswer):
+    wallet_id: int
+    user_id: int
+    asset: AssetAnswer
+    reference_id: str = Field(description="That of its placing.")
+    note: str | None
+
+
+class HoldReadAnswer(ListedHold):
+    ok: Literal[True]
+
+
+class HoldsAnswer(Outside):
+    ok: Literal[True]
+    wallet_id: int
+    holds: list[ListedHold]
+    next: Next = None
+
+
+class HoldMovementAnswer(MovementAnswer):
+    """An accepted hold, capture or release: the wallet and the hold as they stand now, and the transaction."""
+
+    type: Literal["HOLD", "CAPTURE", "RELEASE", "HOLD_EXPIRY"]
+    amount: int = Field(description="Signed: what the balance changed by, all entries together.")
+    balance_after: Integer53 = Field(description="The balance right after this transaction's last entry.")
+    seq: int = Field(description="The number of this transaction's last entry; belongs to `balanceAfter`.")
+    hold: HoldAnswer
 
 
 class EachBatch(Outside):
@@ -154,9 +234,15 @@ class Balance(Outside):
     wallet_id: int
     user_id: int
     asset: AssetAnswer
-    balance: ExactInteger = Field(description="What can be spent; of a SYSTEM wallet the sum of its slots.")
-    held: Integer53
-    total: ExactInteger = Field(description="balance + held")
+    balance: ExactInteger = Field(
+        description="What the ledger says at `version`; of a SYSTEM wallet the sum of its slots."
+    )
+    held: Integer53 = Field(description="What holds keep. One whose time is over keeps nothing.")
+    available: ExactInteger = Field(
+        description="What can be spent now: `balance`, and what holds kept whose time is over. The next command, or "
+        "the worker, gives that back by entries of its own."
+    )
+    total: ExactInteger = Field(description="available + held")
     version: int | None = Field(description="The number of the last entry; null for a SYSTEM wallet.")
     updated_at: Instant
 
@@ -265,8 +351,8 @@ class Problem(BaseModel):
 class BatchItemAnswer(Outside):
     """What the item would have been answered with alone."""
 
-    status: int = Field(description="200, or the status of the problem.")
-    body: MovementAnswer | Problem
+    status: int = Field(description="200, 201 for a new hold, or the status of the problem.")
+    body: HoldMovementAnswer | MovementAnswer | Problem
 
 
 class BatchAnswer(Outside):

@@ -117,7 +117,7 @@ def _page(*conditions: str) -> str:
     """Return a page of the wallet's holds, along the primary key or the index of the state."""
     return f"""
 SELECT * FROM holds
- WHERE wallet_id = :wallet_id AND (CAST(:before AS bigint) IS NULL OR seq < :before)
+ WHERE wallet_id = :wallet_id AND seq < coalesce(CAST(:before AS bigint), 9223372036854775807)
    {" ".join(f"AND {condition}" for condition in conditions)}
  ORDER BY seq DESC LIMIT :limit
 """  # noqa: S608 - constants
@@ -125,7 +125,8 @@ SELECT * FROM holds
 
 def _pages(*pages: str) -> str:
     together = " UNION ALL ".join(f"({page})" for page in pages)
-    return _VIEW.format(holds=f"({together} ORDER BY seq DESC LIMIT :limit) AS holds") + " ORDER BY holds.seq DESC"
+    newest = f"SELECT * FROM ({together}) AS found ORDER BY seq DESC LIMIT :limit"  # noqa: S608 - constants
+    return _VIEW.format(holds=f"({newest}) AS holds") + " ORDER BY holds.seq DESC"
 
 
 # When a clock was set back, the wallet's last entry tells the time; as it does for a posting.

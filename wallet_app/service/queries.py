@@ -25,7 +25,10 @@ PAGE_MAX = 100
 
 
 class WalletView(NamedTuple):
-    """A wallet with its balance. `version` and `held` are 0 for a SYSTEM wallet, whose balance may be below zero."""
+    """A wallet with its balance. `version` and `held` are 0 for a SYSTEM wallet, whose balance may be below zero.
+
+    `due` is the part of `held` whose time is over: it is held no more, and the next command gives it back by an entry.
+    """
 
     wallet_id: int
     user_id: int
@@ -40,6 +43,7 @@ class WalletView(NamedTuple):
     version: int
     created_at: dt.datetime
     updated_at: dt.datetime
+    due: int
 
 
 class EntryView(NamedTuple):
@@ -172,7 +176,12 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.
        coalesce(wallet_balances.held, 0) AS held,
        coalesce(wallet_balances.version, last.seq, 0) AS version,
        wallets.created_at,
-       coalesce(wallet_balances.updated_at, last.created_at, wallets.created_at) AS updated_at
+       coalesce(wallet_balances.updated_at, last.created_at, wallets.created_at) AS updated_at,
+       CASE WHEN wallet_balances.held > 0 THEN (
+            SELECT CAST(coalesce(sum(amount - captured - released - expired), 0) AS bigint) FROM holds
+             WHERE wallet_id = wallets.id AND ended_at IS NULL
+               AND expires_at <= greatest(wallet_balances.updated_at, clock_timestamp())
+            ) ELSE 0 END AS due
   FROM {wallets}
   JOIN users ON users.id = wallets.user_id
   JOIN asset_types ON asset_types.id = wallets.asset_type_id
