@@ -12,7 +12,7 @@ from wallet_app.service.actors import ANONYMOUS, BOOTSTRAP_CLIENT, KEYS_SECONDS_
 from wallet_app.service.audit import By
 from wallet_app.service.books import Entry, PostedTransaction, Receipt, WalletState
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
-from wallet_app.service.commands import SYSTEM_REFERENCE, Bonus, Command, Movement, Origin, Seed, Spend, TopUp
+from wallet_app.service.commands import SYSTEM_REFERENCE, Bonus, Command, Movement, Origin, Seed, Spend, TopUp, Transfer
 from wallet_app.service.credentials import MadeKey, Vault
 from wallet_app.service.devices import (
     SECONDS_MAX as DEVICE_SECONDS_MAX,
@@ -146,6 +146,7 @@ __all__ = [
     "TOKEN_SECONDS_MAX",
     "TopUp",
     "TransactionView",
+    "Transfer",
     "UserToken",
     "UserView",
     "Vault",

@@ -58,6 +58,7 @@ class TransactionRow(NamedTuple):
     actor: str
     request_id: str | None
     request: dict[str, Any] | None
+    result: dict[str, Any] | None
     reverses: uuid.UUID | None
     details_hash: bytes | None
     digest: bytes
@@ -168,6 +169,7 @@ def posted_transaction(rows: Sequence[TransactionRow]) -> PostedTransaction:
         request_id=row.request_id,
         requested=row.request if row.request is not None else {"amount": abs(entries[0].amount)},
         stored_request=row.request,
+        result=row.result,
         reverses=row.reverses,
         details=None,
         details_hash=row.details_hash,
@@ -236,8 +238,9 @@ ENTRIES_OF_TRANSACTION = """
 
 TRANSACTION_COLUMNS = """
        transactions.wallet_id, transactions.reference_id, transactions.transaction_id, transactions.kind,
-       transactions.client, transactions.actor, transactions.request_id, transactions.request, transactions.reverses,
-       transactions.details_hash, transactions.digest, transactions.occurred_at, transactions.created_at,
+       transactions.client, transactions.actor, transactions.request_id, transactions.request, transactions.result,
+       transactions.reverses, transactions.details_hash, transactions.digest, transactions.occurred_at,
+       transactions.created_at,
        entries.wallet_id AS entry_wallet_id, entries.seq AS entry_seq, entries.entry_type, entries.amount,
        entries.balance_after, entries.contra_wallet_id, entries.created_at AS entry_created_at, entries.hash
 """
