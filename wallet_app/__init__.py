@@ -13,6 +13,7 @@ from wallet_app import (
     cli_import,
     cli_keys,
     cli_operators,
+    cli_worker,
     config,
     console,
     db,
@@ -46,5 +47,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     cli_keys.init_app(app)
     cli_import.init_app(app)
     cli_operators.init_app(app)
+    cli_worker.init_app(app)
     access.require_declarations(app)
     return app

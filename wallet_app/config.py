@@ -172,6 +172,11 @@ def init_app(app: Flask, settings: Settings) -> Settings:
     return settings
 
 
+def environment_with(changes: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment with these settings, for a process that serves beside it."""
+    return {**os.environ, **changes}
+
+
 def current_settings() -> Settings:
     """Return the settings of the application that is current."""
     settings: Settings = current_app.extensions["wallet_settings"]

@@ -260,6 +260,28 @@ class HoldTooLongError(InvalidError):
         )
 
 
+class SameWalletError(InvalidError):
+    code = "same_wallet"
+    title = "Same wallet"
+
+    def __init__(self, wallet_id: int) -> None:
+        super().__init__(f"Wallet {wallet_id} cannot be both sides: name two wallets.", wallet_id=wallet_id)
+
+
+class AssetMismatchError(InvalidError):
+    code = "asset_mismatch"
+    title = "Assets differ"
+
+    def __init__(self, *, wallet_ids: tuple[int, int], assets: tuple[str, str]) -> None:
+        (one, other), (own, foreign) = wallet_ids, assets
+        super().__init__(
+            f"Wallet {one} has {own}, wallet {other} has {foreign}: a transfer is of one asset. "
+            "Between two assets of one user, use an exchange.",
+            wallet_ids=list(wallet_ids),
+            assets=list(assets),
+        )
+
+
 class SystemWalletError(RefusedError):
     code = "system_wallet"
     title = "System wallet"

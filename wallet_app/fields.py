@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -206,15 +206,51 @@ ExternalId = Annotated[
         }
     ),
 ]
+_AMOUNT_FORMS = [
+    {"type": "integer", "minimum": 1, "maximum": AMOUNT_MAX},
+    {"type": "string", "pattern": AMOUNT_PATTERN},
+]
 Amount = Annotated[
     int,
     PlainValidator(parse_amount),
     WithJsonSchema(
         {
             "description": "In the asset's smallest unit. A string of digits is accepted too.",
+            "anyOf": _AMOUNT_FORMS,
+        }
+    ),
+]
+
+
+class UpTo(NamedTuple):
+    """Instead of an amount: as much as there is, `amount` at most."""
+
+    amount: int
+
+
+def _amount_or_up_to(value: object) -> int | UpTo:
+    if not isinstance(value, dict):
+        return parse_amount(value)
+    if value.keys() != {"upTo"}:
+        raise ValueError('must be an amount or {"upTo": amount}')
+    return UpTo(parse_amount(value["upTo"]))
+
+
+AmountOrUpTo = Annotated[
+    int | UpTo,
+    PlainValidator(_amount_or_up_to),
+    WithJsonSchema(
+        {
+            "description": "In the asset's smallest unit. A string of digits is accepted too. With `upTo`, as much as "
+            "there is, at least 1: the answer tells how much.",
             "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": AMOUNT_MAX},
-                {"type": "string", "pattern": AMOUNT_PATTERN},
+                *_AMOUNT_FORMS,
+                {
+                    "type": "object",
+                    "properties": {"upTo": {"anyOf": _AMOUNT_FORMS}},
+                    "required": ["upTo"],
+                    "additionalProperties": False,
+                },
             ],
         }
     ),

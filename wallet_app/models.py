@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Identity,
     Index,
+    Integer,
     LargeBinary,
     Numeric,
     SmallInteger,
@@ -316,6 +317,19 @@ class VerifyRun(Base):
     audit_seq: Mapped[int | None] = mapped_column(BigInteger)
     """How far the audit log's chain was found right, and its hash there."""
     audit_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class WorkerHeartbeat(Base):
+    """A worker's sign of life, and when each of its jobs was last done; gone after a clean end, or a day's silence."""
+
+    __tablename__ = "worker_heartbeats"
+
+    worker_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    host: Mapped[str] = mapped_column(Text)
+    pid: Mapped[int] = mapped_column(Integer)
+    started_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=text("clock_timestamp()"))
+    beat_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=text("clock_timestamp()"))
+    jobs: Mapped[Any] = mapped_column(JSONB)
 
 
 class AuditRecord(Base):

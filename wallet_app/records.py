@@ -18,12 +18,14 @@ from wallet_app.errors import HoldNotFoundError, WalletServiceError
 from wallet_app.fields import (
     Amount,
     AmountIfGiven,
+    AmountOrUpTo,
     Final,
     HoldId,
     HoldSeconds,
     Note,
     Outside,
     Reference,
+    UpTo,
     WalletId,
     is_final,
     refusal,
@@ -77,6 +79,28 @@ class HoldRecord(MovementRecord):
         )
 
 
+class Transfer(Outside):
+    """What a transfer says, as a record and as a request."""
+
+    from_wallet_id: WalletId = Field(alias="from")
+    to_wallet_id: WalletId = Field(alias="to")
+    amount: AmountOrUpTo
+    note: Note = None
+
+    def made(self, reference: str, origin: Origin) -> Command:
+        """Return the command under the reference."""
+        is_up_to = isinstance(self.amount, UpTo)
+        return service.Transfer(
+            wallet_id=self.from_wallet_id,
+            to_wallet_id=self.to_wallet_id,
+            amount=self.amount.amount if isinstance(self.amount, UpTo) else self.amount,
+            is_up_to=is_up_to,
+            reference=reference,
+            origin=origin,
+            note=self.note,
+        )
+
+
 class OnHoldRecord(Outside):
     """What the records that name a hold have in common: the wallet is the hold's."""
 
@@ -115,6 +139,14 @@ class ReleaseRecord(OnHoldRecord):
         return service.ReleaseHold(**self._common(wallet_id, origin))
 
 
+class TransferRecord(Transfer):
+    type: Literal["transfer"]
+    reference_id: Reference
+
+    def command(self, origin: Origin) -> Command:
+        return self.made(self.reference_id, origin)
+
+
 def _movement(command: type[service.Movement], record: MovementRecord, origin: Origin) -> Command:
     return command(
         wallet_id=record.wallet_id,
@@ -125,11 +157,10 @@ def _movement(command: type[service.Movement], record: MovementRecord, origin: O
     )
 
 
-Record = Annotated[
-    TopUpRecord | BonusRecord | SpendRecord | HoldRecord | CaptureRecord | ReleaseRecord, Field(discriminator="type")
-]
+AnyRecord = TopUpRecord | BonusRecord | SpendRecord | TransferRecord | HoldRecord | CaptureRecord | ReleaseRecord
+Record = Annotated[AnyRecord, Field(discriminator="type")]
 
-_RECORDS: TypeAdapter[Any] = TypeAdapter(Record)
+_RECORDS: TypeAdapter[AnyRecord] = TypeAdapter(Record)
 
 _SCOPES = {
     "topup": service.TopUp.scope,
@@ -138,6 +169,7 @@ _SCOPES = {
     "hold": service.PlaceHold.scope,
     "capture": service.CaptureHold.scope,
     "release": service.ReleaseHold.scope,
+    "transfer": service.Transfer.scope,
 }
 
 

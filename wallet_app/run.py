@@ -12,6 +12,7 @@ import os
 import runpy
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -30,7 +31,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from wallet_app import access, create_app, dev_operators, devdb, secret_files, service
-from wallet_app.config import ConfigurationError, Settings
+from wallet_app.config import ConfigurationError, Settings, environment_with
 from wallet_app.db import close_connections
 from wallet_app.service import By, Gate
 
@@ -38,6 +39,8 @@ GUNICORN_SETTINGS = Path(__file__).resolve().parent.parent / "gunicorn.conf.py"
 POSTGRES_VERSION_MIN = 15
 PORT_SECONDS_MAX = 3.0
 READY_SECONDS_MAX = 30.0
+WORKER_PAUSE_SECONDS = 2.0
+WORKER_STOP_SECONDS_MAX = 25.0
 
 _KEY_FILE = "api-key"
 _DEVELOPMENT_CLIENT = "development"
@@ -186,12 +189,14 @@ def _serve(
 ) -> None:
     """Serve until a signal says stop. Raises CannotRunError when the database ended on its own."""
     master = os.getpid()
-    gunicorn = _Gunicorn(app, settings, listener, embedded, key)
+    worker = _BackgroundWorker(settings)
+    gunicorn = _Gunicorn(app, settings, listener, embedded, key, worker)
     try:
         gunicorn.run()
     except SystemExit as end:
         if os.getpid() != master:  # A worker's end passes through here too, since it was forked below us.
             raise
+        worker.stop()
         if gunicorn.database_ended and embedded is not None:
             raise CannotRunError(
                 f"PostgreSQL ended on its own (see {embedded.log_file}); nothing that was answered is lost: "
@@ -200,6 +205,48 @@ def _serve(
         if end.code:
             raise CannotRunError("the server ended on its own: see the lines above.") from None
         _say(f"Stopped. The data stays in {_whereabouts(settings, embedded)}." if embedded else "Stopped.")
+
+
+class _BackgroundWorker:
+    """`flask wallet worker`, a process of its own beside the service: started anew when it ends, and ended with it.
+
+    It does without gevent: its few threads wait for one database.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_at = 0.0
+
+    def ensure(self) -> None:
+        """Start it unless it runs; after an end not at once, so that one that cannot work does not keep us busy."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        if time.monotonic() - self._started_at < WORKER_PAUSE_SECONDS:
+            return
+        self._started_at = time.monotonic()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "flask", "--app", "wsgi:app", "wallet", "worker", "--with-parent"],
+            cwd=GUNICORN_SETTINGS.parent,
+            env=environment_with(self._environment()),
+            # Ctrl-C is for the service, which stops it in its turn.
+            start_new_session=True,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        found = {"WALLET_DATA_DIR": str(self._settings.data_dir.absolute())}
+        return found | ({} if self._settings.database_url is None else {"DATABASE_URL": self._settings.database_url})
+
+    def stop(self) -> None:
+        """Let it finish what it does, and end it for certain after WORKER_STOP_SECONDS_MAX."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(WORKER_STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
@@ -212,7 +259,9 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         listener: socket.socket,
         embedded: devdb.DevDatabase | None,
         key: str | None,
+        worker: _BackgroundWorker,
     ) -> None:
+        self.worker = worker
         self.app = app
         self.settings = settings
         self.listener = listener
@@ -267,6 +316,7 @@ class _Arbiter(Arbiter):  # type: ignore[misc]
         if embedded is not None and not embedded.alive():
             self.app.database_ended = True
             raise StopIteration  # The arbiter's own way to say: drain and end.
+        self.app.worker.ensure()
         super().manage_workers()
 
 

@@ -1,6 +1,6 @@
-"""Holds: what was set aside of a wallet, until when, and what became of it.
+"""Holds: what was set aside of a wallet, until when, and what became of it; and the workers' signs of life.
 
-Safe under load: a new table only. `seq` is the number of the wallet's HOLD entry, so a page of a wallet's holds, and a
+Safe under load: new tables only. `seq` is the number of the wallet's HOLD entry, so a page of a wallet's holds, and a
 hold whose transaction is known, are found by the primary key.
 """
 
@@ -44,11 +44,24 @@ CREATE INDEX ix_holds_open ON holds (wallet_id, expires_at) WHERE ended_at IS NU
 CREATE INDEX ix_holds_due ON holds (expires_at, wallet_id, seq) WHERE ended_at IS NULL;
 """
 
+_WORKERS = """
+CREATE TABLE worker_heartbeats (
+    worker_id uuid NOT NULL,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    beat_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    jobs jsonb NOT NULL,
+    CONSTRAINT pk_worker_heartbeats PRIMARY KEY (worker_id)
+);
+"""
+
 _GRANTS = """
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'wallet_app') THEN
         GRANT SELECT, INSERT, UPDATE ON holds TO wallet_app;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON worker_heartbeats TO wallet_app;
     END IF;
 END $$;
 """
@@ -57,9 +70,10 @@ END $$;
 def upgrade() -> None:
     """Create everything."""
     op.execute(_TABLES)
+    op.execute(_WORKERS)
     op.execute(_GRANTS)
 
 
 def downgrade() -> None:
     """Remove everything. What is held stays in the ledger, and could no more be captured or released."""
-    op.execute("DROP TABLE holds")
+    op.execute("DROP TABLE worker_heartbeats, holds")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from tests.api.support import JOHN_GOLD, MOVEMENTS, assert_problem, books
+from tests.api.support import DOE_GOLD, JOHN_GOLD, MOVEMENTS, assert_problem, books
 from wallet_app.money import AMOUNT_MAX
 from wallet_app.strict_json import DEPTH_MAX
 
@@ -22,6 +22,11 @@ SECONDS_MAX = 3.0
 READS = ["/wallets/{}", "/wallets/{}/balance", "/wallets/{}/entries", "/wallets/{}/holds"]
 CREATIONS = {"/users": {"name": "Ada", "externalId": "ada"}, "/wallets": {"userId": 2, "asset": "GOLD"}}
 """Where users and wallets are made, and with what."""
+
+BETWEEN = {
+    "/transfers": {"from": JOHN_GOLD, "to": DOE_GOLD, "amount": 1, "referenceId": "abc"},
+}
+"""What moves several wallets, and with what."""
 
 # As they stand in a JSON document, because no serializer would write some of them.
 AMOUNTS = {
@@ -370,8 +375,8 @@ def test_paths(shared: FlaskClient, path: str) -> None:
 
 
 def create(client: FlaskClient, path: str, **fields: str) -> Any:
-    """Ask for a user or a wallet; `fields` replace its own, as they stand in a JSON document."""
-    body = {name: json.dumps(value) for name, value in CREATIONS[path].items()} | fields
+    """Ask for what a path makes or moves; `fields` replace its own, as they stand in a JSON document."""
+    body = {name: json.dumps(value) for name, value in (CREATIONS | BETWEEN)[path].items()} | fields
     data = "{" + ", ".join(f'"{name}": {value}' for name, value in body.items()) + "}"
     return client.post(path, data=data.encode("utf-8", "surrogatepass"), content_type="application/json")
 
@@ -443,7 +448,7 @@ def test_limits_of_wallets_and_assets(shared: FlaskClient, path: str, limit: str
     assert_problem(answer, 422, "validation_error", "/limit")
 
 
-@pytest.mark.parametrize("path", CREATIONS)
+@pytest.mark.parametrize("path", [*CREATIONS, *BETWEEN])
 @pytest.mark.parametrize(("field", "pointer"), UNKNOWN_FIELDS.values(), ids=UNKNOWN_FIELDS)
 def test_unknown_fields_of_users_and_wallets(shared: FlaskClient, path: str, field: str, pointer: str) -> None:
     name, _, value = field.partition(": ")
@@ -451,26 +456,26 @@ def test_unknown_fields_of_users_and_wallets(shared: FlaskClient, path: str, fie
     assert assert_problem(answer, 422, "validation_error", pointer)["errors"][0]["code"] == "unknown_field"
 
 
-@pytest.mark.parametrize("path", CREATIONS)
+@pytest.mark.parametrize("path", [*CREATIONS, *BETWEEN])
 @pytest.mark.parametrize("data", UNREADABLE.values(), ids=UNREADABLE)
 def test_unreadable_users_and_wallets(shared: FlaskClient, path: str, data: bytes) -> None:
     assert_problem(shared.post(path, data=data, content_type="application/json"), 400, "bad_request")
 
 
-@pytest.mark.parametrize("path", CREATIONS)
+@pytest.mark.parametrize("path", [*CREATIONS, *BETWEEN])
 @pytest.mark.parametrize("data", NO_OBJECTS.values(), ids=NO_OBJECTS)
 def test_users_and_wallets_that_are_no_object(shared: FlaskClient, path: str, data: bytes) -> None:
     assert_problem(shared.post(path, data=data, content_type="application/json"), 422, "validation_error", "")
 
 
-@pytest.mark.parametrize("path", CREATIONS)
+@pytest.mark.parametrize("path", [*CREATIONS, *BETWEEN])
 def test_users_and_wallets_that_are_too_large_or_of_another_type(shared: FlaskClient, path: str) -> None:
     large = shared.post(path, data=b" " * (64 * 1024 + 1), content_type="application/json")
     assert_problem(large, 413, "request_entity_too_large")
     for content_type in ("", "text/plain", "application/x-www-form-urlencoded", "application/x-ndjson"):
-        answer = shared.post(path, data=json.dumps(CREATIONS[path]), content_type=content_type)
+        answer = shared.post(path, data=json.dumps((CREATIONS | BETWEEN)[path]), content_type=content_type)
         assert_problem(answer, 415, "unsupported_media_type")
-    assert_problem(shared.post(f"{path}?a=1", json=CREATIONS[path]), 422, "validation_error", "/a")
+    assert_problem(shared.post(f"{path}?a=1", json=(CREATIONS | BETWEEN)[path]), 422, "validation_error", "/a")
 
 
 # --- holds ---
@@ -563,3 +568,37 @@ def test_states_of_holds(shared: FlaskClient, state: str) -> None:
 @pytest.mark.parametrize("cursor", CURSORS)
 def test_cursors_of_holds(shared: FlaskClient, cursor: str) -> None:
     assert_problem(shared.get(f"/wallets/{JOHN_GOLD}/holds?cursor={cursor}"), 400, "bad_cursor")
+
+
+# --- between wallets ---
+
+FIELDS = [(path, field) for path, body in BETWEEN.items() for field in body]
+
+
+@pytest.mark.parametrize(("path", "field"), [one for one in FIELDS if one[1] == "amount"])
+@pytest.mark.parametrize("value", AMOUNTS.values(), ids=AMOUNTS)
+def test_amounts_between_wallets(shared: FlaskClient, path: str, field: str, value: str) -> None:
+    assert_problem(create(shared, path, **{field: value}), 422, "validation_error", f"/{field}")
+
+
+@pytest.mark.parametrize("value", AMOUNTS.values(), ids=AMOUNTS)
+def test_amounts_of_up_to(shared: FlaskClient, value: str) -> None:
+    assert_problem(create(shared, "/transfers", amount=f'{{"upTo": {value}}}'), 422, "validation_error", "/amount")
+
+
+@pytest.mark.parametrize(("path", "field"), [one for one in FIELDS if one[1] in {"from", "to", "walletId"}])
+@pytest.mark.parametrize("value", USER_IDS.values(), ids=USER_IDS)
+def test_wallet_ids_between_wallets(shared: FlaskClient, path: str, field: str, value: str) -> None:
+    assert_problem(create(shared, path, **{field: value}), 422, "validation_error", f"/{field}")
+
+
+@pytest.mark.parametrize("path", BETWEEN)
+@pytest.mark.parametrize("value", REFERENCES.values(), ids=REFERENCES)
+def test_references_between_wallets(shared: FlaskClient, path: str, value: str) -> None:
+    assert_problem(create(shared, path, referenceId=value), 422, "validation_error", "/referenceId")
+
+
+@pytest.mark.parametrize("path", BETWEEN)
+@pytest.mark.parametrize("value", NOTES.values(), ids=NOTES)
+def test_notes_between_wallets(shared: FlaskClient, path: str, value: str) -> None:
+    assert_problem(create(shared, path, note=value), 422, "validation_error", "/note")

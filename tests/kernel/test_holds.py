@@ -449,7 +449,7 @@ def test_all_due_holds_of_a_wallet_are_settled_in_the_order_of_their_time(books:
 
 def test_only_a_due_hold_can_be_expired(books: Books, clock: Clock) -> None:
     hold = placed(books, JOHN, 10, 60)
-    command = holds.expiry_of(JOHN, hold)
+    command = holds.expiry_of(JOHN, hold.hold_id, hold.expires_at)
     assert isinstance(command, ExpireHold)
     assert "has not expired" in str(outcome_of(command))
     clock.move(seconds=61)

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from flask import Flask
 
-from wallet_app.api import assets, batches, holds, movements, openapi, transactions, users, wallets
+from wallet_app.api import assets, batches, holds, movements, openapi, transactions, transfers, users, wallets
 from wallet_app.api.operations import blueprint
 
-__all__ = ["assets", "batches", "holds", "init_app", "movements", "openapi", "transactions", "users", "wallets"]
+__all__ = [
+    "assets",
+    "batches",
+    "holds",
+    "init_app",
+    "movements",
+    "openapi",
+    "transactions",
+    "transfers",
+    "users",
+    "wallets",
+]
 
 
 def init_app(app: Flask) -> None:

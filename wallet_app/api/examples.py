@@ -105,6 +105,47 @@ _TRANSACTION = {
     "occurredAt": _INSTANT,
 }
 
+_DIAMOND = {"code": "DIAMOND", "name": "Diamonds"}
+
+
+def _side(wallet: int, user: int, asset: dict[str, str], amount: int, balance: int) -> dict[str, Any]:
+    return {
+        "walletId": wallet,
+        "userId": user,
+        "asset": asset,
+        "balance": balance,
+        "held": 0,
+        "version": 2,
+        "amount": amount,
+        "balanceAfter": balance,
+        "seq": 2,
+    }
+
+
+def _posted(kind: str, reference: str, **members: Any) -> dict[str, Any]:
+    return {
+        "ok": True,
+        "idempotent": False,
+        "transactionId": _ID,
+        "referenceId": reference,
+        "createdAt": _INSTANT,
+        "type": kind,
+        **members,
+    }
+
+
+def _new_and_replayed(first: dict[str, Any]) -> dict[str, Any]:
+    return {"new": first, "replayed": {**first, "idempotent": True, "message": REPLAYED}}
+
+
+_GIFT = {"from": 3, "to": 5, "amount": 120, "referenceId": "gift-1001", "note": "Happy birthday"}
+_GIVEN = _posted(
+    "TRANSFER",
+    "gift-1001",
+    amount=120,
+    **{"from": _side(3, 2, _GOLD, -120, 380), "to": _side(5, 3, _GOLD, 120, 420)},
+)
+
 _TOP_UP = {"type": "topup", "walletId": 3, **_request("topup-1001", 100, "Starter pack")}
 _TOO_MUCH = {"type": "spend", "walletId": 3, **_request("spend-1002", 700, "Castle")}
 _MALFORMED = {"type": "spend", "walletId": 3, **_request("spend-1003", 0, "Air")}
@@ -139,6 +180,10 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "part": {"amount": 70, "final": True, "referenceId": "sold-1001", "note": "Sold"},
     },
     "releaseHold": {"request": {"referenceId": "unsold-1001", "note": "Outbid"}},
+    "transfer": {
+        "request": _GIFT,
+        "upTo": {"from": 3, "to": 5, "amount": {"upTo": 1_000}, "referenceId": "sweep-1001"},
+    },
     "createUser": {"request": {"name": "Ada", "externalId": "player-77"}},
     "createWallet": {"request": {"userId": 11, "asset": "GOLD"}},
     "createToken": {"request": {"scopes": ["wallets:read", "wallets:spend"], "expiresIn": 600}},
@@ -163,6 +208,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "page": {"ok": True, "walletId": 3, "holds": [_HOLD | _LISTED_HOLD], "next": "AAAAAAAAAAIIsonnxNbTvw=="},
         "none": {"ok": True, "walletId": 3, "holds": []},
     },
+    "transfer": _new_and_replayed(_GIVEN),
     "createUser": {"user": {"ok": True, "userId": 11, "name": "Ada", "externalId": "player-77", "createdAt": _INSTANT}},
     "createToken": {
         "token": {
@@ -317,6 +363,35 @@ _SYSTEM_ENTRIES = {
         walletId=1,
     )
 }
+_TOO_MUCH_THERE = {
+    "bound": _problem(
+        409,
+        "balance_above_bound",
+        "Balance would be too large",
+        "Wallet 5 has 9007199254740990 GOLD; 120 more would exceed the largest balance, 9007199254740991.",
+        walletId=5,
+        balance=9_007_199_254_740_990,
+        amount=120,
+        bound=9_007_199_254_740_991,
+        version=2,
+    )
+}
+_ASSETS_DIFFER = {
+    "assets": _problem(
+        422,
+        "asset_mismatch",
+        "Assets differ",
+        "Wallet 3 has GOLD, wallet 4 has DIAMOND: a transfer is of one asset. "
+        "Between two assets of one user, use an exchange.",
+        walletIds=[3, 4],
+        assets=["GOLD", "DIAMOND"],
+    )
+}
+_SAME_WALLET = {
+    "wallet": _problem(
+        422, "same_wallet", "Same wallet", "Wallet 3 cannot be both sides: name two wallets.", walletId=3
+    )
+}
 _BODY = {"amount": _invalid("/amount", "invalid", "must be a whole number from 1 to 9007199254740991")}
 _MISMATCH = {
     "mismatch": _problem(
@@ -463,6 +538,13 @@ PROBLEMS: dict[str, dict[int, dict[str, Any]]] = {
     "releaseHold": _EVERYWHERE | _MOVEMENT | {404: _NO_HOLD, 409: _FINISHED},
     "getHold": _EVERYWHERE | {404: _NO_HOLD, 422: _QUERY, 503: _AWAY},
     "listHolds": _EVERYWHERE | _READ | {400: _CURSOR, 409: _SYSTEM_ENTRIES, 422: _LIMIT | _STATE},
+    "transfer": _EVERYWHERE
+    | _MOVEMENT
+    | {
+        404: _NO_WALLET,
+        409: _INSUFFICIENT | _TOO_MUCH_THERE | _SYSTEM,
+        422: _BODY | _MISMATCH | _ASSETS_DIFFER | _SAME_WALLET,
+    },
     "getWallet": _EVERYWHERE | _READ,
     "getBalance": _EVERYWHERE | _READ,
     "listEntries": _EVERYWHERE | _READ | {400: _CURSOR, 409: _SYSTEM_ENTRIES, 422: _LIMIT},

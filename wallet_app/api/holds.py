@@ -171,7 +171,7 @@ def _wallet_of(hold_id: uuid.UUID) -> int:
 
 def _answer(command: service.Command) -> Response:
     receipt = service.execute(command)
-    headers = {"Idempotent-Replayed": "true"} if receipt.is_replay else {}
+    headers = present.replay_headers(receipt)
     status = present.status(receipt)
     if status == 201 and receipt.hold is not None:
         headers["Location"] = f"/holds/{receipt.hold.hold_id}"

@@ -45,6 +45,7 @@ _TAGS = {
     "Service": "Whether it works",
     "Movements": "Credit comes in and goes out, once per reference",
     "Holds": "Credit is set aside, then spent or given back",
+    "Between wallets": "Credit goes from wallet to wallet, all of it or nothing",
     "Batches": "Many commands in one request, and runs of any length",
     "Users": "Who has wallets",
     "Assets": "What wallets are of",

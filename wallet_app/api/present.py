@@ -16,16 +16,10 @@ from wallet_app.service import (
     Receipt,
     TransactionView,
     UserView,
-    WalletState,
     WalletView,
 )
 
 REPLAYED = "This referenceId was processed before; the balance is unchanged."
-
-
-def receipt(accepted: Receipt) -> dict[str, Any]:
-    """Present the receipt of any command: a hold's has the hold."""
-    return movement(accepted) if accepted.hold is None else on_hold(accepted, accepted.hold)
 
 
 def status(accepted: Receipt) -> int:
@@ -38,32 +32,6 @@ def movement(receipt: Receipt) -> dict[str, Any]:
     wallet, transaction = receipt.wallets[0], receipt.transaction
     entry = transaction.entries[0]
     return {
-        **_receipt(receipt, wallet),
-        "type": entry.entry_type,
-        "amount": entry.amount,
-        "balanceAfter": entry.balance_after,
-        "seq": entry.seq,
-        "createdAt": instant(transaction.created_at),
-    }
-
-
-def on_hold(receipt: Receipt, held: Hold) -> dict[str, Any]:
-    """Present the receipt of what placed, captured or released a hold: by its last entry, with the sum of all."""
-    wallet, transaction = receipt.wallets[0], receipt.transaction
-    last = transaction.entries[-1]
-    return {
-        **_receipt(receipt, wallet),
-        "type": transaction.kind,
-        "amount": sum(entry.amount for entry in transaction.entries),
-        "balanceAfter": last.balance_after,
-        "seq": last.seq,
-        "createdAt": instant(transaction.created_at),
-        "hold": hold(held),
-    }
-
-
-def _receipt(receipt: Receipt, wallet: WalletState) -> dict[str, Any]:
-    return {
         "ok": True,
         "idempotent": receipt.is_replay,
         **({"message": REPLAYED} if receipt.is_replay else {}),
@@ -73,8 +41,33 @@ def _receipt(receipt: Receipt, wallet: WalletState) -> dict[str, Any]:
         "balance": wallet.balance,
         "held": wallet.held,
         "version": wallet.version,
-        "transactionId": str(receipt.transaction.transaction_id),
-        "referenceId": receipt.transaction.reference,
+        "transactionId": str(transaction.transaction_id),
+        "referenceId": transaction.reference,
+        "type": entry.entry_type,
+        "amount": entry.amount,
+        "balanceAfter": entry.balance_after,
+        "seq": entry.seq,
+        "createdAt": instant(transaction.created_at),
+    }
+
+
+def on_hold(posted: Receipt) -> dict[str, Any]:
+    """Present the receipt of what placed, captured or released a hold: by its last entry, with the sum of all."""
+    wallet, transaction = posted.wallets[0], posted.transaction
+    last = transaction.entries[-1]
+    return {
+        **_posted(posted),
+        "walletId": wallet.wallet_id,
+        "userId": wallet.user_id,
+        "asset": {"code": wallet.asset.code, "name": wallet.asset.name},
+        "balance": wallet.balance,
+        "held": wallet.held,
+        "version": wallet.version,
+        "type": transaction.kind,
+        "amount": sum(entry.amount for entry in transaction.entries),
+        "balanceAfter": last.balance_after,
+        "seq": last.seq,
+        "hold": None if posted.hold is None else hold(posted.hold),
     }
 
 
@@ -103,6 +96,57 @@ def listed_hold(view: HoldView) -> dict[str, Any]:
         "asset": {"code": view.asset_code, "name": view.asset_name},
         "referenceId": view.reference,
         "note": view.note,
+    }
+
+
+def receipt(posted: Receipt) -> dict[str, Any]:
+    """Present the receipt of any command that callers may ask for."""
+    return _BY_KIND.get(posted.transaction.kind, movement)(posted)
+
+
+def transfer(posted: Receipt) -> dict[str, Any]:
+    """Present the receipt of a transfer."""
+    source, target = posted.transaction.entries
+    return {
+        **_posted(posted),
+        "type": posted.transaction.kind,
+        "amount": target.amount,
+        "from": _side(posted, source),
+        "to": _side(posted, target),
+    }
+
+
+_BY_KIND = {"TRANSFER": transfer, "HOLD": on_hold, "CAPTURE": on_hold, "RELEASE": on_hold, "HOLD_EXPIRY": on_hold}
+
+
+def replay_headers(posted: Receipt) -> dict[str, str]:
+    """Return the header that tells a replay."""
+    return {"Idempotent-Replayed": "true"} if posted.is_replay else {}
+
+
+def _posted(posted: Receipt) -> dict[str, Any]:
+    return {
+        "ok": True,
+        "idempotent": posted.is_replay,
+        **({"message": REPLAYED} if posted.is_replay else {}),
+        "transactionId": str(posted.transaction.transaction_id),
+        "referenceId": posted.transaction.reference,
+        "createdAt": instant(posted.transaction.created_at),
+    }
+
+
+def _side(posted: Receipt, moved: Entry) -> dict[str, Any]:
+    wallet = next(state for state in posted.wallets if state.wallet_id == moved.wallet_id)
+    return {
+        "walletId": wallet.wallet_id,
+        "userId": wallet.user_id,
+        "asset": {"code": wallet.asset.code, "name": wallet.asset.name},
+        "balance": wallet.balance,
+        "held": wallet.held,
+        "version": wallet.version,
+        "amount": moved.amount,
+        "balanceAfter": moved.balance_after,
+        "seq": moved.seq,
     }
 
 

@@ -26,13 +26,16 @@ from wallet_app.service.commands import (
     Seed,
     Spend,
     TopUp,
+    Transfer,
 )
 from wallet_app.service.credentials import MadeKey, Vault
 from wallet_app.service.devices import (
     SECONDS_MAX as DEVICE_SECONDS_MAX,
 )
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
+from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds
+from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.keys import EVERYTHING, KeySettings, KeyView, list_keys
 from wallet_app.service.listings import AssetView, list_assets, list_wallets
 from wallet_app.service.operators import (
@@ -140,8 +143,11 @@ __all__ = [
     "Gate",
     "HOLD_SECONDS_MAX",
     "HOLD_STATES",
+    "HeartbeatView",
     "Hold",
     "HoldView",
+    "JOBS",
+    "Job",
     "KEYS_SECONDS_MAX",
     "KeySettings",
     "KeyView",
@@ -169,12 +175,14 @@ __all__ = [
     "TOKEN_SECONDS_MAX",
     "TopUp",
     "TransactionView",
+    "Transfer",
     "UserToken",
     "UserView",
     "Vault",
     "VerifyReport",
     "WalletState",
     "WalletView",
+    "beat",
     "create_user",
     "create_wallet",
     "execute",
@@ -189,6 +197,7 @@ __all__ = [
     "get_wallet",
     "list_assets",
     "list_entries",
+    "list_heartbeats",
     "list_holds",
     "list_keys",
     "list_wallets",
@@ -196,6 +205,7 @@ __all__ = [
     "rebuild_balances",
     "seed",
     "seed_users",
+    "stop_beating",
     "use_group_commit",
     "verify",
     "change_password",

@@ -109,6 +109,8 @@ class Plan(NamedTuple):
     holds_for: dt.timedelta | None = None
     """The one entry is a new hold that expires then."""
     part: HoldPart | None = None
+    result: Requested | None = None
+    """What is to be kept of the decision, where the entries do not say it: a replay tells the same."""
 
 
 class Entry(NamedTuple):
@@ -144,6 +146,7 @@ class PostedTransaction(NamedTuple):
     request_id: str | None
     requested: Requested
     stored_request: Requested | None
+    result: Requested | None
     reverses: uuid.UUID | None
     details: Details | None
     details_hash: bytes | None
@@ -269,7 +272,8 @@ class Books:
         created_at = self._created_at(plan.entries)
         stamp = _Stamp(self.new_id(created_at), created_at, command.occurred_at or created_at)
         details, hashed = _details(command, self.new_salt)
-        digest = _digest(command, plan, stamp, hashed)
+        stored_request = command.stored_request()
+        digest = _digest(command, plan, stamp, hashed, stored_request)
         after: dict[int, WalletState] = {}
         entries = []
         for planned in plan.entries:
@@ -286,7 +290,8 @@ class Books:
             actor=command.origin.actor,
             request_id=command.origin.request_id,
             requested=command.requested(),
-            stored_request=command.stored_request(),
+            stored_request=stored_request,
+            result=plan.result,
             reverses=plan.reverses,
             details=details,
             details_hash=hashed,
@@ -392,7 +397,9 @@ def _details(command: Command, new_salt: Callable[[], bytes]) -> tuple[Details |
     return details, chain.details_hash(salt=details.salt, note=details.note, metadata=details.metadata)
 
 
-def _digest(command: Command, plan: Plan, stamp: _Stamp, details_hash: bytes | None) -> bytes:
+def _digest(
+    command: Command, plan: Plan, stamp: _Stamp, details_hash: bytes | None, stored_request: Requested | None
+) -> bytes:
     return chain.transaction_digest(
         transaction_id=stamp.transaction_id,
         wallet_id=command.wallet_id,
@@ -404,6 +411,8 @@ def _digest(command: Command, plan: Plan, stamp: _Stamp, details_hash: bytes | N
         occurred_at=stamp.occurred_at,
         reverses=plan.reverses,
         details=details_hash,
+        request=chain.json_text(stored_request),
+        result=chain.json_text(plan.result),
     )
 
 

@@ -172,7 +172,7 @@ class CaptureHold(OnHold):
         return {
             "hold": str(self.hold_id),
             "amount": self.amount,
-            "final": "yes" if self.is_final or self.amount is None else "no",
+            "final": self.is_final or self.amount is None,
         }
 
 
@@ -189,6 +189,30 @@ class ExpireHold(OnHold):
 
     kind = "HOLD_EXPIRY"
     scope = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer(Command):
+    """Moves `amount` (smallest unit, 1..AMOUNT_MAX) to another wallet of the same asset, whosever it is.
+
+    With `is_up_to`, what there is of it, but at least 1.
+    """
+
+    kind = "TRANSFER"
+    scope = "wallets:transfer"
+
+    to_wallet_id: int
+    amount: int
+    is_up_to: bool = False
+
+    def wallet_ids(self) -> tuple[int, ...]:
+        return (self.wallet_id, self.to_wallet_id)
+
+    def amount_asked(self) -> int:
+        return self.amount
+
+    def requested(self) -> Requested:
+        return {"to": self.to_wallet_id, "upTo" if self.is_up_to else "amount": self.amount}
 
 
 def require_permitted(command: Command) -> None:

@@ -7,6 +7,7 @@ reference: the held amount comes back, and is spent.
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 
 from wallet_app.errors import (
     HoldFinishedError,
@@ -91,17 +92,18 @@ def settle(books: Books, command: Command) -> None:
     """
     for wallet_id in command.wallet_ids():
         for hold in books.due_holds(wallet_id):
-            books.apply(expiry_of(wallet_id, hold), Plan((_back(hold),), part=HoldPart(hold, expired=hold.remaining)))
+            command = expiry_of(wallet_id, hold.hold_id, hold.expires_at)
+            books.apply(command, Plan((_back(hold),), part=HoldPart(hold, expired=hold.remaining)))
 
 
-def expiry_of(wallet_id: int, hold: Hold) -> ExpireHold:
+def expiry_of(wallet_id: int, hold_id: uuid.UUID, expires_at: dt.datetime) -> ExpireHold:
     """Return the command that expires the hold."""
     return ExpireHold(
         wallet_id=wallet_id,
-        reference=f"{SYSTEM_REFERENCE}expire:{hold.hold_id}",
+        reference=f"{SYSTEM_REFERENCE}expire:{hold_id}",
         origin=_ORIGIN,
-        hold_id=hold.hold_id,
-        occurred_at=hold.expires_at,
+        hold_id=hold_id,
+        occurred_at=expires_at,
     )
 
 

@@ -58,6 +58,7 @@ class TransactionRow(NamedTuple):
     actor: str
     request_id: str | None
     request: dict[str, Any] | None
+    result: dict[str, Any] | None
     reverses: uuid.UUID | None
     details_hash: bytes | None
     digest: bytes
@@ -208,6 +209,7 @@ def posted_transaction(rows: Sequence[TransactionRow]) -> PostedTransaction:
         request_id=row.request_id,
         requested=row.request if row.request is not None else {"amount": abs(entries[0].amount)},
         stored_request=row.request,
+        result=row.result,
         reverses=row.reverses,
         details=None,
         details_hash=row.details_hash,
@@ -268,16 +270,20 @@ ENTRIES_OF_TRANSACTION = """
         WHERE entry.wallet_id = transactions.wallet_id AND entry.seq = transactions.seq
         UNION ALL
        SELECT entry.* FROM generate_series(1, cardinality(transactions.entry_keys), 2) AS place
-         JOIN ledger_entries AS entry ON entry.wallet_id = transactions.entry_keys[place]
-                                     AND entry.seq = transactions.entry_keys[place + 1]
+       -- One look-up after the other (OFFSET 0 keeps it so): a join would bring them in any order.
+        CROSS JOIN LATERAL (
+              SELECT * FROM ledger_entries
+               WHERE wallet_id = transactions.entry_keys[place] AND seq = transactions.entry_keys[place + 1] OFFSET 0
+              ) AS entry
        ) AS entries ON true
 """
 """Joins `transactions` to its entries by their primary keys alone, in the order in which they were made."""
 
 TRANSACTION_COLUMNS = """
        transactions.wallet_id, transactions.reference_id, transactions.transaction_id, transactions.kind,
-       transactions.client, transactions.actor, transactions.request_id, transactions.request, transactions.reverses,
-       transactions.details_hash, transactions.digest, transactions.occurred_at, transactions.created_at,
+       transactions.client, transactions.actor, transactions.request_id, transactions.request, transactions.result,
+       transactions.reverses, transactions.details_hash, transactions.digest, transactions.occurred_at,
+       transactions.created_at,
        entries.wallet_id AS entry_wallet_id, entries.seq AS entry_seq, entries.entry_type, entries.amount,
        entries.balance_after, entries.contra_wallet_id, entries.created_at AS entry_created_at, entries.hash
 """

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wallet_app.errors import WalletNotActiveError, WalletNotFoundError
-from wallet_app.service import holds, movements
+from wallet_app.service import holds, movements, transfers
 from wallet_app.service.books import Books, Plan, Receipt
 from wallet_app.service.commands import (
     Bonus,
@@ -18,6 +18,7 @@ from wallet_app.service.commands import (
     Seed,
     Spend,
     TopUp,
+    Transfer,
     require_permitted,
 )
 from wallet_app.service.permits import Permit
@@ -31,6 +32,7 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
     CaptureHold: holds.capture,
     ReleaseHold: holds.release,
     ExpireHold: holds.expire,
+    Transfer: transfers.transfer,
 }
 
 
@@ -57,7 +59,10 @@ def decide(books: Books, command: Command) -> Receipt:
     if replayed:
         return replayed
     _require_active(books, command)
-    return books.apply(command, RULES[type(command)](books, command))
+    plan = RULES[type(command)](books, command)
+    if permit is not None and permit.amount_max is not None:
+        permit.require_amount(_most(plan))
+    return books.apply(command, plan)
 
 
 def _require_owner(books: Books, command: Command, user_id: int) -> None:
@@ -66,6 +71,15 @@ def _require_owner(books: Books, command: Command, user_id: int) -> None:
         wallet = books.wallets.get(wallet_id)
         if wallet is None or wallet.user_id != user_id:
             raise WalletNotFoundError(wallet_id)
+
+
+def _most(plan: Plan) -> int:
+    """Return the most that the plan takes from a wallet, or gives it."""
+    sums: dict[tuple[int, bool], int] = {}
+    for wallet_id, _, amount, _ in plan.entries:
+        side = wallet_id, amount > 0
+        sums[side] = sums.get(side, 0) + abs(amount)
+    return max(sums.values(), default=0)
 
 
 def _require_active(books: Books, command: Command) -> None:

@@ -1,0 +1,27 @@
+"""The background work: what the worker does again and again. Each job is a function, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wallet_app.service import audit, expiry
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Work that is done every `seconds`, by any number of workers at once.
+
+    `run` is told how to know that it should stop, and returns how much it did. It must be as right after a kill in its
+    middle as after its end, and find by itself what is left to do.
+    """
+
+    name: str
+    seconds: float
+    run: Callable[[Callable[[], bool]], int]
+
+
+JOBS = (
+    Job("expire_holds", 1.0, expiry.expire_due),
+    Job("extend_audit_chain", 5.0, lambda _: audit.extend_chain()),
+)
