@@ -108,6 +108,8 @@ def verify(full: bool) -> None:
         report = service.verify(full=full, progress=_follow(bar))
     for finding in report.findings.values():
         _print_finding(finding)
+    for note in report.notes:
+        click.echo(f"NOTE {note}")
     _print_verdict(report)
     if not report.is_clean:
         sys.exit(1)

@@ -64,6 +64,8 @@ class VerifyReport:
     entries_checked: int = 0
     audit_mark: AuditMark = AuditMark()
     seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    """What is not wrong, and worth to be looked at."""
 
     @property
     def faults(self) -> int:

@@ -9,11 +9,12 @@ from sqlalchemy import Connection, text
 
 from wallet_app.models import ENTRY_TYPES
 from wallet_app.service.verification.canonical import DETAILS_HASH, DIGEST
+from wallet_app.service.verification.holds import KINDS as HOLD_KINDS
 from wallet_app.service.verification.wallets import Invariant
 
 NIL = uuid.UUID(int=0)
 _RANGE = "transactions.transaction_id > :after AND transactions.transaction_id <= :until"
-_MOVING = ", ".join(f"'{name}'" for name in ENTRY_TYPES)
+_MOVING = ", ".join(f"'{name}'" for name in {*ENTRY_TYPES, *HOLD_KINDS})
 
 _ENTRIES_OF_TRANSACTION = f"""
 SELECT transactions.wallet_id, transactions.seq,
