@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from flask import Flask
 from sqlalchemy.engine import URL
@@ -12,6 +14,7 @@ from wallet_app import service
 __all__ = ["tamper"]
 
 TRANSFER = "WHERE kind = 'TRANSFER'"
+EXCHANGE = "WHERE kind = 'EXCHANGE'"
 RENAME_CLEARING = """
     UPDATE users SET name = 'Cleared' WHERE name = 'Clearing';
 """
@@ -30,6 +33,14 @@ TAMPERINGS = [
     Tampering("sides exchanged",
               f"UPDATE transactions SET entry_keys = entry_keys[3:4] || entry_keys[1:2] {TRANSFER}", {"transfers"}),
     Tampering("not against Clearing", RENAME_CLEARING, {"transfers"}),
+    Tampering("another rate", f"""UPDATE transactions SET result = '{{"rate": [1, 3]}}' {EXCHANGE}""",
+              {"digests", "chain", "exchanges"}),
+    Tampering("a rate that was not asked for",
+              f"""UPDATE transactions SET request = request || '{{"rate": [1, 5]}}' {EXCHANGE}""",
+              {"digests", "chain", "exchanges"}),
+    Tampering("no rate any more", f"UPDATE transactions SET result = NULL {EXCHANGE}",
+              {"digests", "chain", "exchanges"}),
+    Tampering("not against Exchange", "UPDATE users SET name = 'Exchanged' WHERE name = 'Exchange'", {"exchanges"}),
 ]  # fmt: skip
 
 
@@ -37,6 +48,8 @@ def move_between_wallets() -> None:
     """Post one of each kind, between John's (3, 4) and Doe's (5, 6) wallets."""
     transfer = service.Transfer(wallet_id=3, to_wallet_id=5, amount=7, reference="t", origin=ORIGIN, note="for lunch")
     service.execute(transfer)
+    rate = Fraction(1, 10)
+    service.execute(service.Exchange(wallet_id=3, to_wallet_id=4, amount=105, rate=rate, reference="e", origin=ORIGIN))
 
 
 @pytest.mark.tampers

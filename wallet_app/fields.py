@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, WithJsonSchema
@@ -16,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from wallet_app import text
 from wallet_app.errors import InvalidError, NotFoundError, UserNotFoundError, WalletNotFoundError
-from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, parse_amount
+from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, RATE_PATTERN, parse_amount, parse_rate
 from wallet_app.service import SYSTEM_REFERENCE, TOKEN_SCOPES, TOKEN_SECONDS_MAX
 
 ID_MAX = 2**63 - 1
@@ -224,6 +225,20 @@ AmountOrUpTo = Annotated[
         }
     ),
 ]
+Rate = Annotated[
+    Fraction | None,
+    PlainValidator(parse_rate),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": RATE_PATTERN,
+            "description": "How many smallest units one smallest unit makes, exactly: a decimal like 0.125, with up to "
+            "9 digits on each side, or a fraction like 1/3.",
+        }
+    ),
+]
+"""None stands for its absence; a caller's null is refused."""
+
 _REFERENCE_SCHEMA = WithJsonSchema(
     {
         "type": "string",

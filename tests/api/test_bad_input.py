@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from tests.api.support import DOE_GOLD, JOHN_GOLD, MOVEMENTS, assert_problem, books
+from tests.api.support import DOE_GOLD, JOHN_DIAMOND, JOHN_GOLD, MOVEMENTS, assert_problem, books
 from wallet_app.money import AMOUNT_MAX
 from wallet_app.strict_json import DEPTH_MAX
 
@@ -25,6 +25,7 @@ CREATIONS = {"/users": {"name": "Ada", "externalId": "ada"}, "/wallets": {"userI
 
 BETWEEN = {
     "/transfers": {"from": JOHN_GOLD, "to": DOE_GOLD, "amount": 1, "referenceId": "abc"},
+    "/exchanges": {"from": JOHN_GOLD, "to": JOHN_DIAMOND, "amount": 1, "rate": "1", "referenceId": "abc"},
 }
 """What moves several wallets, and with what."""
 
@@ -510,3 +511,13 @@ def test_references_between_wallets(shared: FlaskClient, path: str, value: str) 
 @pytest.mark.parametrize("value", NOTES.values(), ids=NOTES)
 def test_notes_between_wallets(shared: FlaskClient, path: str, value: str) -> None:
     assert_problem(create(shared, path, note=value), 422, "validation_error", "/note")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["0", "1", "0.1", "true", "null", "[1, 2]", '{"a": 1}', '""', '"0"', '"0.0"', '"1/0"', '"0/1"', '"-1"', '"+1"',
+     '"1e3"', '".5"', '"1."', '"1/2/3"', '" 1"', '"1\\n"', '"1,5"', '"NaN"', '"Infinity"', '"٣"', '"1/٣"',
+     '"1234567890"', f'"{"9" * 5_000}"', f'"1/{"9" * 5_000}"', '"1\\u0000"', '"1; DROP TABLE wallets"'],
+)  # fmt: skip
+def test_rates(shared: FlaskClient, value: str) -> None:
+    assert_problem(create(shared, "/exchanges", rate=value), 422, "validation_error", "/rate")

@@ -119,6 +119,14 @@ _GIVEN = _posted(
     **{"from": _side(3, 2, _GOLD, -120, 380), "to": _side(5, 3, _GOLD, 120, 420)},
 )
 
+_SWAP = {"from": 3, "to": 4, "amount": 105, "rate": "1/10", "referenceId": "swap-1001"}
+_SWAPPED = _posted(
+    "EXCHANGE",
+    "swap-1001",
+    rate="0.1",
+    **{"from": _side(3, 2, _GOLD, -105, 395), "to": _side(4, 2, _DIAMOND, 10, 20)},
+)
+
 _TOP_UP = {"type": "topup", "walletId": 3, **_request("topup-1001", 100, "Starter pack")}
 _TOO_MUCH = {"type": "spend", "walletId": 3, **_request("spend-1002", 700, "Castle")}
 _MALFORMED = {"type": "spend", "walletId": 3, **_request("spend-1003", 0, "Air")}
@@ -142,6 +150,10 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "request": _GIFT,
         "upTo": {"from": 3, "to": 5, "amount": {"upTo": 1_000}, "referenceId": "sweep-1001"},
     },
+    "exchange": {
+        "request": _SWAP,
+        "configured": {"from": 3, "to": 4, "amount": 100, "referenceId": "swap-1002"},
+    },
     "createUser": {"request": {"name": "Ada", "externalId": "player-77"}},
     "createWallet": {"request": {"userId": 11, "asset": "GOLD"}},
     "createToken": {"request": {"scopes": ["wallets:read", "wallets:spend"], "expiresIn": 600}},
@@ -159,6 +171,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "grantBonus": _movements("BONUS", "bonus-1001", 25, 525),
     "spend": _movements("SPEND", "spend-1001", -30, 470),
     "transfer": _new_and_replayed(_GIVEN),
+    "exchange": _new_and_replayed(_SWAPPED),
     "createUser": {"user": {"ok": True, "userId": 11, "name": "Ada", "externalId": "player-77", "createdAt": _INSTANT}},
     "createToken": {
         "token": {
@@ -319,6 +332,35 @@ _SAME_WALLET = {
         422, "same_wallet", "Same wallet", "Wallet 3 cannot be both sides: name two wallets.", walletId=3
     )
 }
+_USERS_DIFFER = {
+    "users": _problem(
+        422,
+        "user_mismatch",
+        "Users differ",
+        "Wallets 3 and 6 belong to two users: this is between wallets of one.",
+        walletIds=[3, 6],
+    )
+}
+_NO_RATE = {
+    "rate": _problem(
+        409,
+        "no_exchange_rate",
+        "No exchange rate",
+        "There is no rate from GOLD to DIAMOND at the moment: give one, or have one configured.",
+        assets=["GOLD", "DIAMOND"],
+    )
+}
+_TOO_SMALL = {
+    "small": _problem(
+        409,
+        "exchange_too_small",
+        "Too little to exchange",
+        "9 GOLD make less than 1 DIAMOND at a rate of 0.1.",
+        amount=9,
+        assets=["GOLD", "DIAMOND"],
+        rate="0.1",
+    )
+}
 _BODY = {"amount": _invalid("/amount", "invalid", "must be a whole number from 1 to 9007199254740991")}
 _MISMATCH = {
     "mismatch": _problem(
@@ -440,6 +482,12 @@ PROBLEMS: dict[str, dict[int, dict[str, Any]]] = {
         404: _NO_WALLET,
         409: _INSUFFICIENT | _TOO_MUCH_THERE | _SYSTEM,
         422: _BODY | _MISMATCH | _ASSETS_DIFFER | _SAME_WALLET,
+    },
+    "exchange": _EVERYWHERE
+    | _MOVEMENT
+    | {
+        409: _INSUFFICIENT | _NO_RATE | _TOO_SMALL | _TOO_MUCH_THERE | _SYSTEM,
+        422: _BODY | _MISMATCH | _USERS_DIFFER | _SAME_WALLET,
     },
     "getWallet": _EVERYWHERE | _READ,
     "getBalance": _EVERYWHERE | _READ,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+from fractions import Fraction
 from typing import Any
 
-from wallet_app.money import json_integer
+from wallet_app.money import format_rate, json_integer
 from wallet_app.service import (
     AssetView,
     Entry,
@@ -61,7 +62,20 @@ def transfer(posted: Receipt) -> dict[str, Any]:
     }
 
 
-_BY_KIND = {"TRANSFER": transfer}
+def exchange(posted: Receipt) -> dict[str, Any]:
+    """Present the receipt of an exchange."""
+    source, target = posted.transaction.entries
+    result = posted.transaction.result or {}
+    return {
+        **_posted(posted),
+        "type": posted.transaction.kind,
+        "rate": format_rate(Fraction(*result["rate"])),
+        "from": _side(posted, source),
+        "to": _side(posted, target),
+    }
+
+
+_BY_KIND = {"TRANSFER": transfer, "EXCHANGE": exchange}
 
 
 def replay_headers(posted: Receipt) -> dict[str, str]:

@@ -20,7 +20,7 @@ from wallet_app.fields import (
     UserId,
 )
 from wallet_app.money import AMOUNT_MAX
-from wallet_app.records import Record, Transfer
+from wallet_app.records import Exchange, Record, Transfer
 from wallet_app.service import BATCH_MAX, ENTRY_TYPES
 
 Integer53 = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
@@ -110,6 +110,21 @@ class PostedAnswer(Outside):
 class TransferAnswer(PostedAnswer):
     type: Literal["TRANSFER"]
     amount: Integer53 = Field(description="How much was moved; with `upTo`, perhaps less than asked for.")
+    source: SideAnswer = Field(alias="from")
+    target: SideAnswer = Field(alias="to")
+
+
+class ExchangeRequest(Exchange):
+    """An exchange."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["from", "to", "amount", "referenceId"]})
+
+    reference_id: ReferenceIfGiven = None
+
+
+class ExchangeAnswer(PostedAnswer):
+    type: Literal["EXCHANGE"]
+    rate: str = Field(description="The rate that was applied: the request's, or the one that was configured then.")
     source: SideAnswer = Field(alias="from")
     target: SideAnswer = Field(alias="to")
 
@@ -306,7 +321,7 @@ class BatchItemAnswer(Outside):
     """What the item would have been answered with alone."""
 
     status: int = Field(description="200, or the status of the problem.")
-    body: MovementAnswer | TransferAnswer | Problem
+    body: MovementAnswer | TransferAnswer | ExchangeAnswer | Problem
 
 
 class BatchAnswer(Outside):

@@ -12,7 +12,18 @@ from wallet_app.service.actors import ANONYMOUS, BOOTSTRAP_CLIENT, KEYS_SECONDS_
 from wallet_app.service.audit import By
 from wallet_app.service.books import Entry, PostedTransaction, Receipt, WalletState
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
-from wallet_app.service.commands import SYSTEM_REFERENCE, Bonus, Command, Movement, Origin, Seed, Spend, TopUp, Transfer
+from wallet_app.service.commands import (
+    SYSTEM_REFERENCE,
+    Bonus,
+    Command,
+    Exchange,
+    Movement,
+    Origin,
+    Seed,
+    Spend,
+    TopUp,
+    Transfer,
+)
 from wallet_app.service.credentials import MadeKey, Vault
 from wallet_app.service.devices import (
     SECONDS_MAX as DEVICE_SECONDS_MAX,
@@ -61,6 +72,7 @@ from wallet_app.service.queries import (
     get_wallet,
     list_entries,
 )
+from wallet_app.service.rates import RateView, list_rates, set_rate
 from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
 from wallet_app.service.second_factor import (
     RECOVERY_CODES,
@@ -119,6 +131,7 @@ __all__ = [
     "EVERYTHING",
     "Entry",
     "EntryView",
+    "Exchange",
     "Fault",
     "Finding",
     "Gate",
@@ -134,6 +147,7 @@ __all__ = [
     "Permit",
     "PostedTransaction",
     "Preview",
+    "RateView",
     "RebuildReport",
     "Receipt",
     "Refusal",
@@ -166,10 +180,12 @@ __all__ = [
     "list_assets",
     "list_entries",
     "list_keys",
+    "list_rates",
     "list_wallets",
     "previewing",
     "rebuild_balances",
     "seed",
+    "set_rate",
     "seed_users",
     "use_group_commit",
     "verify",

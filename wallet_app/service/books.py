@@ -11,6 +11,7 @@ import datetime as dt
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import NamedTuple
 
 from wallet_app.errors import ReferenceMismatchError, SystemWalletError, WalletNotFoundError
@@ -136,6 +137,8 @@ class Books:
     new_salt: Callable[[], bytes]
     posted: list[PostedTransaction] = field(default_factory=list)
     contra_deltas: dict[int, int] = field(default_factory=dict)
+    rates: Mapping[tuple[int, int], Fraction] = field(default_factory=dict)
+    """The configured exchange rates by the ids of both assets, from and to; only for commands that use them."""
 
     def wallet(self, wallet_id: int) -> WalletState:
         """Return the wallet; raise WalletNotFoundError, or SystemWalletError for one that no command may target."""

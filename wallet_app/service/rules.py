@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from wallet_app.errors import WalletNotActiveError, WalletNotFoundError
-from wallet_app.service import movements, transfers
+from wallet_app.service import exchanges, movements, transfers
 from wallet_app.service.books import Books, Plan, Receipt
-from wallet_app.service.commands import Bonus, Command, Seed, Spend, TopUp, Transfer, require_permitted
+from wallet_app.service.commands import Bonus, Command, Exchange, Seed, Spend, TopUp, Transfer, require_permitted
 from wallet_app.service.permits import Permit
 
 RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
@@ -17,6 +17,7 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
     Spend: movements.spend,
     Seed: movements.seed,
     Transfer: transfers.transfer,
+    Exchange: exchanges.exchange,
 }
 
 

@@ -89,10 +89,31 @@ SELECT transactions.wallet_id, source.seq,
                 ELSE target.amount <= CAST(transactions.request ->> 'upTo' AS bigint) END, false)
 """
 
+_EXCHANGES = f"""
+SELECT transactions.wallet_id, source.seq,
+       format('the exchange %s is not two entries against Exchange, at its rate and rounded down, as it was asked for',
+              transactions.transaction_id) AS what
+{_SIDES}
+ WHERE {_RANGE}
+   AND transactions.kind = 'EXCHANGE'
+   AND NOT coalesce(
+       cardinality(transactions.entry_keys) = 4
+       AND source.wallet_id = transactions.wallet_id
+       AND target.wallet_id = CAST(transactions.request ->> 'to' AS bigint)
+       AND source.entry_type = 'EXCHANGE' AND target.entry_type = 'EXCHANGE'
+       AND source_owner.name = 'Exchange' AND target_owner.name = 'Exchange'
+       AND source.amount = -CAST(transactions.request ->> 'amount' AS bigint)
+       AND target.amount = div(-source.amount * CAST(transactions.result -> 'rate' ->> 0 AS numeric),
+                               CAST(transactions.result -> 'rate' ->> 1 AS numeric))
+       AND coalesce(nullif(transactions.request -> 'rate', 'null'), transactions.result -> 'rate')
+           = transactions.result -> 'rate', false)
+"""
+
 TRANSACTION_INVARIANTS = (
     Invariant("entries", "each transaction has its entries", _ENTRIES_OF_TRANSACTION, unit="transactions"),
     Invariant("digests", "each digest covers what its transaction says", _DIGESTS, unit="transactions"),
     Invariant("transfers", "each transfer is two entries that make zero", _TRANSFERS, unit="transactions"),
+    Invariant("exchanges", "each exchange gives what its rate makes", _EXCHANGES, unit="transactions"),
     Invariant("details", "notes and metadata are those that were posted", _DETAILS, unit="transactions"),
 )
 
