@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from flask import Flask
 
-from wallet_app.api import assets, batches, exchanges, movements, openapi, transactions, transfers, users, wallets
+from wallet_app.api import (
+    assets,
+    batches,
+    exchanges,
+    movements,
+    openapi,
+    purchases,
+    transactions,
+    transfers,
+    users,
+    wallets,
+)
 from wallet_app.api.operations import blueprint
 
 __all__ = [
@@ -14,6 +25,7 @@ __all__ = [
     "init_app",
     "movements",
     "openapi",
+    "purchases",
     "transactions",
     "transfers",
     "users",
