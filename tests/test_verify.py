@@ -211,7 +211,7 @@ TAMPERINGS = [
         "UPDATE wallet_balances SET balance = balance + 1 WHERE wallet_id = 3",
         {"projection", "sum", "assets"},
     ),
-    Tampering("held", "UPDATE wallet_balances SET held = 5 WHERE wallet_id = 3", {"projection"}),
+    Tampering("held", "UPDATE wallet_balances SET held = 5 WHERE wallet_id = 3", {"projection", "held"}),
     Tampering("version", "UPDATE wallet_balances SET version = 99 WHERE wallet_id = 3", {"projection"}),
     Tampering("chain head", "UPDATE wallet_balances SET chain = sha256(chain) WHERE wallet_id = 3", {"projection"}),
     Tampering("updated_at", "UPDATE wallet_balances SET updated_at = now() WHERE wallet_id = 3", {"projection"}),
@@ -256,7 +256,7 @@ TAMPERINGS = [
         "negative balance",
         f"""{DROP_CHECKS} UPDATE ledger_entries SET balance_after = -1 {ENTRY};
             UPDATE wallet_balances SET held = -1 WHERE wallet_id = 5""",
-        {"not_negative", "balance_after", "chain", "projection"},
+        {"not_negative", "balance_after", "chain", "projection", "held"},
     ),
 ]
 
@@ -278,8 +278,10 @@ def test_tampering_is_reported_by_the_right_invariant(tamper: Tamper, tampering:
 def test_every_invariant_is_broken_by_a_tampering(app: Flask) -> None:
     from tests.test_verify_audit import TAMPERINGS as AUDIT_TAMPERINGS
     from tests.test_verify_between_wallets import TAMPERINGS as BETWEEN_WALLETS
+    from tests.test_verify_holds import TAMPERINGS as HOLD_TAMPERINGS
 
-    broken = {name for tampering in (*TAMPERINGS, *AUDIT_TAMPERINGS, *BETWEEN_WALLETS) for name in tampering.broken}
+    all_of_them = (*TAMPERINGS, *AUDIT_TAMPERINGS, *BETWEEN_WALLETS, *HOLD_TAMPERINGS)
+    broken = {name for tampering in all_of_them for name in tampering.broken}
 
     assert set(service.verify().findings) == broken
 

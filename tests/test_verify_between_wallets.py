@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from flask import Flask
 from sqlalchemy.engine import URL
@@ -12,6 +14,8 @@ from wallet_app import service
 __all__ = ["tamper"]
 
 TRANSFER = "WHERE kind = 'TRANSFER'"
+PURCHASE = "WHERE kind = 'PURCHASE'"
+EXCHANGE = "WHERE kind = 'EXCHANGE'"
 RENAME_CLEARING = """
     UPDATE users SET name = 'Cleared' WHERE name = 'Clearing';
 """
@@ -30,6 +34,21 @@ TAMPERINGS = [
     Tampering("sides exchanged",
               f"UPDATE transactions SET entry_keys = entry_keys[3:4] || entry_keys[1:2] {TRANSFER}", {"transfers"}),
     Tampering("not against Clearing", RENAME_CLEARING, {"transfers"}),
+    Tampering("another rate", f"""UPDATE transactions SET result = '{{"rate": [1, 3]}}' {EXCHANGE}""",
+              {"digests", "chain", "exchanges"}),
+    Tampering("a rate that was not asked for",
+              f"""UPDATE transactions SET request = request || '{{"rate": [1, 5]}}' {EXCHANGE}""",
+              {"digests", "chain", "exchanges"}),
+    Tampering("no rate any more", f"UPDATE transactions SET result = NULL {EXCHANGE}",
+              {"digests", "chain", "exchanges"}),
+    Tampering("not against Exchange", "UPDATE users SET name = 'Exchanged' WHERE name = 'Exchange'", {"exchanges"}),
+    Tampering("a leg that was not asked for",
+              f"""UPDATE transactions SET request = '{{"legs": [[3, "SPEND", 9]]}}' {PURCHASE}""",
+              {"digests", "chain", "purchases"}),
+    Tampering("no legs any more", f"UPDATE transactions SET request = NULL {PURCHASE}",
+              {"digests", "chain", "purchases"}),
+    Tampering("a purchase's bonus from nowhere", "UPDATE users SET name = 'Gifts' WHERE name = 'Promotions'",
+              {"purchases"}),
 ]  # fmt: skip
 
 
@@ -37,6 +56,10 @@ def move_between_wallets() -> None:
     """Post one of each kind, between John's (3, 4) and Doe's (5, 6) wallets."""
     transfer = service.Transfer(wallet_id=3, to_wallet_id=5, amount=7, reference="t", origin=ORIGIN, note="for lunch")
     service.execute(transfer)
+    rate = Fraction(1, 10)
+    service.execute(service.Exchange(wallet_id=3, to_wallet_id=4, amount=105, rate=rate, reference="e", origin=ORIGIN))
+    legs = (service.Leg(3, "SPEND", 20), service.Leg(4, "BONUS", 2), service.Leg(3, "TOPUP", 1))
+    service.execute(service.Purchase(wallet_id=3, legs=legs, reference="p", origin=ORIGIN))
 
 
 @pytest.mark.tampers

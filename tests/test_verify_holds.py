@@ -12,7 +12,7 @@ from flask import Flask
 from sqlalchemy.engine import URL
 
 from tests.conftest import conninfo
-from tests.test_verify import ORIGIN, Tamper
+from tests.test_verify import ORIGIN, Tamper, Tampering
 from wallet_app import service
 
 JOHN = 3
@@ -74,44 +74,44 @@ def test_a_hold_s_life_is_right_at_each_step(app: Flask) -> None:
 
 
 TAMPERINGS = [
-    ("captured moved to released", "UPDATE holds SET captured = 20, released = 80 WHERE seq = 2", {"holds"}),
-    ("state", "UPDATE holds SET state = 'released' WHERE seq = 2", {"holds"}),
-    ("state of a released one", "UPDATE holds SET state = 'captured' WHERE seq = 3", {"holds"}),
-    ("the end", "UPDATE holds SET ended_at = ended_at - interval '1 second' WHERE seq = 3", {"holds"}),
-    ("a longer life", "UPDATE holds SET expires_at = expires_at + interval '1 day' WHERE seq = 5", {"holds"}),
-    ("a shorter one", "UPDATE holds SET expires_at = created_at WHERE seq = 5", {"holds"}),
-    ("expired moved to released", "UPDATE holds SET expired = 0, released = 100 WHERE seq = 4", {"holds"}),
-    ("less left", "UPDATE holds SET captured = 40 WHERE seq = 5", {"held", "holds"}),
-    ("a larger amount", "UPDATE holds SET amount = 200 WHERE seq = 5", {"held", "holds"}),
-    (
+    Tampering("captured moved to released", "UPDATE holds SET captured = 20, released = 80 WHERE seq = 2", {"holds"}),
+    Tampering("state", "UPDATE holds SET state = 'released' WHERE seq = 2", {"holds"}),
+    Tampering("state of a released one", "UPDATE holds SET state = 'captured' WHERE seq = 3", {"holds"}),
+    Tampering("the end", "UPDATE holds SET ended_at = ended_at - interval '1 second' WHERE seq = 3", {"holds"}),
+    Tampering("a longer life", "UPDATE holds SET expires_at = expires_at + interval '1 day' WHERE seq = 5", {"holds"}),
+    Tampering("a shorter one", "UPDATE holds SET expires_at = created_at WHERE seq = 5", {"holds"}),
+    Tampering("expired moved to released", "UPDATE holds SET expired = 0, released = 100 WHERE seq = 4", {"holds"}),
+    Tampering("less left", "UPDATE holds SET captured = 40 WHERE seq = 5", {"held", "holds"}),
+    Tampering("a larger amount", "UPDATE holds SET amount = 200 WHERE seq = 5", {"held", "holds"}),
+    Tampering(
         "a finished one opened again",
         "UPDATE holds SET state = 'open', released = 0, ended_at = NULL WHERE seq = 3",
         {"held", "holds"},
     ),
-    ("a part forgotten", "UPDATE holds SET changes = changes[2:] WHERE seq = 2", {"holds"}),
-    ("another's part", "UPDATE holds SET changes = changes || 8::bigint WHERE seq = 5", {"holds"}),
-    ("another id", "UPDATE holds SET hold_id = gen_random_uuid() WHERE seq = 3", {"placed", "holds"}),
-    ("an open one removed", "DELETE FROM holds WHERE seq = 5", {"held", "placed", "holds"}),
-    ("a finished one removed", "DELETE FROM holds WHERE seq = 3", {"placed", "holds"}),
-    (
+    Tampering("a part forgotten", "UPDATE holds SET changes = changes[2:] WHERE seq = 2", {"holds"}),
+    Tampering("another's part", "UPDATE holds SET changes = changes || 8::bigint WHERE seq = 5", {"holds"}),
+    Tampering("another id", "UPDATE holds SET hold_id = gen_random_uuid() WHERE seq = 3", {"placed", "holds"}),
+    Tampering("an open one removed", "DELETE FROM holds WHERE seq = 5", {"held", "placed", "holds"}),
+    Tampering("a finished one removed", "DELETE FROM holds WHERE seq = 3", {"placed", "holds"}),
+    Tampering(
         "an invented one",
         """INSERT INTO holds SELECT wallet_id, 1, gen_random_uuid(), amount, captured, released, expired, state,
                   expires_at, created_at, ended_at, changes FROM holds WHERE seq = 3""",
         {"placed"},
     ),
-    ("held", "UPDATE wallet_balances SET held = 0 WHERE wallet_id = 3", {"held", "projection"}),
-    (
+    Tampering("held", "UPDATE wallet_balances SET held = 0 WHERE wallet_id = 3", {"held", "projection"}),
+    Tampering(
         "a capture of another hold",
         """UPDATE transactions SET request = jsonb_set(request, '{hold}', to_jsonb((SELECT hold_id FROM holds
             WHERE seq = 5)::text)) WHERE reference_id = 'part-1'""",
         {"holds", "digests"},
     ),
-    (
+    Tampering(
         "a capture of no hold",
         "UPDATE transactions SET request = jsonb_set(request, '{hold}', '\"none\"') WHERE reference_id = 'part-1'",
         {"holds", "digests"},
     ),
-    (
+    Tampering(
         "an expiry that was asked for otherwise",
         "UPDATE transactions SET request = jsonb_set(request, '{expiresIn}', '\"x\"') WHERE reference_id = 'hold-0'",
         {"holds", "digests"},
@@ -121,15 +121,15 @@ TAMPERINGS = [
 
 @pytest.mark.tampers
 @pytest.mark.parametrize("full", [True, False])
-@pytest.mark.parametrize(("statement", "broken"), [one[1:] for one in TAMPERINGS], ids=[one[0] for one in TAMPERINGS])
-def test_each_tampering_is_named(app: Flask, tamper: Tamper, statement: str, broken: set[str], full: bool) -> None:
+@pytest.mark.parametrize("tampering", TAMPERINGS, ids=[tampering.name for tampering in TAMPERINGS])
+def test_each_tampering_is_named(app: Flask, tamper: Tamper, tampering: Tampering, full: bool) -> None:
     assert app
     live()
-    tamper(statement)
+    tamper(tampering.sql)
     found = service.verify(full=full).broken()
     # Whoever changes what was asked for changes what the digest covers, and so the chain.
-    assert found - {"chain"} == broken
-    assert service.verify(full=full).broken() - {"chain"} == broken, "until it is gone"
+    assert found - {"chain"} == tampering.broken
+    assert service.verify(full=full).broken() - {"chain"} == tampering.broken, "until it is gone"
 
 
 @pytest.mark.tampers

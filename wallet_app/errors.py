@@ -173,7 +173,7 @@ class BalanceAboveBoundError(RefusedError):
             f"Wallet {wallet_id} has {balance} {asset_code}; {amount} more would exceed the largest balance, {bound}.",
             wallet_id=wallet_id,
             balance=balance,
-            amount=amount,
+            amount=json_integer(amount),
             bound=bound,
             version=version,
         )
@@ -280,6 +280,59 @@ class AssetMismatchError(InvalidError):
             wallet_ids=list(wallet_ids),
             assets=list(assets),
         )
+
+
+class UserMismatchError(InvalidError):
+    code = "user_mismatch"
+    title = "Users differ"
+
+    def __init__(self, wallet_ids: tuple[int, int]) -> None:
+        super().__init__(
+            f"Wallets {wallet_ids[0]} and {wallet_ids[1]} belong to two users: this is between wallets of one.",
+            wallet_ids=list(wallet_ids),
+        )
+
+
+class PayerWithoutLegError(InvalidError):
+    code = "payer_without_leg"
+    title = "Payer has no leg"
+
+    def __init__(self, wallet_id: int) -> None:
+        super().__init__(
+            f"Wallet {wallet_id} is the payer of this, and none of its legs is of it.", wallet_id=wallet_id
+        )
+
+
+class NoExchangeRateError(RefusedError):
+    code = "no_exchange_rate"
+    title = "No exchange rate"
+
+    def __init__(self, source: str, target: str) -> None:
+        super().__init__(
+            f"There is no rate from {source} to {target} at the moment: give one, or have one configured.",
+            assets=[source, target],
+        )
+
+
+class ExchangeTooSmallError(RefusedError):
+    code = "exchange_too_small"
+    title = "Too little to exchange"
+
+    def __init__(self, *, amount: int, assets: tuple[str, str], rate: str) -> None:
+        source, target = assets
+        super().__init__(
+            f"{amount} {source} make less than 1 {target} at a rate of {rate}.",
+            amount=amount,
+            assets=[source, target],
+            rate=rate,
+        )
+
+
+class BadRateError(InvalidError):
+    """What is to be configured makes no sense."""
+
+    code = "bad_rate"
+    title = "Bad rate"
 
 
 class SystemWalletError(RefusedError):

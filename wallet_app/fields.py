@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, WithJsonSchema
@@ -17,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from wallet_app import text
 from wallet_app.errors import InvalidError, NotFoundError, UserNotFoundError, WalletNotFoundError
-from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, parse_amount
+from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, RATE_PATTERN, parse_amount, parse_rate
 from wallet_app.service import HOLD_SECONDS_MAX, SYSTEM_REFERENCE, TOKEN_SCOPES, TOKEN_SECONDS_MAX
 
 ID_MAX = 2**63 - 1
@@ -298,6 +299,20 @@ Final = Annotated[
             "description": "Whether what is left after this is given back. Without an amount it is; with one, not "
             'unless this says so. The strings "true" and "false" are accepted too.',
             "anyOf": [{"type": "boolean"}, {"type": "string", "enum": ["true", "false"]}],
+        }
+    ),
+]
+"""None stands for its absence; a caller's null is refused."""
+
+Rate = Annotated[
+    Fraction | None,
+    PlainValidator(parse_rate),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": RATE_PATTERN,
+            "description": "How many smallest units one smallest unit makes, exactly: a decimal like 0.125, with up to "
+            "9 digits on each side, or a fraction like 1/3.",
         }
     ),
 ]

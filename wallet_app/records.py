@@ -24,6 +24,7 @@ from wallet_app.fields import (
     HoldSeconds,
     Note,
     Outside,
+    Rate,
     Reference,
     UpTo,
     WalletId,
@@ -147,6 +148,73 @@ class TransferRecord(Transfer):
         return self.made(self.reference_id, origin)
 
 
+class Exchange(Outside):
+    """What an exchange says, as a record and as a request."""
+
+    from_wallet_id: WalletId = Field(alias="from")
+    to_wallet_id: WalletId = Field(alias="to")
+    amount: Amount
+    rate: Rate = None
+    note: Note = None
+
+    def made(self, reference: str, origin: Origin) -> Command:
+        """Return the command under the reference."""
+        return service.Exchange(
+            wallet_id=self.from_wallet_id,
+            to_wallet_id=self.to_wallet_id,
+            amount=self.amount,
+            rate=self.rate,
+            reference=reference,
+            origin=origin,
+            note=self.note,
+        )
+
+
+class ExchangeRecord(Exchange):
+    type: Literal["exchange"]
+    reference_id: Reference
+
+    def command(self, origin: Origin) -> Command:
+        return self.made(self.reference_id, origin)
+
+
+LEGS_MAX = 20
+
+
+class PurchaseLeg(Outside):
+    """A part of a purchase, which needs the scope of its type."""
+
+    wallet_id: WalletId
+    type: Literal["topup", "bonus", "spend"]
+    amount: Amount
+
+
+class Purchase(Outside):
+    """What a purchase says, as a record and as a request."""
+
+    wallet_id: WalletId
+    legs: Annotated[list[PurchaseLeg], Field(min_length=1, max_length=LEGS_MAX)]
+    note: Note = None
+
+    def made(self, reference: str, origin: Origin) -> Command:
+        """Return the command under the reference."""
+        return service.Purchase(
+            wallet_id=self.wallet_id,
+            legs=tuple(service.Leg(leg.wallet_id, leg.type.upper(), leg.amount) for leg in self.legs),
+            reference=reference,
+            origin=origin,
+            note=self.note,
+        )
+
+
+class PurchaseRecord(Purchase):
+    type: Literal["purchase"]
+    reference_id: Reference
+
+    def command(self, origin: Origin) -> Command:
+        return self.made(self.reference_id, origin)
+
+
 def _movement(command: type[service.Movement], record: MovementRecord, origin: Origin) -> Command:
     return command(
         wallet_id=record.wallet_id,
@@ -157,7 +225,17 @@ def _movement(command: type[service.Movement], record: MovementRecord, origin: O
     )
 
 
-AnyRecord = TopUpRecord | BonusRecord | SpendRecord | TransferRecord | HoldRecord | CaptureRecord | ReleaseRecord
+AnyRecord = (
+    TopUpRecord
+    | BonusRecord
+    | SpendRecord
+    | TransferRecord
+    | ExchangeRecord
+    | PurchaseRecord
+    | HoldRecord
+    | CaptureRecord
+    | ReleaseRecord
+)
 Record = Annotated[AnyRecord, Field(discriminator="type")]
 
 _RECORDS: TypeAdapter[AnyRecord] = TypeAdapter(Record)
@@ -170,6 +248,7 @@ _SCOPES = {
     "capture": service.CaptureHold.scope,
     "release": service.ReleaseHold.scope,
     "transfer": service.Transfer.scope,
+    "exchange": service.Exchange.scope,
 }
 
 

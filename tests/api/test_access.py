@@ -117,6 +117,7 @@ def ask(client: FlaskClient, row: Row, *, objects: dict[str, str] | None = None,
     return client.open(path, method=row.method, json=body_of(row), **more)
 
 
+LEGS = {"wallets:spend", "wallets:topup", "wallets:bonus"}
 EXISTING = {**NOBODY, "wallet_id": "3", "user_id": "2", "filename": "docs/docs.js"}
 
 
@@ -148,6 +149,11 @@ def test_a_scope_opens_what_the_table_says_and_nothing_else(
     if row.scope == scope == "users:tokens":
         # Let in, it is told that it has not what it wants to hand on.
         assert assert_problem(answer, 403, "forbidden")["scope"] in service.TOKEN_SCOPES
+        return
+    if row.scope == access.EACH_LEG:
+        # Of the three that the example needs, none is enough.
+        assert assert_problem(answer, 403, "forbidden")["scope"] in LEGS - {scope}
+        assert books() == before
         return
     if row.scope in {scope, access.EACH_ITEM}:
         assert answer.status_code not in {401, 403, 405, 500}, answer.text
@@ -193,6 +199,10 @@ def test_a_users_token_opens_what_the_table_says_if_a_token_may_have_the_scope(
     """Also one that was signed with a scope that none is given, by whatever fault."""
     before = books()
     answer = ask(client_of(shared_app, token(SIGNER, keys.of_everything, scope)), row)
+    if row.scope == access.EACH_LEG:
+        assert assert_problem(answer, 403, "forbidden")["scope"] in LEGS - {scope}
+        assert books() == before
+        return
     if row.scope == access.EACH_ITEM or row.scope == scope in service.TOKEN_SCOPES:
         assert answer.status_code not in {401, 403, 405, 500}, answer.text
         return

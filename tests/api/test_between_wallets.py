@@ -152,7 +152,7 @@ def test_a_wallet_that_is_not_active_takes_no_part(
     assert problem["walletId"] == frozen
 
 
-@pytest.mark.parametrize("path", ["/transfers"])
+@pytest.mark.parametrize("path", ["/transfers", "/exchanges", "/purchases"])
 def test_the_example_is_what_the_service_answers(client: FlaskClient, path: str) -> None:
     operation = document()["paths"][path]["post"]
     request = operation["requestBody"]["content"]["application/json"]["examples"]["request"]["value"]
@@ -166,7 +166,147 @@ def test_the_example_is_what_the_service_answers(client: FlaskClient, path: str)
         }
 
 
+# --- exchanges ---
+
+
+def exchange(amount: object = 100, **more: object) -> dict[str, Any]:
+    return {"from": JOHN_GOLD, "to": JOHN_DIAMOND, **movement(amount), "rate": "0.1", **more}
+
+
+def test_an_exchange_gives_what_the_rate_makes_and_tells_it(client: FlaskClient) -> None:
+    body = exchange(119)
+    answer = post(client, "/exchanges", body)
+    assert answer.status_code == 200, answer.get_data()
+    assert_headers(answer)
+    assert_described("/exchanges", answer)
+    told = answer.json
+    assert (told["type"], told["rate"]) == ("EXCHANGE", "0.1")
+    assert (told["from"]["amount"], told["from"]["balance"]) == (-119, 381)
+    assert (told["to"]["amount"], told["to"]["balance"], told["to"]["asset"]["code"]) == (11, 21, "DIAMOND")
+    again = post(client, "/exchanges", {**body, "rate": "1/10"})
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.json["transactionId"] == told["transactionId"]
+
+
+def test_without_a_rate_the_configured_one_applies(app: Flask, client: FlaskClient) -> None:
+    body = exchange()
+    del body["rate"]
+    assert_problem(post(client, "/exchanges", body), 409, "no_exchange_rate")
+    run = app.test_cli_runner().invoke
+    assert run(args=["wallet", "rates", "list"]).stderr.startswith("There is no rate.")
+    done = run(args=["wallet", "rates", "set", "GOLD", "DIAMOND", "1/8", "--reason", "spring"])
+    assert done.exit_code == 0, done.output
+    assert "GOLD -> DIAMOND  0.125  from" in done.stdout
+    first = post(client, "/exchanges", body).json
+    assert (first["rate"], first["to"]["amount"]) == ("0.125", 12)
+    assert run(args=["wallet", "rates", "end", "GOLD", "DIAMOND"]).exit_code == 0
+    assert "GOLD -> DIAMOND  none  from" in run(args=["wallet", "rates", "list"]).stdout
+    again = post(client, "/exchanges", body).json
+    assert (again["idempotent"], again["rate"], again["to"]["amount"]) == (True, "0.125", 12)
+    assert_problem(post(client, "/exchanges", {**body, **movement(100)}), 409, "no_exchange_rate")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["set", "GOLD", "DIAMOND", "0"], "above zero"),
+        (["set", "GOLD", "SILVER", "1"], "There is no asset SILVER."),
+        (["set", "GOLD", "GOLD", "1"], "not from GOLD to itself"),
+        (["set", "GOLD", "DIAMOND", "1", "--from", "2020-01-01T00:00:00"], "has passed"),
+    ],
+)
+def test_a_bad_rate_is_refused_at_the_command_line(app: Flask, arguments: list[str], says: str) -> None:
+    done = app.test_cli_runner().invoke(args=["wallet", "rates", *arguments])
+    assert done.exit_code != 0
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"amount": 9}, 409, "exchange_too_small"),
+        ({"amount": 501}, 409, "insufficient_balance"),
+        ({"rate": "999999999999999999/1"}, 409, "balance_above_bound"),
+        ({"to": DOE_GOLD}, 422, "user_mismatch"),
+        ({"to": JOHN_GOLD}, 422, "same_wallet"),
+        ({"to": NO_WALLET}, 404, "wallet_not_found"),
+        ({"to": TREASURY_GOLD}, 409, "system_wallet"),
+        ({"amount": {"upTo": 5}}, 422, "validation_error"),
+    ],
+)
+def test_an_exchange_that_is_refused_changes_nothing(
+    client: FlaskClient, change: dict[str, Any], status: int, code: str
+) -> None:
+    before, body = books(), exchange()
+    assert_problem(post(client, "/exchanges", {**body, **change}), status, code)
+    assert books() == before
+    assert not post(client, "/exchanges", body).json["idempotent"]
+
+
+# --- purchases ---
+
+
+def purchase(price: object = 200, **more: object) -> dict[str, Any]:
+    legs = [
+        {"walletId": JOHN_GOLD, "type": "spend", "amount": price},
+        {"walletId": JOHN_DIAMOND, "type": "topup", "amount": 5},
+        {"walletId": JOHN_GOLD, "type": "bonus", "amount": 20},
+    ]
+    return {"walletId": JOHN_GOLD, "legs": legs, "referenceId": str(movement()["referenceId"]), **more}
+
+
+def test_a_purchase_takes_the_price_and_gives_what_it_buys(client: FlaskClient) -> None:
+    body = purchase(note="Weekend bundle")
+    answer = post(client, "/purchases", body)
+    assert answer.status_code == 200, answer.get_data()
+    assert_headers(answer)
+    assert_described("/purchases", answer)
+    legs = answer.json["legs"]
+    assert [(leg["type"], leg["walletId"], leg["amount"], leg["balanceAfter"], leg["balance"]) for leg in legs] == [
+        ("SPEND", JOHN_GOLD, -200, 300, 320),
+        ("TOPUP", JOHN_DIAMOND, 5, 15, 15),
+        ("BONUS", JOHN_GOLD, 20, 320, 320),
+    ]
+    read = client.get(f"/transactions/{answer.json['transactionId']}").json
+    assert (read["kind"], len(read["entries"]), sum(leg["amount"] for leg in read["legs"])) == ("PURCHASE", 3, 0)
+    again = post(client, "/purchases", body)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert balances(client)[:2] == [(320, 3), (15, 2)]
+    batch = client.post("/batches", json={"mode": "atomic", "items": [{"type": "purchase", **body}]})
+    assert_described("/batches", batch)
+    assert batch.json["items"][0]["body"]["idempotent"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (purchase(501), 409, "insufficient_balance"),
+        (purchase(walletId=DOE_GOLD), 422, "payer_without_leg"),
+        (purchase(legs=[{"walletId": 3, "type": "spend", "amount": 1}, {"walletId": 5, "type": "bonus", "amount": 1}]),
+         422, "user_mismatch"),
+        (purchase(legs=[{"walletId": 3, "type": "spend", "amount": 1}, {"walletId": 1, "type": "bonus", "amount": 1}]),
+         409, "system_wallet"),
+        (purchase(legs=[{"walletId": 3, "type": "spend", "amount": 1}, {"walletId": 99, "type": "bonus", "amount": 1}]),
+         404, "wallet_not_found"),
+    ],
+)  # fmt: skip
+def test_a_purchase_that_is_refused_changes_nothing(
+    client: FlaskClient, body: dict[str, Any], status: int, code: str
+) -> None:
+    before = books()
+    assert_problem(post(client, "/purchases", body), status, code)
+    assert books() == before
+
+
 # --- as records ---
+
+
+def test_an_exchange_may_stand_in_a_batch(client: FlaskClient) -> None:
+    item = {"type": "exchange", **exchange()}
+    answer = client.post("/batches", json={"mode": "each", "items": [item, item]})
+    assert_described("/batches", answer)
+    assert [one["body"]["idempotent"] for one in answer.json["items"]] == [False, True]
+    assert {one["body"]["rate"] for one in answer.json["items"]} == {"0.1"}
 
 
 def test_they_may_stand_in_batches_and_lines(client: FlaskClient) -> None:

@@ -289,7 +289,9 @@ def test_a_capture_is_as_much_as_its_key_allows(books: Books) -> None:
     for amount in (None, 51):
         with pytest.raises(AmountNotAllowedError):
             service.execute(capture(hold, amount, reference="much", origin=small))
-    assert service.execute(capture(hold, 50, reference="much", origin=small)).hold
+    done = service.execute(capture(hold, 50, reference="much", is_final=True, origin=small)).hold
+    assert done is not None
+    assert (done.captured, done.released) == (50, 50), "to give back what was held moves nothing"
 
 
 def test_so_many_captures_and_the_last_must_be_final(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from flask import Flask
 
-from wallet_app.api import assets, batches, holds, movements, openapi, transactions, transfers, users, wallets
+from wallet_app.api import (
+    assets,
+    batches,
+    exchanges,
+    holds,
+    movements,
+    openapi,
+    purchases,
+    transactions,
+    transfers,
+    users,
+    wallets,
+)
 from wallet_app.api.operations import blueprint
 
 __all__ = [
     "assets",
     "batches",
+    "exchanges",
     "holds",
     "init_app",
     "movements",
     "openapi",
+    "purchases",
     "transactions",
     "transfers",
     "users",

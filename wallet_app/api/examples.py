@@ -146,6 +146,36 @@ _GIVEN = _posted(
     **{"from": _side(3, 2, _GOLD, -120, 380), "to": _side(5, 3, _GOLD, 120, 420)},
 )
 
+_SWAP = {"from": 3, "to": 4, "amount": 105, "rate": "1/10", "referenceId": "swap-1001"}
+_SWAPPED = _posted(
+    "EXCHANGE",
+    "swap-1001",
+    rate="0.1",
+    **{"from": _side(3, 2, _GOLD, -105, 395), "to": _side(4, 2, _DIAMOND, 10, 20)},
+)
+
+_BUNDLE = {
+    "walletId": 3,
+    "legs": [
+        {"walletId": 3, "type": "spend", "amount": 200},
+        {"walletId": 4, "type": "topup", "amount": 5},
+        {"walletId": 3, "type": "bonus", "amount": 20},
+    ],
+    "referenceId": "bundle-1001",
+    "note": "Weekend bundle",
+}
+_AFTER = {"balance": 320, "version": 3}
+_BOUGHT = _posted(
+    "PURCHASE",
+    "bundle-1001",
+    walletId=3,
+    legs=[
+        {"type": "SPEND", **_side(3, 2, _GOLD, -200, 300), **_AFTER},
+        {"type": "TOPUP", **_side(4, 2, _DIAMOND, 5, 15)},
+        {"type": "BONUS", **_side(3, 2, _GOLD, 20, 320), **_AFTER, "seq": 3},
+    ],
+)
+
 _TOP_UP = {"type": "topup", "walletId": 3, **_request("topup-1001", 100, "Starter pack")}
 _TOO_MUCH = {"type": "spend", "walletId": 3, **_request("spend-1002", 700, "Castle")}
 _MALFORMED = {"type": "spend", "walletId": 3, **_request("spend-1003", 0, "Air")}
@@ -184,6 +214,11 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "request": _GIFT,
         "upTo": {"from": 3, "to": 5, "amount": {"upTo": 1_000}, "referenceId": "sweep-1001"},
     },
+    "exchange": {
+        "request": _SWAP,
+        "configured": {"from": 3, "to": 4, "amount": 100, "referenceId": "swap-1002"},
+    },
+    "purchase": {"request": _BUNDLE},
     "createUser": {"request": {"name": "Ada", "externalId": "player-77"}},
     "createWallet": {"request": {"userId": 11, "asset": "GOLD"}},
     "createToken": {"request": {"scopes": ["wallets:read", "wallets:spend"], "expiresIn": 600}},
@@ -209,6 +244,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "none": {"ok": True, "walletId": 3, "holds": []},
     },
     "transfer": _new_and_replayed(_GIVEN),
+    "exchange": _new_and_replayed(_SWAPPED),
+    "purchase": _new_and_replayed(_BOUGHT),
     "createUser": {"user": {"ok": True, "userId": 11, "name": "Ada", "externalId": "player-77", "createdAt": _INSTANT}},
     "createToken": {
         "token": {
@@ -392,6 +429,44 @@ _SAME_WALLET = {
         422, "same_wallet", "Same wallet", "Wallet 3 cannot be both sides: name two wallets.", walletId=3
     )
 }
+_USERS_DIFFER = {
+    "users": _problem(
+        422,
+        "user_mismatch",
+        "Users differ",
+        "Wallets 3 and 6 belong to two users: this is between wallets of one.",
+        walletIds=[3, 6],
+    )
+}
+_NO_LEG = {
+    "payer": _problem(
+        422,
+        "payer_without_leg",
+        "Payer has no leg",
+        "Wallet 3 is the payer of this, and none of its legs is of it.",
+        walletId=3,
+    )
+}
+_NO_RATE = {
+    "rate": _problem(
+        409,
+        "no_exchange_rate",
+        "No exchange rate",
+        "There is no rate from GOLD to DIAMOND at the moment: give one, or have one configured.",
+        assets=["GOLD", "DIAMOND"],
+    )
+}
+_TOO_SMALL = {
+    "small": _problem(
+        409,
+        "exchange_too_small",
+        "Too little to exchange",
+        "9 GOLD make less than 1 DIAMOND at a rate of 0.1.",
+        amount=9,
+        assets=["GOLD", "DIAMOND"],
+        rate="0.1",
+    )
+}
 _BODY = {"amount": _invalid("/amount", "invalid", "must be a whole number from 1 to 9007199254740991")}
 _MISMATCH = {
     "mismatch": _problem(
@@ -544,6 +619,18 @@ PROBLEMS: dict[str, dict[int, dict[str, Any]]] = {
         404: _NO_WALLET,
         409: _INSUFFICIENT | _TOO_MUCH_THERE | _SYSTEM,
         422: _BODY | _MISMATCH | _ASSETS_DIFFER | _SAME_WALLET,
+    },
+    "exchange": _EVERYWHERE
+    | _MOVEMENT
+    | {
+        409: _INSUFFICIENT | _NO_RATE | _TOO_SMALL | _TOO_MUCH_THERE | _SYSTEM,
+        422: _BODY | _MISMATCH | _USERS_DIFFER | _SAME_WALLET,
+    },
+    "purchase": _EVERYWHERE
+    | _MOVEMENT
+    | {
+        409: _INSUFFICIENT | _TOO_MUCH_THERE | _SYSTEM,
+        422: {"legs": _invalid("/legs", "invalid", "must have at least 1 item")} | _MISMATCH | _USERS_DIFFER | _NO_LEG,
     },
     "getWallet": _EVERYWHERE | _READ,
     "getBalance": _EVERYWHERE | _READ,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+from fractions import Fraction
 from typing import Any
 
-from wallet_app.money import json_integer
+from wallet_app.money import format_rate, json_integer
 from wallet_app.service import (
     AssetView,
     Entry,
@@ -116,7 +117,38 @@ def transfer(posted: Receipt) -> dict[str, Any]:
     }
 
 
-_BY_KIND = {"TRANSFER": transfer, "HOLD": on_hold, "CAPTURE": on_hold, "RELEASE": on_hold, "HOLD_EXPIRY": on_hold}
+def exchange(posted: Receipt) -> dict[str, Any]:
+    """Present the receipt of an exchange."""
+    source, target = posted.transaction.entries
+    result = posted.transaction.result or {}
+    return {
+        **_posted(posted),
+        "type": posted.transaction.kind,
+        "rate": format_rate(Fraction(*result["rate"])),
+        "from": _side(posted, source),
+        "to": _side(posted, target),
+    }
+
+
+def purchase(posted: Receipt) -> dict[str, Any]:
+    """Present the receipt of a purchase."""
+    return {
+        **_posted(posted),
+        "type": posted.transaction.kind,
+        "walletId": posted.transaction.wallet_id,
+        "legs": [{"type": one.entry_type, **_side(posted, one)} for one in posted.transaction.entries],
+    }
+
+
+_BY_KIND = {
+    "TRANSFER": transfer,
+    "EXCHANGE": exchange,
+    "PURCHASE": purchase,
+    "HOLD": on_hold,
+    "CAPTURE": on_hold,
+    "RELEASE": on_hold,
+    "HOLD_EXPIRY": on_hold,
+}
 
 
 def replay_headers(posted: Receipt) -> dict[str, str]:

@@ -24,7 +24,7 @@ from wallet_app.fields import (
     WalletId,
 )
 from wallet_app.money import AMOUNT_MAX
-from wallet_app.records import Record, Transfer
+from wallet_app.records import Exchange, Purchase, Record, Transfer
 from wallet_app.service import BATCH_MAX, ENTRY_TYPES, HOLD_STATES
 
 Integer53 = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
@@ -192,6 +192,39 @@ class TransferAnswer(PostedAnswer):
     amount: Integer53 = Field(description="How much was moved; with `upTo`, perhaps less than asked for.")
     source: SideAnswer = Field(alias="from")
     target: SideAnswer = Field(alias="to")
+
+
+class ExchangeRequest(Exchange):
+    """An exchange."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["from", "to", "amount", "referenceId"]})
+
+    reference_id: ReferenceIfGiven = None
+
+
+class ExchangeAnswer(PostedAnswer):
+    type: Literal["EXCHANGE"]
+    rate: str = Field(description="The rate that was applied: the request's, or the one that was configured then.")
+    source: SideAnswer = Field(alias="from")
+    target: SideAnswer = Field(alias="to")
+
+
+class PurchaseRequest(Purchase):
+    """A purchase."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["walletId", "legs", "referenceId"]})
+
+    reference_id: ReferenceIfGiven = None
+
+
+class PurchaseLegAnswer(SideAnswer):
+    type: Literal["TOPUP", "BONUS", "SPEND"]
+
+
+class PurchaseAnswer(PostedAnswer):
+    type: Literal["PURCHASE"]
+    wallet_id: int = Field(description="The payer: the wallet under which the reference counts.")
+    legs: list[PurchaseLegAnswer] = Field(description="In the order of the request.")
 
 
 class EachBatch(Outside):
@@ -392,7 +425,7 @@ class BatchItemAnswer(Outside):
     """What the item would have been answered with alone."""
 
     status: int = Field(description="200, 201 for a new hold, or the status of the problem.")
-    body: HoldMovementAnswer | MovementAnswer | TransferAnswer | Problem
+    body: HoldMovementAnswer | MovementAnswer | TransferAnswer | ExchangeAnswer | PurchaseAnswer | Problem
 
 
 class BatchAnswer(Outside):

@@ -12,6 +12,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import NamedTuple
 
 from wallet_app.errors import HoldNotFoundError, ReferenceMismatchError, SystemWalletError, WalletNotFoundError
@@ -190,6 +191,8 @@ class Books:
     posted: list[PostedTransaction] = field(default_factory=list)
     contra_deltas: dict[int, int] = field(default_factory=dict)
     changed_holds: dict[tuple[int, int], Hold] = field(default_factory=dict)
+    rates: Mapping[tuple[int, int], Fraction] = field(default_factory=dict)
+    """The configured exchange rates by the ids of both assets, from and to; only for commands that use them."""
 
     def wallet(self, wallet_id: int) -> WalletState:
         """Return the wallet; raise WalletNotFoundError, or SystemWalletError for one that no command may target."""
@@ -411,8 +414,8 @@ def _digest(
         occurred_at=stamp.occurred_at,
         reverses=plan.reverses,
         details=details_hash,
-        request=chain.json_text(stored_request),
-        result=chain.json_text(plan.result),
+        request=None if stored_request is None else chain.json_text(stored_request),
+        result=None if plan.result is None else chain.json_text(plan.result),
     )
 
 

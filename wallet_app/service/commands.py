@@ -6,7 +6,8 @@ import datetime as dt
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from fractions import Fraction
+from typing import Any, ClassVar, NamedTuple
 
 from wallet_app.service.permits import Permit
 
@@ -41,6 +42,8 @@ class Command:
     kind: ClassVar[str]
     scope: ClassVar[str | None] = None
     """What a permit must allow; with None, no permit is enough."""
+    uses_rates: ClassVar[bool] = False
+    """Whether the decision may need a configured exchange rate."""
 
     wallet_id: int
     reference: str
@@ -213,6 +216,72 @@ class Transfer(Command):
 
     def requested(self) -> Requested:
         return {"to": self.to_wallet_id, "upTo" if self.is_up_to else "amount": self.amount}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange(Command):
+    """Takes `amount` (smallest unit, 1..AMOUNT_MAX) and gives the same user's other wallet what it makes at the rate.
+
+    `rate` is how much of the other's smallest unit one smallest unit makes; with None, the configured rate applies.
+    """
+
+    kind = "EXCHANGE"
+    scope = "wallets:transfer"
+    uses_rates = True
+
+    to_wallet_id: int
+    amount: int
+    rate: Fraction | None = None
+
+    def wallet_ids(self) -> tuple[int, ...]:
+        return (self.wallet_id, self.to_wallet_id)
+
+    def amount_asked(self) -> int:
+        return self.amount
+
+    def requested(self) -> Requested:
+        rate = None if self.rate is None else [self.rate.numerator, self.rate.denominator]
+        return {"to": self.to_wallet_id, "amount": self.amount, "rate": rate}
+
+
+class Leg(NamedTuple):
+    """A part of a purchase: `amount` (smallest unit, 1..AMOUNT_MAX) in (TOPUP, BONUS) or out (SPEND)."""
+
+    wallet_id: int
+    kind: str
+    amount: int
+
+
+LEG_SCOPES = {command.kind: command.scope for command in (TopUp, Bonus, Spend)}
+"""What a leg needs, by its kind: what it would need alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purchase(Command):
+    """Several movements of one user's wallets, in order, all of them or none: a price, what it buys, what comes along.
+
+    The anchor is the payer, who has a leg among them.
+    """
+
+    kind = "PURCHASE"
+
+    legs: tuple[Leg, ...]
+
+    def scopes(self) -> tuple[str | None, ...]:
+        return tuple(dict.fromkeys([LEG_SCOPES.get(leg.kind) for leg in self.legs]))
+
+    def wallet_ids(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys([self.wallet_id, *[leg.wallet_id for leg in self.legs]]))
+
+    def amount_asked(self) -> int:
+        sums: dict[tuple[int, bool], int] = {}
+        for wallet_id, kind, amount in self.legs:
+            side = wallet_id, kind == Spend.kind
+            sums[side] = sums.get(side, 0) + amount
+        return max(sums.values(), default=0)
+
+    def requested(self) -> Requested:
+        return {"legs": [list(leg) for leg in self.legs]}
 
 
 def require_permitted(command: Command) -> None:

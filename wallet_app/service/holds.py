@@ -54,13 +54,10 @@ def place(books: Books, command: PlaceHold) -> Plan:
 def capture(books: Books, command: CaptureHold) -> Plan:
     """Spend a part of what is held, or all of it; if that is final, give back the rest.
 
-    Raises HoldNotFoundError, HoldFinishedError, OverCaptureError, TooManyCapturesError, and AmountNotAllowedError for
-    a rest that is more than the permit allows.
+    Raises HoldNotFoundError, HoldFinishedError, OverCaptureError or TooManyCapturesError.
     """
     hold = _open_hold(books, command)
     amount = hold.remaining if command.amount is None else command.amount
-    if command.origin.permit is not None:
-        command.origin.permit.require_amount(amount)
     if amount > hold.remaining:
         raise OverCaptureError(hold_id=str(hold.hold_id), remaining=hold.remaining, amount=amount)
     back = hold.remaining if command.is_final else amount

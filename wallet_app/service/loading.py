@@ -9,6 +9,7 @@ import datetime as dt
 import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -90,10 +91,13 @@ def load_books(
     The caller holds the locks on the balance rows `locked`. Raises MissingBalancesError.
     """
     pairs = sorted({(command.wallet_id, command.reference) for command in commands})
-    rows, transactions, *of_holds = ask(
+    uses_rates = any(command.uses_rates for command in commands)
+    of_rates = [_LOAD_RATES(wallet_ids)] if uses_rates else []
+    rows, transactions, *more = ask(
         connection,
         _LOAD_WALLETS(wallet_ids),
         _LOAD_TRANSACTIONS([pair[0] for pair in pairs], [pair[1] for pair in pairs]),
+        *of_rates,
         *_questions_of_holds(locked, commands, clock),
     )
     now: dt.datetime = rows[0].now
@@ -106,8 +110,9 @@ def load_books(
         clock=clock or (lambda: now),
         new_id=_new_id,
         new_salt=lambda: os.urandom(16),
+        rates=_rates(more[0]) if uses_rates else {},
     )
-    if of_holds:
+    if of_holds := more[len(of_rates) :]:
         _add_holds(books, *of_holds)
     return books, busy
 
@@ -187,6 +192,15 @@ _contra: WeakKeyDictionary[Engine, dict[int, Mapping[str, int]]] = WeakKeyDictio
 """The SYSTEM wallets of each asset, by their owner's name."""
 
 
+def _rates(rows: Iterable[tuple[int, int, int | None, int | None]]) -> dict[tuple[int, int], Fraction]:
+    """Return the rates that apply now. A row without one says that there is none any more."""
+    return {
+        (source, target): Fraction(numerator, denominator)
+        for source, target, numerator, denominator in rows
+        if numerator is not None
+    }
+
+
 def _known_transactions(rows: Iterable[TransactionRow]) -> dict[tuple[int, str], PostedTransaction]:
     """Return the transactions by (wallet, reference), with their entries."""
     found: dict[tuple[int, str], list[TransactionRow]] = {}
@@ -249,6 +263,22 @@ SELECT clock.now, wallets.id, wallets.user_id, wallets.status, users.user_type,
 """,
     WHOLE_NUMBERS,
     row=_WalletRow._make,
+)
+
+_LOAD_RATES = Statement(
+    "load_rates",
+    """
+WITH assets AS MATERIALIZED (SELECT DISTINCT asset_type_id AS id FROM wallets WHERE id = ANY ($1))
+SELECT source.id, target.id, rate.numerator, rate.denominator
+  FROM assets AS source
+ CROSS JOIN assets AS target
+ CROSS JOIN LATERAL (
+       SELECT numerator, denominator FROM exchange_rates
+        WHERE from_asset_id = source.id AND to_asset_id = target.id AND valid_from <= clock_timestamp()
+        ORDER BY valid_from DESC, id DESC LIMIT 1
+       ) AS rate
+""",
+    WHOLE_NUMBERS,
 )
 
 _LOAD_CONTRA = Statement(

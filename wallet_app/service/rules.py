@@ -6,14 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from wallet_app.errors import WalletNotActiveError, WalletNotFoundError
-from wallet_app.service import holds, movements, transfers
-from wallet_app.service.books import Books, Plan, Receipt
+from wallet_app.service import exchanges, holds, movements, purchases, transfers
+from wallet_app.service.books import Books, Plan, Receipt, WalletState
 from wallet_app.service.commands import (
     Bonus,
     CaptureHold,
     Command,
+    Exchange,
     ExpireHold,
     PlaceHold,
+    Purchase,
     ReleaseHold,
     Seed,
     Spend,
@@ -33,6 +35,8 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
     ReleaseHold: holds.release,
     ExpireHold: holds.expire,
     Transfer: transfers.transfer,
+    Exchange: exchanges.exchange,
+    Purchase: purchases.purchase,
 }
 
 
@@ -58,7 +62,9 @@ def decide(books: Books, command: Command) -> Receipt:
         _require_assets(books, command, permit)
     if replayed:
         return replayed
-    _require_active(books, command)
+    _require_active(anchor)
+    for wallet_id in command.wallet_ids()[1:]:
+        _require_active(books.wallet(wallet_id))
     plan = RULES[type(command)](books, command)
     if permit is not None and permit.amount_max is not None:
         permit.require_amount(_most(plan))
@@ -74,19 +80,19 @@ def _require_owner(books: Books, command: Command, user_id: int) -> None:
 
 
 def _most(plan: Plan) -> int:
-    """Return the most that the plan takes from a wallet, or gives it."""
+    """Return the most that the plan takes from a wallet, or gives it; what comes back from a hold was the wallet's."""
     sums: dict[tuple[int, bool], int] = {}
-    for wallet_id, _, amount, _ in plan.entries:
+    for wallet_id, _, amount, contra in plan.entries:
         side = wallet_id, amount > 0
+        if side[1] and contra == "Holds":
+            continue
         sums[side] = sums.get(side, 0) + abs(amount)
     return max(sums.values(), default=0)
 
 
-def _require_active(books: Books, command: Command) -> None:
-    for wallet_id in command.wallet_ids():
-        wallet = books.wallet(wallet_id)
-        if wallet.status != "ACTIVE":
-            raise WalletNotActiveError(wallet_id=wallet_id, wallet_status=wallet.status)
+def _require_active(wallet: WalletState) -> None:
+    if wallet.status != "ACTIVE":
+        raise WalletNotActiveError(wallet_id=wallet.wallet_id, wallet_status=wallet.status)
 
 
 def _require_assets(books: Books, command: Command, permit: Permit) -> None:
