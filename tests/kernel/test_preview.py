@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +16,7 @@ from wallet_app import service
 from wallet_app.db import db
 from wallet_app.errors import InsufficientBalanceError, ReferenceMismatchError
 from wallet_app.money import AMOUNT_MAX
+from wallet_app.service import holds
 
 TABLES = (
     "asset_types",
@@ -162,3 +166,43 @@ def test_a_preview_outlives_the_timeout_of_an_idle_session(books: Books) -> None
         assert shown == "0", "reading the file and writing the results takes its time between two chunks"
     with db.engine.connect() as connection:
         assert connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar() == "5s"
+
+
+def test_a_preview_of_holds_says_what_posting_them_says(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over chunks: holds that are there, and would be captured or released; new ones; and how many are open."""
+    monkeypatch.setattr(holds, "HOLDS_MAX", 4)
+    first, second, due = (
+        service.execute(books.command(service.PlaceHold, JOHN, 100, expires_in=seconds)).hold for seconds in (60, 60, 1)
+    )
+    assert first is not None
+    assert second is not None
+    assert due is not None
+    while not books.sql("SELECT clock_timestamp() >= %s", due.expires_at)[0][0]:
+        time.sleep(0.05)
+
+    def on(kind: type[Any], hold: service.Hold, reference: str, **more: Any) -> Any:
+        return kind(wallet_id=JOHN, hold_id=hold.hold_id, reference=reference, origin=ORIGIN, **more)
+
+    placing = [books.command(service.PlaceHold, JOHN, 10, f"new-{number}", expires_in=60) for number in range(5)]
+    chunks = [
+        [on(service.CaptureHold, first, "part", amount=40), books.spend(JOHN, 300, "all"), placing[0]],
+        [on(service.CaptureHold, first, "part", amount=40), on(service.CaptureHold, first, "more", amount=61)],
+        [on(service.ReleaseHold, first, "rest"), on(service.ReleaseHold, first, "again"), *placing[:3]],
+        [on(service.CaptureHold, due, "late"), *placing[3:], placing[0]],
+        [on(service.ReleaseHold, second, "second"), placing[4]],
+    ]
+    expected = previewed(chunks)
+    assert posted(chunks) == expected
+
+
+def test_a_preview_counts_what_is_due(books: Books) -> None:
+    due = service.execute(books.command(service.PlaceHold, JOHN, 500, expires_in=1)).hold
+    assert due is not None
+    with service.previewing() as preview:
+        assert isinstance(preview.preview([books.spend(JOHN, 500)])[0], InsufficientBalanceError)
+    while not books.sql("SELECT clock_timestamp() >= %s", due.expires_at)[0][0]:
+        time.sleep(0.05)
+    with service.previewing() as preview:
+        assert isinstance(preview.preview([books.spend(JOHN, 500, "some")])[0], service.Receipt)
+        assert isinstance(preview.preview([books.spend(JOHN, 1)])[0], InsufficientBalanceError), "it is back once"
+    assert service.get_hold(due.hold_id).hold.changes == ()
