@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from wallet_app import text
 from wallet_app.errors import InvalidError, NotFoundError, UserNotFoundError, WalletNotFoundError
-from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, RATE_PATTERN, parse_amount, parse_rate
+from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, RATE_PATTERN, digits_pattern, parse_amount, parse_rate
 from wallet_app.service import HOLD_SECONDS_MAX, SYSTEM_REFERENCE, TOKEN_SCOPES, TOKEN_SECONDS_MAX
 
 ID_MAX = 2**63 - 1
@@ -28,6 +28,8 @@ _ASSET_CODE_PATTERN = "^[A-Z][A-Z0-9_]{1,31}$"
 _ASSET_CODE = re.compile(_ASSET_CODE_PATTERN.removeprefix("^").removesuffix("$"))
 _UUID_PATTERN = "^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
 _UUID = re.compile(_UUID_PATTERN.removeprefix("^").removesuffix("$"))
+_HOLD_SECONDS_PATTERN = digits_pattern(HOLD_SECONDS_MAX)
+_HOLD_SECONDS = re.compile(_HOLD_SECONDS_PATTERN.removeprefix("^").removesuffix("$"))
 _ID_DIGITS = re.compile(rf"[0-9]{{1,{_ID_DIGITS_MAX}}}")
 
 
@@ -144,7 +146,7 @@ def _hold_id(value: object) -> uuid.UUID:
 
 
 def _hold_seconds(value: object) -> int:
-    if isinstance(value, str) and re.fullmatch("[0-9]{1,10}", value):
+    if isinstance(value, str) and _HOLD_SECONDS.fullmatch(value):
         value = int(value)
     if type(value) is not int or not 1 <= value <= HOLD_SECONDS_MAX:
         raise ValueError(f"must be a whole number from 1 to {HOLD_SECONDS_MAX}")
@@ -272,6 +274,15 @@ AmountIfGiven = Annotated[
 ]
 """None stands for its absence; a caller's null is refused."""
 
+FINAL_OR_AMOUNT: dict[str, Any] = {
+    "anyOf": [
+        {"required": ["amount"]},
+        {"not": {"required": ["final"]}},
+        {"properties": {"final": {"enum": [True, "true"]}}},
+    ]
+}
+"""Of a capture, as a schema: who names no amount does not say that it is not final."""
+
 HoldId = Annotated[
     uuid.UUID,
     PlainValidator(_hold_id),
@@ -286,7 +297,7 @@ HoldSeconds = Annotated[
             "service may be set to allow less than the largest number.",
             "anyOf": [
                 {"type": "integer", "minimum": 1, "maximum": HOLD_SECONDS_MAX},
-                {"type": "string", "pattern": "^[0-9]{1,10}$"},
+                {"type": "string", "pattern": _HOLD_SECONDS_PATTERN},
             ],
         }
     ),

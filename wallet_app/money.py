@@ -24,7 +24,12 @@ def _at_most(bound: int) -> str:
     return "|".join([shorter, *smaller_at, digits])
 
 
-AMOUNT_PATTERN = f"^0{{0,8}}(?:{_at_most(AMOUNT_MAX)})$"
+def digits_pattern(largest: int) -> str:
+    """Return the pattern of strings of digits that are 1 to `largest`."""
+    return f"^0{{0,8}}(?:{_at_most(largest)})$"
+
+
+AMOUNT_PATTERN = digits_pattern(AMOUNT_MAX)
 """Strings of ASCII digits are amounts too: the original service coerced them."""
 
 _AMOUNT = re.compile(AMOUNT_PATTERN.removeprefix("^").removesuffix("$"))

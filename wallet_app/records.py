@@ -10,12 +10,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from wallet_app import service
 from wallet_app.config import current_settings
 from wallet_app.errors import HoldNotFoundError, WalletServiceError
 from wallet_app.fields import (
+    FINAL_OR_AMOUNT,
     Amount,
     AmountIfGiven,
     AmountOrUpTo,
@@ -124,6 +125,8 @@ class OnHoldRecord(Outside):
 
 
 class CaptureRecord(OnHoldRecord):
+    model_config = ConfigDict(json_schema_extra=FINAL_OR_AMOUNT)
+
     type: Literal["capture"]
     amount: AmountIfGiven = None
     final: Final = None

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, Wi
 from pydantic.alias_generators import to_camel
 
 from wallet_app.fields import (
+    FINAL_OR_AMOUNT,
     Amount,
     AmountIfGiven,
     AssetCode,
@@ -93,7 +94,7 @@ class HoldRequest(Outside):
 class CaptureRequest(Outside):
     """A capture of a hold."""
 
-    model_config = ConfigDict(json_schema_extra={"required": ["referenceId"]})
+    model_config = ConfigDict(json_schema_extra={"required": ["referenceId"], **FINAL_OR_AMOUNT})
 
     amount: AmountIfGiven = None
     final: Final = None
