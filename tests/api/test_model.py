@@ -26,7 +26,7 @@ from wallet_app.db import db
 from wallet_app.money import AMOUNT_MAX
 
 SEED = 20_261_122
-EXAMPLES, STEPS = 40, 40
+EXAMPLES, STEPS = 60, 40
 ASSETS = ("GOLD", "DIAMOND")
 SIGN = {"topup": 1, "bonus": 1, "spend": -1}
 
