@@ -28,7 +28,7 @@ from wallet_app.db import close_connections, db
 from wallet_app.service import expiry
 
 SEED = 20_261_122
-EXAMPLES, STEPS = 80, 50
+EXAMPLES, STEPS = 60, 50
 STEP_SECONDS = 1_000
 """The clock moves by whole steps, and holds last for such: the seconds that the test itself takes decide nothing."""
 
@@ -114,15 +114,24 @@ class Machine(RuleBasedStateMachine):
 
     # --- time, and the worker ---
 
-    @rule(steps=st.integers(1, 3), is_swept=st.booleans())
-    def time_passes(self, steps: int, is_swept: bool) -> None:
+    @precondition(lambda self: any(hold.end is None for hold in self.model.holds))
+    @rule(is_swept=st.booleans())
+    def the_next_hold_ends(self, is_swept: bool) -> None:
+        left = min(hold.until for hold in self.model.holds if hold.end is None) - self.model.now
+        self.time_passes_by(max(0, left))
+        if is_swept:
+            self.sweep()
+
+    @rule(steps=st.integers(1, 3))
+    def time_passes(self, steps: int) -> None:
+        self.time_passes_by(steps)
+
+    def time_passes_by(self, steps: int) -> None:
         with self.app.app_context(), db.engine.begin() as connection:
             connection.execute(text("SELECT moved.move(:steps)"), {"steps": steps})
         self.model.now += steps
         self.outcomes["due and unsettled"] += bool(self.model.due())
         self.compare()
-        if is_swept:
-            self.sweep()
 
     def sweep(self) -> None:
         with self.app.app_context():
@@ -162,7 +171,10 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.model.holds)
     @rule(which=indexes, amount=st.one_of(st.integers(1, 10), st.none(), small), final=st.booleans())
-    def capture(self, which: int, amount: int | None, final: bool) -> None:
+    def capture_any(self, which: int, amount: int | None, final: bool) -> None:
+        self.capture(which, amount, final=final)
+
+    def capture(self, which: int, amount: int | None, *, final: bool) -> None:
         hold = self.pick(which)
         self.settled_before()
         body: dict[str, Any] = {} if amount is None else {"amount": amount, "final": final}
@@ -182,6 +194,22 @@ class Machine(RuleBasedStateMachine):
         self.moved(back, 2)
         assert answer["hold"]["state"] == hold.state
         self.outcomes[f"capture: {hold.state}"] += 1
+
+    @precondition(lambda self: any(hold.end is None and hold.left > 1 for hold in self.model.holds))
+    @rule(which=indexes, share=indexes)
+    def capture_a_part(self, which: int, share: int) -> None:
+        hold = self.pick_open(which)
+        self.capture(self.model.holds.index(hold), 1 + share % max(1, hold.left - 1), final=False)
+
+    @precondition(lambda self: any(hold.end is None and hold.left > 1 for hold in self.model.holds))
+    @rule(which=indexes, over=small)
+    def capture_too_much(self, which: int, over: int) -> None:
+        hold = self.pick_open(which)
+        self.capture(self.model.holds.index(hold), hold.left + over, final=True)
+
+    def pick_open(self, which: int) -> ModelHold:
+        found = [hold for hold in self.model.holds if hold.end is None and hold.left > 1]
+        return found[which % len(found)]
 
     @precondition(lambda self: self.model.holds)
     @rule(which=indexes)
