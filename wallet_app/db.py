@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from wallet_app import greenlets, metrics
 from wallet_app.config import ConfigurationError, Settings
-from wallet_app.round_trip import PREPARES
+from wallet_app.round_trip import PREPARES, Statement, ask, last_questions
 
 log = structlog.get_logger("wallet")
 
@@ -279,6 +279,9 @@ def _listen_for_lost_standby(dbapi_connection: Any, info: dict[Any, Any]) -> Non
     dbapi_connection.add_notice_handler(notice)
 
 
+_COMMIT = Statement("commit", "COMMIT")
+
+
 @contextmanager
 def unit_of_work(engine: Engine | None = None) -> Iterator[Connection]:
     """One database transaction, READ COMMITTED: what the body does is committed at its end, or not at all.
@@ -292,6 +295,8 @@ def unit_of_work(engine: Engine | None = None) -> Iterator[Connection]:
         connection.begin()
         yield connection
         connection.info.pop("not_replicated", None)
+        if last := last_questions(connection):
+            ask(connection, *last, _COMMIT())
         connection.commit()
         if connection.info.pop("not_replicated", False):
             raise CommitNotReplicatedError

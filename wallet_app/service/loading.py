@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine
 from uuid_utils import uuid7
 
 from wallet_app.parameters import TEXTS, WHOLE_NUMBERS
-from wallet_app.round_trip import Statement, ask
+from wallet_app.round_trip import Question, Statement, ask
 from wallet_app.service.books import Asset, Books, Entry, PostedTransaction, WalletState
 from wallet_app.service.commands import Command
 from wallet_app.service.locks import LockedBalance
@@ -78,23 +78,27 @@ class TransactionRow(NamedTuple):
     anchor_user_id: int | None = None
 
 
+def questions(wallet_ids: list[int], commands: Sequence[Command]) -> tuple[Question, ...]:
+    """Return what is to be asked for the commands' books, after the locks."""
+    pairs = sorted({(command.wallet_id, command.reference) for command in commands})
+    return (
+        _LOAD_WALLETS(wallet_ids),
+        _LOAD_TRANSACTIONS([pair[0] for pair in pairs], [pair[1] for pair in pairs]),
+    )
+
+
 def load_books(
     connection: Connection,
-    wallet_ids: list[int],
     locked: Sequence[LockedBalance],
-    commands: Sequence[Command],
+    answers: Sequence[list[Any]],
     clock: Clock | None = None,
 ) -> tuple[Books, frozenset[int]]:
     """Return the books of the locked wallets, and the ids of those that are busy: they exist, but are not locked.
 
-    The caller holds the locks on the balance rows `locked`. Raises MissingBalancesError.
+    `answers` are those to `questions`, asked while the caller held the locks on the balance rows `locked`. Raises
+    MissingBalancesError.
     """
-    pairs = sorted({(command.wallet_id, command.reference) for command in commands})
-    rows, transactions = ask(
-        connection,
-        _LOAD_WALLETS(wallet_ids),
-        _LOAD_TRANSACTIONS([pair[0] for pair in pairs], [pair[1] for pair in pairs]),
-    )
+    rows, transactions = answers
     now: dt.datetime = rows[0].now
     wallets: list[_WalletRow] = [row for row in rows if row.wallet_id is not None]
     states, busy = _wallet_states(wallets, locked, _assets(connection, wallets))

@@ -71,28 +71,36 @@ _WAIT_FOR_SLOT = Statement(
 
 
 class Locked(NamedTuple):
-    """The balance rows that are locked, and the slot of the SYSTEM balances that was free, if one was."""
+    """The balance rows that are locked, the slot of the SYSTEM balances that was free, if one was, and the answers."""
 
     balances: list[LockedBalance]
     slot: int | None
+    answers: list[list[Any]]
 
 
 def lock_wallets(
-    connection: Connection, wallet_ids: Collection[int], *, waits_for: Collection[int] | None = None
+    connection: Connection,
+    wallet_ids: Collection[int],
+    *,
+    waits_for: Collection[int] | None = None,
+    then: Sequence[Question] = (),
 ) -> Locked:
     """Lock the wallets' balance rows, and then a free slot, until the end of the unit of work.
 
     Must be the unit of work's first locking statement. It waits (up to `lock_timeout`) for all rows; or, given
     `waits_for`, only for the rows of these wallets, and then takes of the others those that are free. A wallet that is
     busy, without a balance row, or does not exist is not among the rows returned.
+
+    `then` is asked under the locks, in the same round trip: each statement sees what was committed before it began.
     """
     first = wallet_ids if waits_for is None else waits_for
     others = set(wallet_ids).difference(first)
     questions = [_WAIT(sorted(set(first)))] if first else []
     questions += [_SKIP(sorted(others))] if others else []
     # In one round trip with what begins the transaction.
-    *locked, slots = ask(connection, *questions, _TRY_SLOT())
-    return Locked([row for rows in locked for row in rows], slots[0][0] if slots else None)
+    answers = ask(connection, *questions, _TRY_SLOT(), *then)
+    locked, slots, rest = answers[: len(questions)], answers[len(questions)], answers[len(questions) + 1 :]
+    return Locked([row for rows in locked for row in rows], slots[0][0] if slots else None, rest)
 
 
 def wait_for_slot() -> tuple[int, Question]:

@@ -17,10 +17,11 @@ import orjson
 from sqlalchemy import Connection, text
 
 from wallet_app.db import snapshot
+from wallet_app.round_trip import ask
 from wallet_app.service.books import Books, Entry, PostedTransaction
 from wallet_app.service.chain import GENESIS
 from wallet_app.service.commands import Command
-from wallet_app.service.loading import load_books
+from wallet_app.service.loading import load_books, questions
 from wallet_app.service.locks import LockedBalance
 from wallet_app.service.posting import LEDGER_SAYS, Outcome, answer
 
@@ -55,7 +56,8 @@ class Preview:
         """
         wallet_ids = sorted({wallet_id for command in commands for wallet_id in command.wallet_ids()})
         balances = _load_balances(self._connection, wallet_ids)
-        books, _ = load_books(self._connection, wallet_ids, balances, commands, lambda: self._now)
+        answers = ask(self._connection, *questions(wallet_ids, commands))
+        books, _ = load_books(self._connection, balances, answers, lambda: self._now)
         books.new_id = lambda _: NO_TRANSACTION
         books.new_salt = lambda: bytes(16)
         self._recall(books, commands)
