@@ -176,9 +176,12 @@ class _Attempts:
         return answers
 
     def _told_busy(self, waited: Collection[int]) -> list[Outcome | Deferred]:
-        """Answer the commands on the wallets that were waited for in vain; the others have not had their turn."""
+        """Answer the commands on all the wallets that were waited for in vain; the others have not had their turn.
+
+        Which of several wallets is held is not known: a command on some of them may well find its own ones free.
+        """
         return [
-            Deferred.DEFERRED if set(waited).isdisjoint(command.wallet_ids()) else self._give_up(_Failure.BUSY)
+            self._give_up(_Failure.BUSY) if set(waited).issubset(command.wallet_ids()) else Deferred.DEFERRED
             for command in self._commands
         ]
 

@@ -109,7 +109,8 @@ class PostedTransaction(NamedTuple):
 class Receipt(NamedTuple):
     """The answer to an accepted command: its transaction, and each wallet it touched as it stands now.
 
-    `is_replay` tells that the reference had been accepted before and nothing was changed this time.
+    The anchor's comes first. `is_replay` tells that the reference had been accepted before and nothing was changed
+    this time.
     """
 
     transaction: PostedTransaction

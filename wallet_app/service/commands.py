@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from wallet_app.service.permits import Permit
 
-Requested = Mapping[str, int | str | None]
-"""What a command asks for, as it is compared when its reference comes again."""
+Requested = Mapping[str, Any]
+"""What a command asks for, as it is compared when its reference comes again: values that JSON gives back unchanged."""
 
 SYSTEM_REFERENCE = "sys:"
 """References that begin so are the service's own; callers may not use them."""
@@ -50,11 +50,15 @@ class Command:
     occurred_at: dt.datetime | None = None
 
     def wallet_ids(self) -> tuple[int, ...]:
-        """Return every wallet that the decision reads or changes; the posting locks them."""
+        """Return every wallet that the decision reads or changes, the anchor first; the posting locks them."""
         return (self.wallet_id,)
 
+    def scopes(self) -> tuple[str | None, ...]:
+        """Return all that a permit must allow."""
+        return (self.scope,)
+
     def amount_asked(self) -> int:
-        """Return the most that the command moves at once."""
+        """Return the most that the command moves of one asset, as far as it tells by itself."""
         return 0
 
     def requested(self) -> Requested:
@@ -117,5 +121,6 @@ def require_permitted(command: Command) -> None:
     """Raise a ForbiddenError for what its origin's permit does not allow, as far as the command alone can tell."""
     permit = command.origin.permit
     if permit is not None:
-        permit.require(command.scope)
+        for scope in command.scopes():
+            permit.require(scope)
         permit.require_amount(command.amount_asked())

@@ -77,10 +77,10 @@ def post(
     Unless `is_atomic`: then BatchRefusedError is raised for the first that is not accepted, and nothing is written.
 
     Locks every wallet of the batch; must be the first thing that its unit of work does. It waits for all of them, or,
-    given `waits_for`, for these alone; a command on another wallet that is busy is then DEFERRED. What is written is
-    sent with the COMMIT, so nothing in the unit of work sees it. `clock` replaces the database's for invented history.
-    Raises MissingBalancesError, and whatever the database raises; then the unit of
-    work is lost.
+    given `waits_for`, for these alone; a command on another wallet that is busy is then DEFERRED, and so is each later
+    one on any wallet of a deferred command: none overtakes another. What is written is sent with the COMMIT, so nothing
+    in the unit of work sees it. `clock` replaces the database's for invented history. Raises MissingBalancesError, and
+    whatever the database raises; then the unit of work is lost.
     """
     wallet_ids = sorted({wallet_id for command in commands for wallet_id in command.wallet_ids()})
     asked = loading.questions(wallet_ids, commands)
@@ -89,10 +89,9 @@ def post(
     if busy and waits_for is None:
         # Their balance rows were made after the lock looked for them: begin again, and lock them with the rest.
         raise MissingBalancesError(sorted(busy))
-    outcomes = [
-        Deferred.DEFERRED if busy and not busy.isdisjoint(command.wallet_ids()) else answer(books, command)
-        for command in commands
-    ]
+    outcomes: list[Outcome | Deferred] = (
+        _in_turn(books, commands, busy) if busy else [answer(books, command) for command in commands]
+    )
     if is_atomic:
         _require_receipts(outcomes)
     if books.posted:
@@ -117,6 +116,20 @@ def add_to_system_balances(connection: Connection, deltas: Mapping[int, int]) ->
     """Add to SYSTEM balances in a slot. The caller holds all the locks on wallets that its unit of work needs."""
     slot, wait = locks.wait_for_slot()
     ask(connection, wait, *_system_balances(slot, deltas))
+
+
+def _in_turn(books: Books, commands: Sequence[Command], busy: Collection[int]) -> list[Outcome | Deferred]:
+    """Answer the commands whose turn it is: whose wallets are free, and not those of one that was deferred before."""
+    outcomes: list[Outcome | Deferred] = []
+    waited_for = set(busy)
+    for command in commands:
+        if waited_for.isdisjoint(command.wallet_ids()):
+            outcomes.append(answer(books, command))
+        else:
+            # Its other wallets may be free, but what comes later on them has to wait behind it.
+            waited_for.update(command.wallet_ids())
+            outcomes.append(Deferred.DEFERRED)
+    return outcomes
 
 
 def answer(books: Books, command: Command) -> Outcome:

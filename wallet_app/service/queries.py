@@ -98,9 +98,13 @@ def list_entries(
 def get_transaction(
     connection: Connection, transaction_id: uuid.UUID, *, permit: Permit | None = None
 ) -> TransactionView:
-    """Return the transaction with its entries; raise TransactionNotFoundError or AssetNotAllowedError."""
-    (rows,) = ask(connection, _TRANSACTION(transaction_id))
-    if not rows or not all(reaches(permit, row.user_id) and reaches(permit, row.anchor_user_id) for row in rows):
+    """Return the transaction with its entries; raise TransactionNotFoundError or AssetNotAllowedError.
+
+    Of one that moved several users' wallets, a permit that reaches one user is shown that user's entries alone.
+    """
+    (all_rows,) = ask(connection, _TRANSACTION(transaction_id))
+    rows = [row for row in all_rows if reaches(permit, row.user_id)]
+    if not rows:
         raise TransactionNotFoundError(str(transaction_id))
     codes = {row.entry_wallet_id: row.asset_code for row in rows if row.entry_wallet_id is not None}
     if permit is not None:
@@ -226,7 +230,7 @@ _TRANSACTION = Statement(
     "read_transaction",
     f"""
 SELECT {TRANSACTION_COLUMNS}, transaction_details.note, asset_types.code AS asset_code,
-       coalesce(wallets.user_id, anchors.user_id) AS user_id, anchors.user_id AS anchor_user_id
+       coalesce(wallets.user_id, anchors.user_id) AS user_id
   FROM transactions
   JOIN wallets AS anchors ON anchors.id = transactions.wallet_id
   {ENTRIES_OF_TRANSACTION}

@@ -31,12 +31,15 @@ def decide(books: Books, command: Command) -> Receipt:
     if permit is not None and permit.user_id is not None:
         _require_owner(books, command, permit.user_id)
     anchor = books.wallet(command.wallet_id)
+    if permit is not None:
+        permit.require_asset(anchor.asset.code)
+    # Of another command under this reference, the other wallets do not matter: they may not even exist.
+    replayed = books.replay(command)
     if permit is not None and permit.assets is not None:
         _require_assets(books, command, permit)
-    if replayed := books.replay(command):
+    if replayed:
         return replayed
-    if anchor.status != "ACTIVE":
-        raise WalletNotActiveError(wallet_id=anchor.wallet_id, wallet_status=anchor.status)
+    _require_active(books, command)
     return books.apply(command, RULES[type(command)](books, command))
 
 
@@ -46,6 +49,13 @@ def _require_owner(books: Books, command: Command, user_id: int) -> None:
         wallet = books.wallets.get(wallet_id)
         if wallet is None or wallet.user_id != user_id:
             raise WalletNotFoundError(wallet_id)
+
+
+def _require_active(books: Books, command: Command) -> None:
+    for wallet_id in command.wallet_ids():
+        wallet = books.wallet(wallet_id)
+        if wallet.status != "ACTIVE":
+            raise WalletNotActiveError(wallet_id=wallet_id, wallet_status=wallet.status)
 
 
 def _require_assets(books: Books, command: Command, permit: Permit) -> None:
