@@ -556,7 +556,7 @@ def wait_for_waiting(database: URL) -> None:
 
 
 def test_a_database_that_goes_away_is_waited_for(app: Flask, server: URL, database: URL, tmp_path: Path) -> None:
-    file = write(tmp_path, *[f"topup,{JOHN},1,ref-{n}," for n in range(4_000)])
+    file = write(tmp_path, *[f"topup,{JOHN},1,ref-{n}," for n in range(12_000)])
     name = database.database
 
     def take_away() -> None:
@@ -578,7 +578,7 @@ def test_a_database_that_goes_away_is_waited_for(app: Flask, server: URL, databa
     assert code == 0
     assert "The database does not answer: waiting for it, for 10 minutes at most.\nThe database answers again." in err
     assert set(statuses(file)) <= {"done", "replayed"}
-    assert (balance(JOHN), count(database, "transactions")) == (4_500, 4_003)
+    assert (balance(JOHN), count(database, "transactions")) == (12_500, 12_003)
 
 
 @pytest.mark.slow
