@@ -53,6 +53,7 @@ class Settings:
     bootstrap_key: str | None = field(default=None, repr=False)
     rate_limit: str = "120 per minute"
     rate_limit_key: str = "6000 per minute"
+    rate_limit_operator: str = "600 per minute"
     rate_limit_storage: str = "memory://"
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: int = 0
@@ -89,6 +90,7 @@ class Settings:
             bootstrap_key=read("WALLET_BOOTSTRAP_API_KEY", None, str),
             rate_limit=read("WALLET_RATE_LIMIT", cls.rate_limit, _rate_limit, empty=""),
             rate_limit_key=read("WALLET_RATE_LIMIT_KEY", cls.rate_limit_key, _rate_limit, empty=""),
+            rate_limit_operator=read("WALLET_RATE_LIMIT_OPERATOR", cls.rate_limit_operator, _rate_limit, empty=""),
             rate_limit_storage=read("WALLET_RATE_LIMIT_STORAGE", cls.rate_limit_storage, str),
             cors_origins=read("WALLET_CORS_ORIGINS", cls.cors_origins, _origins),
             trusted_proxies=read("WALLET_TRUSTED_PROXIES", cls.trusted_proxies, _integer(0, 10)),

@@ -66,7 +66,7 @@ class Actor:
     """Who asks. `client` owns the references and `id` is who speaks for it, as in the ledger."""
 
     id: str
-    kind: Literal["anonymous", "key", "user"]
+    kind: Literal["anonymous", "key", "user", "operator"]
     client: str
     permit: Permit
     networks: tuple[Network, ...] | None = None

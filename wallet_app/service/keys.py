@@ -32,8 +32,8 @@ from wallet_app.service.permits import SCOPES
 KEYS_MAX = 2
 """Live keys of a client: the one in use, and the one that is to replace it."""
 
-RESERVED_CLIENTS = frozenset({"system", "cli"})
-"""Names under which the service itself posts."""
+RESERVED_CLIENTS = frozenset({"system", "cli", "console"})
+"""Names under which the service itself and its operators post."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
