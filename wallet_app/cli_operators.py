@@ -54,6 +54,18 @@ def disable(email: str, reason: str | None, ticket: str | None) -> None:
     click.echo(f"{email} is disabled and signed out everywhere. `reset` lets them in again.")
 
 
+@operators.command("role")
+@click.argument("email")
+@click.argument("role", type=click.Choice(list(service.ROLES)))
+@cli_keys.REASON
+@cli_keys.TICKET
+@cli.plainly
+def change_role(email: str, role: str, reason: str | None, ticket: str | None) -> None:
+    """Give an operator another ROLE, and end their sessions."""
+    service.change_role(email, role, by=cli_keys.by(reason, ticket))
+    click.echo(f"{email} is {_article(role)} {role} now, and signed out everywhere.")
+
+
 @operators.command()
 @click.argument("email")
 @cli_keys.REASON

@@ -24,6 +24,7 @@ from wallet_app.service.listings import AssetView, list_assets, list_wallets
 from wallet_app.service.operators import (
     SET_UP_HOURS,
     OperatorView,
+    change_role,
     create_operator,
     development_code,
     disable_operator,
@@ -185,6 +186,7 @@ __all__ = [
     "DEVICE_SECONDS_MAX",
     "OperatorView",
     "SET_UP_HOURS",
+    "change_role",
     "create_operator",
     "development_code",
     "disable_operator",
