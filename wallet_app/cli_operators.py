@@ -40,7 +40,13 @@ def list_operators() -> None:
         click.echo("There are no operators. Make one: flask wallet operators create EMAIL --name NAME --role admin")
     for each in found:
         keys = f"{each.passkeys} passkey{'' if each.passkeys == 1 else 's'}"
-        click.echo(f"{each.email:<40}{each.role:<10}{each.status:<10}{keys:<13}{each.name}")
+        seal = "  (old seal)" if each.has_old_seal else ""
+        click.echo(f"{each.email:<40}{each.role:<10}{each.status:<10}{keys:<13}{each.name}{seal}")
+    if old := sum(each.has_old_seal for each in found):
+        click.echo(
+            f"{old} of {len(found)} authenticator secrets are sealed with an old version of WALLET_TOTP_KEY. "
+            "Keep it until they have signed in, or `reset` them."
+        )
 
 
 @operators.command()

@@ -35,6 +35,8 @@ class OperatorView:
     passkeys: int
     sessions: int
     created_at: dt.datetime
+    has_old_seal: bool
+    """Whether the authenticator's secret is sealed with a key that has a successor: until their next sign-in."""
 
 
 def create_operator(*, email: str, name: str, role: str, by: By) -> str:
@@ -113,7 +115,12 @@ def reset_operator(email: str, *, by: By) -> str:
 @reads
 def list_operators(connection: Connection) -> Sequence[OperatorView]:
     """Return all operators, by e-mail address."""
-    return [OperatorView(**row._mapping) for row in connection.execute(_LIST)]
+    views = []
+    for row in connection.execute(_LIST):
+        columns = dict(row._mapping)
+        has_old_seal = second_factor.has_old_seal(columns.pop("totp_secret"))
+        views.append(OperatorView(**columns, has_old_seal=has_old_seal))
+    return views
 
 
 def ensure_development_operator(*, email: str, name: str, role: str, password: str) -> None:
@@ -234,7 +241,7 @@ SELECT operators.id, operators.email, operators.name, operators.role,
        (SELECT count(*) FROM passkeys WHERE operator_id = operators.id) AS passkeys,
        (SELECT count(*) FROM sessions
          WHERE operator_id = operators.id AND epoch = operators.epoch AND stage = 'signed_in') AS sessions,
-       operators.created_at
+       operators.created_at, operators.totp_secret
   FROM operators
  ORDER BY operators.email
 """)
