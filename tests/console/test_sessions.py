@@ -67,7 +67,7 @@ def test_after_sign_out_the_cookie_opens_nothing(browsers: Callable[..., Browser
     assert audited(sql)[-1][1:] == ("sign_in:end", "done")
 
 
-@pytest.mark.parametrize("act", ["disable", "reset", "end all", "new password"])
+@pytest.mark.parametrize("act", ["disable", "reset", "role", "end all", "new password"])
 def test_what_ends_all_sessions_ends_them_at_once(browsers: Callable[..., Browser], sql: Sql, act: str) -> None:
     here, there, half, other = browsers(), browsers(), browsers(), browsers()
     here.sign_in("support")
@@ -78,6 +78,8 @@ def test_what_ends_all_sessions_ends_them_at_once(browsers: Callable[..., Browse
         service.disable_operator(email_of("support"), by=By(actor="test"))
     elif act == "reset":
         service.reset_operator(email_of("support"), by=By(actor="test"))
+    elif act == "role":
+        service.change_role(email_of("support"), "viewer", by=By(actor="test"))
     elif act == "end all":
         assert here.post("/console/account/sessions/end").location == "/console/sign-in?note=ended"
     else:
@@ -90,7 +92,7 @@ def test_what_ends_all_sessions_ends_them_at_once(browsers: Callable[..., Browse
     assert other.is_signed_in()
     assert sql("SELECT count(*) FROM sessions") == [(1,)]
     in_again = browsers().enter_password("support").status_code == 303
-    assert in_again == (act == "end all")
+    assert in_again == (act in {"role", "end all"})
 
 
 def test_a_session_that_is_being_made_ends_too(operators: None, sql: Sql) -> None:

@@ -134,7 +134,7 @@ def test_a_client_has_two_live_keys_at_most_even_when_two_ask_at_once(
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert {type(outcome) for outcome in outcomes} == {service.MadeKey, TooManyKeysError}
+    assert {type(outcome) for outcome in outcomes} == {service.NewKey, TooManyKeysError}
     assert len([key for key in service.list_keys() if key.client == "shop"]) == 2
 
 

@@ -13,16 +13,18 @@ from wallet_app.service.audit import By
 from wallet_app.service.books import Entry, PostedTransaction, Receipt, WalletState
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
 from wallet_app.service.commands import SYSTEM_REFERENCE, Bonus, Command, Movement, Origin, Seed, Spend, TopUp
-from wallet_app.service.credentials import MadeKey, Vault
+from wallet_app.service.credentials import MadeKey, Vault, key_id_at, place_of
 from wallet_app.service.devices import (
     SECONDS_MAX as DEVICE_SECONDS_MAX,
 )
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
-from wallet_app.service.keys import EVERYTHING, KeySettings, KeyView, list_keys
+from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
+from wallet_app.service.keys import EVERYTHING, RESERVED_CLIENTS, NewKey
 from wallet_app.service.listings import AssetView, list_assets, list_wallets
 from wallet_app.service.operators import (
     SET_UP_HOURS,
     OperatorView,
+    change_role,
     create_operator,
     development_code,
     disable_operator,
@@ -130,10 +132,12 @@ __all__ = [
     "Movement",
     "Origin",
     "NO_TRANSACTION",
+    "NewKey",
     "PAGE_MAX",
     "Permit",
     "PostedTransaction",
     "Preview",
+    "RESERVED_CLIENTS",
     "RebuildReport",
     "Receipt",
     "Refusal",
@@ -159,13 +163,17 @@ __all__ = [
     "execute_batch",
     "execute_each",
     "find_users",
+    "get_key",
     "get_transaction",
     "get_user",
     "get_wallet",
     "list_assets",
     "list_entries",
+    "key_id_at",
+    "list_key_page",
     "list_keys",
     "list_wallets",
+    "place_of",
     "previewing",
     "rebuild_balances",
     "seed",
@@ -178,6 +186,7 @@ __all__ = [
     "DEVICE_SECONDS_MAX",
     "OperatorView",
     "SET_UP_HOURS",
+    "change_role",
     "create_operator",
     "development_code",
     "disable_operator",

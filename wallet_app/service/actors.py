@@ -33,8 +33,9 @@ from wallet_app.errors import (
 )
 from wallet_app.service import audit, keys, users
 from wallet_app.service.audit import Act, By
-from wallet_app.service.credentials import KEY_PREFIX, Digest, MadeKey, Vault
-from wallet_app.service.keys import KeySettings
+from wallet_app.service.credentials import KEY_PREFIX, Digest, Vault
+from wallet_app.service.key_views import IS_LIVE, KeySettings
+from wallet_app.service.keys import NewKey
 from wallet_app.service.permits import NOTHING, TOKEN_SCOPES, Permit
 from wallet_app.service.tokens import MadeToken, Signer, UserToken
 
@@ -66,7 +67,7 @@ class Actor:
     """Who asks. `client` owns the references and `id` is who speaks for it, as in the ledger."""
 
     id: str
-    kind: Literal["anonymous", "key", "user"]
+    kind: Literal["anonymous", "key", "user", "operator"]
     client: str
     permit: Permit
     networks: tuple[Network, ...] | None = None
@@ -165,15 +166,15 @@ class Gate:
         )
         return MadeToken(self._signer.sign(token), token)
 
-    def create_key(self, *, client: str, settings: KeySettings, by: By) -> MadeKey:
+    def create_key(self, *, client: str, settings: KeySettings, by: By, within: Actor | None = None) -> NewKey:
         """Make a key; as `keys.create_key`."""
-        made = keys.create_key(self.engine, self.vault, client=client, settings=settings, by=by)
+        made = keys.create_key(self.engine, self.vault, client=client, settings=settings, by=by, within=within)
         self._forget()
         return made
 
-    def rotate_key(self, key_id: str, *, by: By) -> MadeKey:
+    def rotate_key(self, key_id: str, *, by: By, within: Actor | None = None) -> NewKey:
         """Make another key that allows the same; as `keys.rotate_key`."""
-        made = keys.rotate_key(self.engine, self.vault, key_id, by=by)
+        made = keys.rotate_key(self.engine, self.vault, key_id, by=by, within=within)
         self._forget()
         return made
 
@@ -198,7 +199,7 @@ class Gate:
 
     def note_denial(self, actor: Actor, error: ForbiddenError, *, request_id: str, address: str) -> None:
         """Record in the audit log what the actor was denied; the same at most once a minute, and never an error."""
-        what = str(error.details.get("scope") or error.details.get("asset") or "")
+        what = str(error.details.get("scope") or error.details.get("asset") or error.details.get("limit") or "")
         if not self._denials.is_due((actor.id, error.code, what)):
             return
         by = By(actor=actor.id, reason=error.detail, request_id=request_id, address=address)
@@ -412,7 +413,7 @@ SELECT api_keys.key_id, api_keys.secret_hmac, api_keys.pepper_version, api_keys.
        api_keys.assets, api_keys.networks, api_keys.rate_limit, api_keys.expires_at, clients.name AS client
   FROM api_keys
   JOIN clients ON clients.id = api_keys.client_id
- WHERE {keys.IS_LIVE}
+ WHERE {IS_LIVE}
 """)  # noqa: S608 - constants
 
 # A later use may have been written by another process in the meantime.

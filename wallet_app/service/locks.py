@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import BigInteger
 
 from wallet_app.models import Client, WalletBalance
+from wallet_app.models_console import Operator
 from wallet_app.parameters import WHOLE_NUMBER, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement, ask
 
@@ -121,6 +122,16 @@ def lock_client(connection: Connection, client_id: int) -> dt.datetime | None:
     statement = select(Client.revoked_at).where(Client.id == client_id).with_for_update()
     revoked_at: dt.datetime | None = connection.execute(statement).scalar_one()
     return revoked_at
+
+
+def lock_operator(connection: Connection, email: str) -> tuple[int, str] | None:
+    """Lock an operator's row, so that what is recorded of it is what it was; return their id and role, if there is one.
+
+    Must be its unit of work's first locking statement.
+    """
+    statement = select(Operator.id, Operator.role).where(Operator.email == email).with_for_update()
+    row = connection.execute(statement).first()
+    return None if row is None else (row.id, row.role)
 
 
 def lock_audit_chain(connection: Connection) -> None:

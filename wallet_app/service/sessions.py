@@ -18,8 +18,10 @@ from sqlalchemy import Connection, Row, text
 from wallet_app.db import reads, unit_of_work
 from wallet_app.errors import NotSignedInError, PermissionDeniedError, ProofNeededError
 from wallet_app.service import audit
+from wallet_app.service.actors import ANONYMOUS, Actor
 from wallet_app.service.audit import By
 from wallet_app.service.permissions import ROLES
+from wallet_app.service.permits import NOTHING
 
 IDLE_SECONDS_MAX = 15 * 60
 SECONDS_MAX = 8 * 60 * 60
@@ -28,6 +30,9 @@ HALF_WAY_SECONDS_MAX = 10 * 60
 
 PROOF_SECONDS_MAX = 5 * 60
 """How long after proving who they are an operator may do what needs a fresh proof."""
+
+CONSOLE = "console"
+"""The client that operators belong to, where services have their own."""
 
 _COOKIE_BYTES = 32
 _BROWSER_MAX = 200
@@ -63,6 +68,16 @@ class Session:
     def actor(self) -> str:
         """The operator's name in the ledger and the audit log."""
         return actor_of(self.operator_id)
+
+    @property
+    def caller(self) -> Actor:
+        """Who asks: the operator once they are signed in, and nobody known before.
+
+        Without any scope, because an operator's rights are the permissions of their role.
+        """
+        if self.stage != "signed_in":
+            return ANONYMOUS
+        return Actor(id=self.actor, kind="operator", client=CONSOLE, permit=NOTHING)
 
     @property
     def is_fresh(self) -> bool:
