@@ -565,9 +565,11 @@ def test_a_database_that_goes_away_is_waited_for(app: Flask, server: URL, databa
         run_sql(
             server,
             f"ALTER DATABASE {name} ALLOW_CONNECTIONS false",
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            f"WHERE datname = '{name}' AND wait_event_type = 'Lock'",
         )
         time.sleep(1.5)
+        other.rollback()
         run_sql(server, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
     other = psycopg.connect(conninfo(database))
