@@ -315,9 +315,15 @@ def test_a_line_that_is_too_long_is_refused_and_never_cut(app: Flask, tmp_path: 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "The file is empty: its first line must name columns: type, walletId, amount, referenceId, note."),
+        (
+            b"",
+            "The file is empty: its first line must name columns: "
+            "type, walletId, amount, referenceId, note, from, to, rate.",
+        ),
         (b"type,walletId,amount\n", "The first line lacks the column referenceId."),
         (b"type,walletId\n", "The first line lacks the columns amount, referenceId."),
+        (b"type,amount,referenceId\n", "The first line lacks the column walletId."),
+        (b"type,from,amount,referenceId\n", "The first line lacks the column walletId."),
         (b"walletId,walletId,type,amount,referenceId\n", "The first line names a column twice."),
         (b"topup,3,1,abc-1,x\n", "columns that are not known: 'topup', '3', '1', 'abc-1', 'x'."),
         (",".join(f"c{n}" for n in range(40)).encode(), "not known: 'c0', 'c1', 'c2', 'c3', 'c4', ..."),

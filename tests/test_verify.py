@@ -277,8 +277,9 @@ def test_tampering_is_reported_by_the_right_invariant(tamper: Tamper, tampering:
 
 def test_every_invariant_is_broken_by_a_tampering(app: Flask) -> None:
     from tests.test_verify_audit import TAMPERINGS as AUDIT_TAMPERINGS
+    from tests.test_verify_between_wallets import TAMPERINGS as BETWEEN_WALLETS
 
-    broken = {name for tampering in (*TAMPERINGS, *AUDIT_TAMPERINGS) for name in tampering.broken}
+    broken = {name for tampering in (*TAMPERINGS, *AUDIT_TAMPERINGS, *BETWEEN_WALLETS) for name in tampering.broken}
 
     assert set(service.verify().findings) == broken
 

@@ -13,6 +13,7 @@ from wallet_app import (
     cli_import,
     cli_keys,
     cli_operators,
+    cli_rates,
     config,
     console,
     db,
@@ -44,6 +45,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     console.init_app(app)
     cli.init_app(app)
     cli_keys.init_app(app)
+    cli_rates.init_app(app)
     cli_import.init_app(app)
     cli_operators.init_app(app)
     access.require_declarations(app)

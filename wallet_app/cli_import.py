@@ -25,7 +25,7 @@ from wallet_app.imports.progress import Progress
 
 _FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 _NAME_MAX = 150
-_PERMIT = service.Permit(scopes=frozenset({"wallets:topup", "wallets:bonus", "wallets:spend"}))
+_PERMIT = service.Permit(scopes=frozenset({"wallets:topup", "wallets:bonus", "wallets:spend", "wallets:transfer"}))
 """What a file may ask for: what a service may, and nothing that is for operators alone."""
 _COLLECT_EVERY = 50_000
 """Objects. A chunk makes many that live until it is posted; at Python's 700, looking for cycles among them took a
@@ -66,8 +66,10 @@ def import_file(**asked: Any) -> None:
     """Post every row of FILE, and write a result file with a line per row.
 
     A CSV (in UTF-8; with comma, semicolon or tab) names its columns in the first line: type (topup, bonus or spend),
-    walletId, amount, referenceId and, if you like, note. NDJSON has an object with these fields on each line. FILE may
-    be - for standard input, which needs a --result and cannot go on after a stop.
+    walletId, amount, referenceId and, if you like, note; for type transfer, from and to in place of walletId. A cell
+    with nothing in it is a field that is not there, so a file may mix types. NDJSON has an object with these fields on
+    each line, as an item of POST /batches has. FILE may be - for standard input, which needs a --result and cannot go
+    on after a stop.
 
     Each row is decided on its own, in order. A row that is refused or invalid stands in the result file with its
     reason and does not stop the others. What was posted under a reference is never posted again: it comes back as

@@ -186,7 +186,7 @@ class BalanceAboveBoundError(RefusedError):
             f"Wallet {wallet_id} has {balance} {asset_code}; {amount} more would exceed the largest balance, {bound}.",
             wallet_id=wallet_id,
             balance=balance,
-            amount=amount,
+            amount=json_integer(amount),
             bound=bound,
             version=version,
         )
@@ -200,6 +200,71 @@ class WalletNotActiveError(RefusedError):
         super().__init__(
             f"Wallet {wallet_id} is {wallet_status.lower()}.", wallet_id=wallet_id, wallet_status=wallet_status
         )
+
+
+class SameWalletError(InvalidError):
+    code = "same_wallet"
+    title = "Same wallet"
+
+    def __init__(self, wallet_id: int) -> None:
+        super().__init__(f"Wallet {wallet_id} cannot be both sides: name two wallets.", wallet_id=wallet_id)
+
+
+class AssetMismatchError(InvalidError):
+    code = "asset_mismatch"
+    title = "Assets differ"
+
+    def __init__(self, *, wallet_ids: tuple[int, int], assets: tuple[str, str]) -> None:
+        (one, other), (own, foreign) = wallet_ids, assets
+        super().__init__(
+            f"Wallet {one} has {own}, wallet {other} has {foreign}: a transfer is of one asset. "
+            "Between two assets of one user, use an exchange.",
+            wallet_ids=list(wallet_ids),
+            assets=list(assets),
+        )
+
+
+class UserMismatchError(InvalidError):
+    code = "user_mismatch"
+    title = "Users differ"
+
+    def __init__(self, wallet_ids: tuple[int, int]) -> None:
+        super().__init__(
+            f"Wallets {wallet_ids[0]} and {wallet_ids[1]} belong to two users: this is between wallets of one.",
+            wallet_ids=list(wallet_ids),
+        )
+
+
+class NoExchangeRateError(RefusedError):
+    code = "no_exchange_rate"
+    title = "No exchange rate"
+
+    def __init__(self, source: str, target: str) -> None:
+        super().__init__(
+            f"There is no rate from {source} to {target} at the moment: give one, or have one configured.",
+            assets=[source, target],
+        )
+
+
+class ExchangeTooSmallError(RefusedError):
+    code = "exchange_too_small"
+    title = "Too little to exchange"
+
+    def __init__(self, *, amount: int, assets: tuple[str, str], rate: str) -> None:
+        source, target = assets
+        super().__init__(
+            f"{amount} {source} make less than 1 {target} at a rate of {rate}.",
+            amount=amount,
+            assets=[source, target],
+            rate=rate,
+        )
+
+
+class BadRateError(InvalidError):
+    """What is to be configured makes no sense."""
+
+    code = "bad_rate"
+    title = "Bad rate"
 
 
 class SystemWalletError(RefusedError):

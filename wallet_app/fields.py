@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from typing import Annotated, Any
+from fractions import Fraction
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -16,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from wallet_app import text
 from wallet_app.errors import InvalidError, NotFoundError, UserNotFoundError, WalletNotFoundError
-from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, parse_amount
+from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, RATE_PATTERN, parse_amount, parse_rate
 from wallet_app.service import RESERVED_CLIENTS, SCOPES, SYSTEM_REFERENCE, TOKEN_SCOPES, TOKEN_SECONDS_MAX
 
 ID_MAX = 2**63 - 1
@@ -216,19 +217,69 @@ ExternalId = Annotated[
         }
     ),
 ]
+_AMOUNT_FORMS = [
+    {"type": "integer", "minimum": 1, "maximum": AMOUNT_MAX},
+    {"type": "string", "pattern": AMOUNT_PATTERN},
+]
 Amount = Annotated[
     int,
     PlainValidator(parse_amount),
     WithJsonSchema(
         {
             "description": "In the asset's smallest unit. A string of digits is accepted too.",
+            "anyOf": _AMOUNT_FORMS,
+        }
+    ),
+]
+
+
+class UpTo(NamedTuple):
+    """Instead of an amount: as much as there is, `amount` at most."""
+
+    amount: int
+
+
+def _amount_or_up_to(value: object) -> int | UpTo:
+    if not isinstance(value, dict):
+        return parse_amount(value)
+    if value.keys() != {"upTo"}:
+        raise ValueError('must be an amount or {"upTo": amount}')
+    return UpTo(parse_amount(value["upTo"]))
+
+
+AmountOrUpTo = Annotated[
+    int | UpTo,
+    PlainValidator(_amount_or_up_to),
+    WithJsonSchema(
+        {
+            "description": "In the asset's smallest unit. A string of digits is accepted too. With `upTo`, as much as "
+            "there is, at least 1: the answer tells how much.",
             "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": AMOUNT_MAX},
-                {"type": "string", "pattern": AMOUNT_PATTERN},
+                *_AMOUNT_FORMS,
+                {
+                    "type": "object",
+                    "properties": {"upTo": {"anyOf": _AMOUNT_FORMS}},
+                    "required": ["upTo"],
+                    "additionalProperties": False,
+                },
             ],
         }
     ),
 ]
+Rate = Annotated[
+    Fraction | None,
+    PlainValidator(parse_rate),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": RATE_PATTERN,
+            "description": "How many smallest units one smallest unit makes, exactly: a decimal like 0.125, with up to "
+            "9 digits on each side, or a fraction like 1/3.",
+        }
+    ),
+]
+"""None stands for its absence; a caller's null is refused."""
+
 _REFERENCE_SCHEMA = WithJsonSchema(
     {
         "type": "string",

@@ -233,6 +233,27 @@ class SystemBalance(Base):
     balance: Mapped[int] = mapped_column(Numeric(38, 0))
 
 
+class ExchangeRate(Base):
+    """From when on one smallest unit of an asset makes so many of another; a null rate: none any more. Append-only."""
+
+    __tablename__ = "exchange_rates"
+    __table_args__ = (
+        CheckConstraint("from_asset_id <> to_asset_id", name="two_assets"),
+        CheckConstraint("numerator >= 1 AND denominator >= 1", name="above_zero"),
+        CheckConstraint("(numerator IS NULL) = (denominator IS NULL)", name="whole"),
+        Index("ix_exchange_rates_pair", "from_asset_id", "to_asset_id", "valid_from", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    from_asset_id: Mapped[int] = mapped_column(ForeignKey(AssetType.id))
+    to_asset_id: Mapped[int] = mapped_column(ForeignKey(AssetType.id))
+    numerator: Mapped[int | None] = mapped_column(BigInteger)
+    denominator: Mapped[int | None] = mapped_column(BigInteger)
+    valid_from: Mapped[dt.datetime] = mapped_column(Instant)
+    created_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=text("clock_timestamp()"))
+    created_by: Mapped[str] = mapped_column(Text)
+
+
 class VerifyMark(Base):
     """How far a wallet's entries were verified, and what the entry at `seq` said: the next verification starts there.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 AMOUNT_MAX = 9_007_199_254_740_991
 """The largest amount and the largest user balance: a JavaScript client must read it exactly (2^53 - 1)."""
@@ -39,6 +40,35 @@ def parse_amount(value: object) -> int:
     if type(value) is str and _AMOUNT.fullmatch(value):
         return int(value)
     raise ValueError(f"must be a whole number from 1 to {AMOUNT_MAX}")
+
+
+RATE_PATTERN = (
+    r"^(?:(?=[0-9.]*[1-9])[0-9]{1,9}(?:\.[0-9]{1,9})?|[1-9][0-9]{0,17}/[1-9][0-9]{0,17})$"  # above zero, either way
+)
+"""An exact rate: a decimal like 0.125, or a fraction like 1/3."""
+
+_RATE = re.compile(RATE_PATTERN.removeprefix("^").removesuffix("$"))
+_RATE_PLACES = 10**9
+
+
+def parse_rate(value: object) -> Fraction:
+    """Return an exact rate above zero, or raise ValueError. A JSON number is refused: it may have been rounded."""
+    if not isinstance(value, str) or not _RATE.fullmatch(value):
+        raise ValueError('must be a text with a decimal like "0.125" or a fraction like "1/3", above zero')
+    return Fraction(value)
+
+
+def format_rate(rate: Fraction) -> str:
+    """Return the one text that `parse_rate` reads as this rate, of those that there are: a decimal if it is one."""
+    whole, rest = divmod(rate * _RATE_PLACES, _RATE_PLACES)
+    if rest.denominator == 1 and whole < _RATE_PLACES:
+        return str(whole) + (f".{rest.numerator:09d}".rstrip("0") if rest else "")
+    return f"{rate.numerator}/{rate.denominator}"
+
+
+def converted(amount: int, rate: Fraction) -> int:
+    """Return what the amount makes at the rate, rounded down."""
+    return amount * rate.numerator // rate.denominator
 
 
 def json_integer(value: int) -> int | str:

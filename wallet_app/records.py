@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from wallet_app import service
-from wallet_app.fields import Amount, Note, Outside, Reference, WalletId, refusal
+from wallet_app.fields import Amount, AmountOrUpTo, Note, Outside, Rate, Reference, UpTo, WalletId, refusal
 from wallet_app.service import Command, Origin
 
 
@@ -45,6 +45,66 @@ class SpendRecord(MovementRecord):
         return _movement(service.Spend, self, origin)
 
 
+class Transfer(Outside):
+    """What a transfer says, as a record and as a request."""
+
+    from_wallet_id: WalletId = Field(alias="from")
+    to_wallet_id: WalletId = Field(alias="to")
+    amount: AmountOrUpTo
+    note: Note = None
+
+    def made(self, reference: str, origin: Origin) -> Command:
+        """Return the command under the reference."""
+        is_up_to = isinstance(self.amount, UpTo)
+        return service.Transfer(
+            wallet_id=self.from_wallet_id,
+            to_wallet_id=self.to_wallet_id,
+            amount=self.amount.amount if isinstance(self.amount, UpTo) else self.amount,
+            is_up_to=is_up_to,
+            reference=reference,
+            origin=origin,
+            note=self.note,
+        )
+
+
+class TransferRecord(Transfer):
+    type: Literal["transfer"]
+    reference_id: Reference
+
+    def command(self, origin: Origin) -> Command:
+        return self.made(self.reference_id, origin)
+
+
+class Exchange(Outside):
+    """What an exchange says, as a record and as a request."""
+
+    from_wallet_id: WalletId = Field(alias="from")
+    to_wallet_id: WalletId = Field(alias="to")
+    amount: Amount
+    rate: Rate = None
+    note: Note = None
+
+    def made(self, reference: str, origin: Origin) -> Command:
+        """Return the command under the reference."""
+        return service.Exchange(
+            wallet_id=self.from_wallet_id,
+            to_wallet_id=self.to_wallet_id,
+            amount=self.amount,
+            rate=self.rate,
+            reference=reference,
+            origin=origin,
+            note=self.note,
+        )
+
+
+class ExchangeRecord(Exchange):
+    type: Literal["exchange"]
+    reference_id: Reference
+
+    def command(self, origin: Origin) -> Command:
+        return self.made(self.reference_id, origin)
+
+
 def _movement(command: type[service.Movement], record: MovementRecord, origin: Origin) -> Command:
     return command(
         wallet_id=record.wallet_id,
@@ -55,11 +115,18 @@ def _movement(command: type[service.Movement], record: MovementRecord, origin: O
     )
 
 
-Record = Annotated[TopUpRecord | BonusRecord | SpendRecord, Field(discriminator="type")]
+AnyRecord = TopUpRecord | BonusRecord | SpendRecord | TransferRecord | ExchangeRecord
+Record = Annotated[AnyRecord, Field(discriminator="type")]
 
-_RECORDS: TypeAdapter[TopUpRecord | BonusRecord | SpendRecord] = TypeAdapter(Record)
+_RECORDS: TypeAdapter[AnyRecord] = TypeAdapter(Record)
 
-_SCOPES = {"topup": service.TopUp.scope, "bonus": service.Bonus.scope, "spend": service.Spend.scope}
+_SCOPES = {
+    "topup": service.TopUp.scope,
+    "bonus": service.Bonus.scope,
+    "spend": service.Spend.scope,
+    "transfer": service.Transfer.scope,
+    "exchange": service.Exchange.scope,
+}
 
 
 def read_command(record: object, *, origin: Origin) -> Command:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from tests.api.support import JOHN_GOLD, MOVEMENTS, assert_problem, books
+from tests.api.support import DOE_GOLD, JOHN_DIAMOND, JOHN_GOLD, MOVEMENTS, assert_problem, books
 from wallet_app.api import cursor
 from wallet_app.money import AMOUNT_MAX
 from wallet_app.strict_json import DEPTH_MAX
@@ -27,6 +27,12 @@ CREATIONS = {
     "/keys": {"client": "shop", "scopes": ["wallets:read"]},
 }
 """Where users, wallets and keys are made, and with what."""
+
+BETWEEN = {
+    "/transfers": {"from": JOHN_GOLD, "to": DOE_GOLD, "amount": 1, "referenceId": "abc"},
+    "/exchanges": {"from": JOHN_GOLD, "to": JOHN_DIAMOND, "amount": 1, "rate": "1", "referenceId": "abc"},
+}
+"""What moves several wallets, and with what."""
 
 # As they stand in a JSON document, because no serializer would write some of them.
 AMOUNTS = {
@@ -375,8 +381,8 @@ def test_paths(shared: FlaskClient, path: str) -> None:
 
 
 def create(client: FlaskClient, path: str, /, **fields: str) -> Any:
-    """Ask for a user or a wallet; `fields` replace its own, as they stand in a JSON document."""
-    body = {name: json.dumps(value) for name, value in CREATIONS[path].items()} | fields
+    """Ask for what a path makes or moves; `fields` replace its own, as they stand in a JSON document."""
+    body = {name: json.dumps(value) for name, value in (CREATIONS | BETWEEN)[path].items()} | fields
     data = "{" + ", ".join(f'"{name}": {value}' for name, value in body.items()) + "}"
     return client.post(path, data=data.encode("utf-8", "surrogatepass"), content_type="application/json")
 
@@ -448,7 +454,7 @@ def test_limits_of_lists(shared: FlaskClient, path: str, limit: str) -> None:
     assert_problem(answer, 422, "validation_error", "/limit")
 
 
-@pytest.mark.parametrize("path", CREATIONS)
+@pytest.mark.parametrize("path", [*CREATIONS, *BETWEEN])
 @pytest.mark.parametrize(("field", "pointer"), UNKNOWN_FIELDS.values(), ids=UNKNOWN_FIELDS)
 def test_unknown_fields_of_creations(shared: FlaskClient, path: str, field: str, pointer: str) -> None:
     name, _, value = field.partition(": ")
@@ -456,26 +462,26 @@ def test_unknown_fields_of_creations(shared: FlaskClient, path: str, field: str,
     assert assert_problem(answer, 422, "validation_error", pointer)["errors"][0]["code"] == "unknown_field"
 
 
-@pytest.mark.parametrize("path", CREATIONS)
+@pytest.mark.parametrize("path", [*CREATIONS, *BETWEEN])
 @pytest.mark.parametrize("data", UNREADABLE.values(), ids=UNREADABLE)
 def test_unreadable_creations(shared: FlaskClient, path: str, data: bytes) -> None:
     assert_problem(shared.post(path, data=data, content_type="application/json"), 400, "bad_request")
 
 
-@pytest.mark.parametrize("path", CREATIONS)
+@pytest.mark.parametrize("path", [*CREATIONS, *BETWEEN])
 @pytest.mark.parametrize("data", NO_OBJECTS.values(), ids=NO_OBJECTS)
 def test_creations_that_are_no_object(shared: FlaskClient, path: str, data: bytes) -> None:
     assert_problem(shared.post(path, data=data, content_type="application/json"), 422, "validation_error", "")
 
 
-@pytest.mark.parametrize("path", CREATIONS)
+@pytest.mark.parametrize("path", [*CREATIONS, *BETWEEN])
 def test_creations_that_are_too_large_or_of_another_type(shared: FlaskClient, path: str) -> None:
     large = shared.post(path, data=b" " * (64 * 1024 + 1), content_type="application/json")
     assert_problem(large, 413, "request_entity_too_large")
     for content_type in ("", "text/plain", "application/x-www-form-urlencoded", "application/x-ndjson"):
-        answer = shared.post(path, data=json.dumps(CREATIONS[path]), content_type=content_type)
+        answer = shared.post(path, data=json.dumps((CREATIONS | BETWEEN)[path]), content_type=content_type)
         assert_problem(answer, 415, "unsupported_media_type")
-    assert_problem(shared.post(f"{path}?a=1", json=CREATIONS[path]), 422, "validation_error", "/a")
+    assert_problem(shared.post(f"{path}?a=1", json=(CREATIONS | BETWEEN)[path]), 422, "validation_error", "/a")
 
 
 CLIENT_NAMES = TEXTS | {
@@ -622,3 +628,47 @@ def test_whether_with_revoked_keys(shared: FlaskClient, value: str) -> None:
 def test_a_cursor_at_the_place_of_no_key(shared: FlaskClient, position: int) -> None:
     made = cursor.make(position, "keys", None, False)
     assert_problem(shared.get("/keys", query_string={"cursor": made}), 400, "bad_cursor")
+
+
+# --- between wallets ---
+
+FIELDS = [(path, field) for path, body in BETWEEN.items() for field in body]
+
+
+@pytest.mark.parametrize(("path", "field"), [one for one in FIELDS if one[1] == "amount"])
+@pytest.mark.parametrize("value", AMOUNTS.values(), ids=AMOUNTS)
+def test_amounts_between_wallets(shared: FlaskClient, path: str, field: str, value: str) -> None:
+    assert_problem(create(shared, path, **{field: value}), 422, "validation_error", f"/{field}")
+
+
+@pytest.mark.parametrize("value", AMOUNTS.values(), ids=AMOUNTS)
+def test_amounts_of_up_to(shared: FlaskClient, value: str) -> None:
+    assert_problem(create(shared, "/transfers", amount=f'{{"upTo": {value}}}'), 422, "validation_error", "/amount")
+
+
+@pytest.mark.parametrize(("path", "field"), [one for one in FIELDS if one[1] in {"from", "to", "walletId"}])
+@pytest.mark.parametrize("value", USER_IDS.values(), ids=USER_IDS)
+def test_wallet_ids_between_wallets(shared: FlaskClient, path: str, field: str, value: str) -> None:
+    assert_problem(create(shared, path, **{field: value}), 422, "validation_error", f"/{field}")
+
+
+@pytest.mark.parametrize("path", BETWEEN)
+@pytest.mark.parametrize("value", REFERENCES.values(), ids=REFERENCES)
+def test_references_between_wallets(shared: FlaskClient, path: str, value: str) -> None:
+    assert_problem(create(shared, path, referenceId=value), 422, "validation_error", "/referenceId")
+
+
+@pytest.mark.parametrize("path", BETWEEN)
+@pytest.mark.parametrize("value", NOTES.values(), ids=NOTES)
+def test_notes_between_wallets(shared: FlaskClient, path: str, value: str) -> None:
+    assert_problem(create(shared, path, note=value), 422, "validation_error", "/note")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["0", "1", "0.1", "true", "null", "[1, 2]", '{"a": 1}', '""', '"0"', '"0.0"', '"1/0"', '"0/1"', '"-1"', '"+1"',
+     '"1e3"', '".5"', '"1."', '"1/2/3"', '" 1"', '"1\\n"', '"1,5"', '"NaN"', '"Infinity"', '"٣"', '"1/٣"',
+     '"1234567890"', f'"{"9" * 5_000}"', f'"1/{"9" * 5_000}"', '"1\\u0000"', '"1; DROP TABLE wallets"'],
+)  # fmt: skip
+def test_rates(shared: FlaskClient, value: str) -> None:
+    assert_problem(create(shared, "/exchanges", rate=value), 422, "validation_error", "/rate")

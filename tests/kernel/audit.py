@@ -23,10 +23,14 @@ def _bytes(name: str) -> str:
     return _BYTES.format(name)
 
 
+# Format 2 is 1 with request and result behind it, for transactions that have one of them.
 DIGEST = f"""
-sha256('\\x01'::bytea || uuid_send(t.transaction_id) || int8send(t.wallet_id) || {_text("t.reference_id")}
+sha256(CASE WHEN num_nonnulls(t.request, t.result) = 0 THEN '\\x01'::bytea ELSE '\\x02' END
+       || uuid_send(t.transaction_id) || int8send(t.wallet_id) || {_text("t.reference_id")}
        || {_text("t.kind")} || {_text("t.client")} || {_text("t.actor")} || {_text("t.request_id")}
-       || timestamptz_send(t.occurred_at) || {_bytes("uuid_send(t.reverses)")} || {_bytes("t.details_hash")})
+       || timestamptz_send(t.occurred_at) || {_bytes("uuid_send(t.reverses)")} || {_bytes("t.details_hash")}
+       || CASE WHEN num_nonnulls(t.request, t.result) = 0 THEN ''::bytea
+               ELSE {_text("t.request::text")} || {_text("t.result::text")} END)
 """
 
 DETAILS_HASH = f"sha256('\\x01'::bytea || d.salt || {_text('d.note')} || {_text('d.metadata::text')})"
@@ -91,6 +95,12 @@ CHECKS = {
           LEFT JOIN (SELECT contra_wallet_id, -sum(amount) AS total FROM ledger_entries GROUP BY 1) entries
             ON entries.contra_wallet_id = w.id
          WHERE coalesce(slots.total, 0) <> coalesce(entries.total, 0)
+    """,
+    "a transfer does not make zero": """
+        SELECT e.transaction_id, w.asset_type_id, sum(e.amount)
+          FROM ledger_entries e JOIN wallets w ON w.id = e.wallet_id
+         WHERE e.entry_type = 'TRANSFER'
+         GROUP BY 1, 2 HAVING sum(e.amount) <> 0
     """,
     "an asset does not sum to zero": """
         SELECT w.asset_type_id FROM wallets w

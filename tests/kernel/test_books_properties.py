@@ -265,7 +265,7 @@ def plans() -> st.SearchStrategy[Plan]:
         st.one_of(st.integers(-30, 30), st.sampled_from([AMOUNT_MAX, -AMOUNT_MAX])),
         st.sampled_from(["Clearing", "Holds"]),
     )
-    return st.builds(Plan, st.lists(entries, max_size=5).map(tuple))
+    return st.builds(Plan, st.lists(entries, max_size=5).map(tuple), result=st.sampled_from([None, {"rate": "1/3"}]))
 
 
 @settings(max_examples=100, deadline=None)

@@ -41,7 +41,7 @@ JOHN_USER, DOE_USER = 2, 3
 class Shift(Command):
     """Moves 1 from the anchor, to each of the others in turn."""
 
-    kind = "TRANSFER"
+    kind = "SHIFT"
     scope = "wallets:transfer"
     others: tuple[int, ...]
 
@@ -56,7 +56,7 @@ def _rule(books: Core, command: Shift) -> Plan:
     entries = []
     for other in command.others:
         entries += [(command.wallet_id, -1), (books.wallet(other).wallet_id, 1)]
-    return Plan(tuple(PlannedEntry(wallet_id, "TRANSFER", amount, "Clearing") for wallet_id, amount in entries))
+    return Plan(tuple(PlannedEntry(wallet_id, "ADJUSTMENT", amount, "Adjustments") for wallet_id, amount in entries))
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from flask import Flask
 
-from wallet_app.api import assets, batches, keys, movements, openapi, transactions, users, wallets
+from wallet_app.api import assets, batches, exchanges, keys, movements, openapi, transactions, transfers, users, wallets
 from wallet_app.api.operations import blueprint
 
-__all__ = ["assets", "batches", "init_app", "keys", "movements", "openapi", "transactions", "users", "wallets"]
+__all__ = [
+    "assets",
+    "batches",
+    "exchanges",
+    "init_app",
+    "keys",
+    "movements",
+    "openapi",
+    "transactions",
+    "transfers",
+    "users",
+    "wallets",
+]
 
 
 def init_app(app: Flask) -> None:

@@ -96,7 +96,7 @@ def _post_atomic(items: Sequence[object]) -> Response:
         receipts = service.execute_atomic(commands)
     except service.BatchRefusedError as refused:
         return _refusal(refused.index, problem_of(refused.error))
-    return _answer("atomic", [(200, present.movement(receipt)) for receipt in receipts])
+    return _answer("atomic", [(200, present.receipt(receipt)) for receipt in receipts])
 
 
 def _refusal(index: int, found: Problem) -> Response:
@@ -183,7 +183,7 @@ def _execute_each(found: Sequence[Command | Problem]) -> list[Answer]:
 
 
 def _told(outcome: Receipt | Exception) -> Answer:
-    return (200, present.movement(outcome)) if isinstance(outcome, Receipt) else _of(problem_of(outcome))
+    return (200, present.receipt(outcome)) if isinstance(outcome, Receipt) else _of(problem_of(outcome))
 
 
 def _of(found: Problem) -> Answer:

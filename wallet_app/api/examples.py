@@ -78,6 +78,55 @@ _TRANSACTION = {
     "occurredAt": _INSTANT,
 }
 
+_DIAMOND = {"code": "DIAMOND", "name": "Diamonds"}
+
+
+def _side(wallet: int, user: int, asset: dict[str, str], amount: int, balance: int) -> dict[str, Any]:
+    return {
+        "walletId": wallet,
+        "userId": user,
+        "asset": asset,
+        "balance": balance,
+        "held": 0,
+        "version": 2,
+        "amount": amount,
+        "balanceAfter": balance,
+        "seq": 2,
+    }
+
+
+def _posted(kind: str, reference: str, **members: Any) -> dict[str, Any]:
+    return {
+        "ok": True,
+        "idempotent": False,
+        "transactionId": _ID,
+        "referenceId": reference,
+        "createdAt": _INSTANT,
+        "type": kind,
+        **members,
+    }
+
+
+def _new_and_replayed(first: dict[str, Any]) -> dict[str, Any]:
+    return {"new": first, "replayed": {**first, "idempotent": True, "message": REPLAYED}}
+
+
+_GIFT = {"from": 3, "to": 5, "amount": 120, "referenceId": "gift-1001", "note": "Happy birthday"}
+_GIVEN = _posted(
+    "TRANSFER",
+    "gift-1001",
+    amount=120,
+    **{"from": _side(3, 2, _GOLD, -120, 380), "to": _side(5, 3, _GOLD, 120, 420)},
+)
+
+_SWAP = {"from": 3, "to": 4, "amount": 105, "rate": "1/10", "referenceId": "swap-1001"}
+_SWAPPED = _posted(
+    "EXCHANGE",
+    "swap-1001",
+    rate="0.1",
+    **{"from": _side(3, 2, _GOLD, -105, 395), "to": _side(4, 2, _DIAMOND, 10, 20)},
+)
+
 _TOP_UP = {"type": "topup", "walletId": 3, **_request("topup-1001", 100, "Starter pack")}
 _TOO_MUCH = {"type": "spend", "walletId": 3, **_request("spend-1002", 700, "Castle")}
 _MALFORMED = {"type": "spend", "walletId": 3, **_request("spend-1003", 0, "Air")}
@@ -114,6 +163,14 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "topUp": {"request": _request("topup-1001", 100, "Starter pack")},
     "grantBonus": {"request": _request("bonus-1001", 25, "Daily login")},
     "spend": {"request": _request("spend-1001", 30, "Sword")},
+    "transfer": {
+        "request": _GIFT,
+        "upTo": {"from": 3, "to": 5, "amount": {"upTo": 1_000}, "referenceId": "sweep-1001"},
+    },
+    "exchange": {
+        "request": _SWAP,
+        "configured": {"from": 3, "to": 4, "amount": 100, "referenceId": "swap-1002"},
+    },
     "createUser": {"request": {"name": "Ada", "externalId": "player-77"}},
     "createWallet": {"request": {"userId": 11, "asset": "GOLD"}},
     "createKey": {
@@ -140,6 +197,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "topUp": _movements("TOPUP", "topup-1001", 100, 600),
     "grantBonus": _movements("BONUS", "bonus-1001", 25, 525),
     "spend": _movements("SPEND", "spend-1001", -30, 470),
+    "transfer": _new_and_replayed(_GIVEN),
+    "exchange": _new_and_replayed(_SWAPPED),
     "createUser": {"user": {"ok": True, "userId": 11, "name": "Ada", "externalId": "player-77", "createdAt": _INSTANT}},
     "createKey": {"key": _NEW_KEY},
     "rotateKey": {"key": _NEW_KEY},
@@ -276,6 +335,64 @@ _SYSTEM_ENTRIES = {
         "System wallet",
         "Wallet 1 belongs to the system; its movements are read with the user wallets they are against.",
         walletId=1,
+    )
+}
+_TOO_MUCH_THERE = {
+    "bound": _problem(
+        409,
+        "balance_above_bound",
+        "Balance would be too large",
+        "Wallet 5 has 9007199254740990 GOLD; 120 more would exceed the largest balance, 9007199254740991.",
+        walletId=5,
+        balance=9_007_199_254_740_990,
+        amount=120,
+        bound=9_007_199_254_740_991,
+        version=2,
+    )
+}
+_ASSETS_DIFFER = {
+    "assets": _problem(
+        422,
+        "asset_mismatch",
+        "Assets differ",
+        "Wallet 3 has GOLD, wallet 4 has DIAMOND: a transfer is of one asset. "
+        "Between two assets of one user, use an exchange.",
+        walletIds=[3, 4],
+        assets=["GOLD", "DIAMOND"],
+    )
+}
+_SAME_WALLET = {
+    "wallet": _problem(
+        422, "same_wallet", "Same wallet", "Wallet 3 cannot be both sides: name two wallets.", walletId=3
+    )
+}
+_USERS_DIFFER = {
+    "users": _problem(
+        422,
+        "user_mismatch",
+        "Users differ",
+        "Wallets 3 and 6 belong to two users: this is between wallets of one.",
+        walletIds=[3, 6],
+    )
+}
+_NO_RATE = {
+    "rate": _problem(
+        409,
+        "no_exchange_rate",
+        "No exchange rate",
+        "There is no rate from GOLD to DIAMOND at the moment: give one, or have one configured.",
+        assets=["GOLD", "DIAMOND"],
+    )
+}
+_TOO_SMALL = {
+    "small": _problem(
+        409,
+        "exchange_too_small",
+        "Too little to exchange",
+        "9 GOLD make less than 1 DIAMOND at a rate of 0.1.",
+        amount=9,
+        assets=["GOLD", "DIAMOND"],
+        rate="0.1",
     )
 }
 _BODY = {"amount": _invalid("/amount", "invalid", "must be a whole number from 1 to 9007199254740991")}
@@ -426,6 +543,19 @@ PROBLEMS: dict[str, dict[int, dict[str, Any]]] = {
     "topUp": _EVERYWHERE | _MOVEMENT,
     "grantBonus": _EVERYWHERE | _MOVEMENT,
     "spend": _EVERYWHERE | _MOVEMENT | {409: _INSUFFICIENT | _SYSTEM},
+    "transfer": _EVERYWHERE
+    | _MOVEMENT
+    | {
+        404: _NO_WALLET,
+        409: _INSUFFICIENT | _TOO_MUCH_THERE | _SYSTEM,
+        422: _BODY | _MISMATCH | _ASSETS_DIFFER | _SAME_WALLET,
+    },
+    "exchange": _EVERYWHERE
+    | _MOVEMENT
+    | {
+        409: _INSUFFICIENT | _NO_RATE | _TOO_SMALL | _TOO_MUCH_THERE | _SYSTEM,
+        422: _BODY | _MISMATCH | _USERS_DIFFER | _SAME_WALLET,
+    },
     "getWallet": _EVERYWHERE | _READ,
     "getBalance": _EVERYWHERE | _READ,
     "listEntries": _EVERYWHERE | _READ | {400: _CURSOR, 409: _SYSTEM_ENTRIES, 422: _LIMIT},

@@ -79,5 +79,4 @@ def _move(command: type[service.Movement], wallet_id: str) -> Response:
     receipt = service.execute(
         command(wallet_id=anchor, reference=reference, origin=origin(), amount=body.amount, note=body.note)
     )
-    headers = {"Idempotent-Replayed": "true"} if receipt.is_replay else {}
-    return json_response(present.movement(receipt), headers=headers)
+    return json_response(present.movement(receipt), headers=present.replay_headers(receipt))

@@ -44,6 +44,7 @@ key; `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` tell what is
 _TAGS = {
     "Service": "Whether it works",
     "Movements": "Credit comes in and goes out, once per reference",
+    "Between wallets": "Credit goes from wallet to wallet, all of it or nothing",
     "Keys": "Which services may do what",
     "Batches": "Many commands in one request, and runs of any length",
     "Users": "Who has wallets",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+from fractions import Fraction
 from typing import Any
 
-from wallet_app.money import json_integer
+from wallet_app.money import format_rate, json_integer
 from wallet_app.service import (
     AssetView,
     Entry,
@@ -43,6 +44,70 @@ def movement(receipt: Receipt) -> dict[str, Any]:
         "balanceAfter": entry.balance_after,
         "seq": entry.seq,
         "createdAt": instant(transaction.created_at),
+    }
+
+
+def receipt(posted: Receipt) -> dict[str, Any]:
+    """Present the receipt of any command that callers may ask for."""
+    return _BY_KIND.get(posted.transaction.kind, movement)(posted)
+
+
+def transfer(posted: Receipt) -> dict[str, Any]:
+    """Present the receipt of a transfer."""
+    source, target = posted.transaction.entries
+    return {
+        **_posted(posted),
+        "type": posted.transaction.kind,
+        "amount": target.amount,
+        "from": _side(posted, source),
+        "to": _side(posted, target),
+    }
+
+
+def exchange(posted: Receipt) -> dict[str, Any]:
+    """Present the receipt of an exchange."""
+    source, target = posted.transaction.entries
+    result = posted.transaction.result or {}
+    return {
+        **_posted(posted),
+        "type": posted.transaction.kind,
+        "rate": format_rate(Fraction(*result["rate"])),
+        "from": _side(posted, source),
+        "to": _side(posted, target),
+    }
+
+
+_BY_KIND = {"TRANSFER": transfer, "EXCHANGE": exchange}
+
+
+def replay_headers(posted: Receipt) -> dict[str, str]:
+    """Return the header that tells a replay."""
+    return {"Idempotent-Replayed": "true"} if posted.is_replay else {}
+
+
+def _posted(posted: Receipt) -> dict[str, Any]:
+    return {
+        "ok": True,
+        "idempotent": posted.is_replay,
+        **({"message": REPLAYED} if posted.is_replay else {}),
+        "transactionId": str(posted.transaction.transaction_id),
+        "referenceId": posted.transaction.reference,
+        "createdAt": instant(posted.transaction.created_at),
+    }
+
+
+def _side(posted: Receipt, moved: Entry) -> dict[str, Any]:
+    wallet = next(state for state in posted.wallets if state.wallet_id == moved.wallet_id)
+    return {
+        "walletId": wallet.wallet_id,
+        "userId": wallet.user_id,
+        "asset": {"code": wallet.asset.code, "name": wallet.asset.name},
+        "balance": wallet.balance,
+        "held": wallet.held,
+        "version": wallet.version,
+        "amount": moved.amount,
+        "balanceAfter": moved.balance_after,
+        "seq": moved.seq,
     }
 
 

@@ -27,7 +27,7 @@ from wallet_app.fields import (
     UserId,
 )
 from wallet_app.money import AMOUNT_MAX
-from wallet_app.records import Record
+from wallet_app.records import Exchange, Record, Transfer
 from wallet_app.service import BATCH_MAX, ENTRY_TYPES
 
 Integer53 = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
@@ -79,6 +79,61 @@ class MovementAnswer(Outside):
     balance_after: Integer53 = Field(description="The balance right after this transaction's entry.")
     seq: int = Field(description="The number of this transaction's entry; belongs to `balanceAfter`.")
     created_at: Instant
+
+
+class TransferRequest(Transfer):
+    """A transfer."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["from", "to", "amount", "referenceId"]})
+
+    reference_id: ReferenceIfGiven = None
+
+
+class SideAnswer(Outside):
+    """A wallet that a transaction moved: as it stands now, and what the transaction did to it."""
+
+    wallet_id: int
+    user_id: int
+    asset: AssetAnswer
+    balance: Integer53 = Field(description="What can be spent now.")
+    held: Integer53
+    version: int = Field(description="The number of the wallet's last entry; belongs to `balance`.")
+    amount: int = Field(description="Signed: what the balance changed by.")
+    balance_after: Integer53 = Field(description="The balance right after this transaction's entry.")
+    seq: int = Field(description="The number of this transaction's entry; belongs to `balanceAfter`.")
+
+
+class PostedAnswer(Outside):
+    """An accepted command on several wallets."""
+
+    ok: Literal[True]
+    idempotent: bool = Field(description="True when this reference was accepted before: nothing changed this time.")
+    message: str | None = Field(default=None, description="Only with idempotent: says that no balance has changed.")
+    transaction_id: Identifier
+    reference_id: str
+    created_at: Instant
+
+
+class TransferAnswer(PostedAnswer):
+    type: Literal["TRANSFER"]
+    amount: Integer53 = Field(description="How much was moved; with `upTo`, perhaps less than asked for.")
+    source: SideAnswer = Field(alias="from")
+    target: SideAnswer = Field(alias="to")
+
+
+class ExchangeRequest(Exchange):
+    """An exchange."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["from", "to", "amount", "referenceId"]})
+
+    reference_id: ReferenceIfGiven = None
+
+
+class ExchangeAnswer(PostedAnswer):
+    type: Literal["EXCHANGE"]
+    rate: str = Field(description="The rate that was applied: the request's, or the one that was configured then.")
+    source: SideAnswer = Field(alias="from")
+    target: SideAnswer = Field(alias="to")
 
 
 class EachBatch(Outside):
@@ -315,7 +370,7 @@ class BatchItemAnswer(Outside):
     """What the item would have been answered with alone."""
 
     status: int = Field(description="200, or the status of the problem.")
-    body: MovementAnswer | Problem
+    body: MovementAnswer | TransferAnswer | ExchangeAnswer | Problem
 
 
 class BatchAnswer(Outside):

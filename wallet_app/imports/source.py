@@ -18,13 +18,12 @@ FORMATS = ("csv", "ndjson")
 LINE_BYTES_MAX = 64 * 1024
 """As much as a request's body may have."""
 
-_CLASSES = get_args(get_args(records.Record)[0])
+_CLASSES = get_args(records.AnyRecord)
 _FIELDS = [
     {field.alias or name: field.is_required() for name, field in record.model_fields.items()} for record in _CLASSES
 ]
 COLUMNS = tuple(dict.fromkeys(["type", *(name for fields in _FIELDS for name in fields)]))
 """What a CSV may have columns for: the fields of all kinds of records."""
-_REQUIRED = [name for name in COLUMNS if all(fields.get(name, False) for fields in _FIELDS)]
 
 Read = Callable[[object], Command]
 """Makes a command of a record, or raises a WalletServiceError."""
@@ -128,7 +127,11 @@ def _require_columns(columns: list[str]) -> None:
         raise ImportFileError(f"The first line has columns that are not known: {few}. Known are {', '.join(COLUMNS)}.")
     if len(set(columns)) < len(columns):
         raise ImportFileError("The first line names a column twice.")
-    if missing := [name for name in _REQUIRED if name not in columns]:
+    # Enough for one kind of record; a file may have several.
+    lacking = [
+        [name for name, is_required in fields.items() if is_required and name not in columns] for fields in _FIELDS
+    ]
+    if missing := min(lacking, key=len):
         raise ImportFileError(f"The first line lacks the column{'s'[: len(missing) - 1]} {', '.join(missing)}.")
 
 

@@ -12,7 +12,18 @@ from wallet_app.service.actors import ANONYMOUS, BOOTSTRAP_CLIENT, KEYS_SECONDS_
 from wallet_app.service.audit import By
 from wallet_app.service.books import Entry, PostedTransaction, Receipt, WalletState
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
-from wallet_app.service.commands import SYSTEM_REFERENCE, Bonus, Command, Movement, Origin, Seed, Spend, TopUp
+from wallet_app.service.commands import (
+    SYSTEM_REFERENCE,
+    Bonus,
+    Command,
+    Exchange,
+    Movement,
+    Origin,
+    Seed,
+    Spend,
+    TopUp,
+    Transfer,
+)
 from wallet_app.service.credentials import MadeKey, Vault, key_id_at, place_of
 from wallet_app.service.devices import (
     SECONDS_MAX as DEVICE_SECONDS_MAX,
@@ -63,6 +74,7 @@ from wallet_app.service.queries import (
     get_wallet,
     list_entries,
 )
+from wallet_app.service.rates import RateView, list_rates, set_rate
 from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
 from wallet_app.service.second_factor import (
     RECOVERY_CODES,
@@ -121,6 +133,7 @@ __all__ = [
     "EVERYTHING",
     "Entry",
     "EntryView",
+    "Exchange",
     "Fault",
     "Finding",
     "Gate",
@@ -138,6 +151,7 @@ __all__ = [
     "PostedTransaction",
     "Preview",
     "RESERVED_CLIENTS",
+    "RateView",
     "RebuildReport",
     "Receipt",
     "Refusal",
@@ -150,6 +164,7 @@ __all__ = [
     "TOKEN_SECONDS_MAX",
     "TopUp",
     "TransactionView",
+    "Transfer",
     "UserToken",
     "UserView",
     "Vault",
@@ -172,11 +187,13 @@ __all__ = [
     "key_id_at",
     "list_key_page",
     "list_keys",
+    "list_rates",
     "list_wallets",
     "place_of",
     "previewing",
     "rebuild_balances",
     "seed",
+    "set_rate",
     "seed_users",
     "use_group_commit",
     "verify",

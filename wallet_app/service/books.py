@@ -11,6 +11,7 @@ import datetime as dt
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import NamedTuple
 
 from wallet_app.errors import ReferenceMismatchError, SystemWalletError, WalletNotFoundError
@@ -62,6 +63,8 @@ class Plan(NamedTuple):
 
     entries: tuple[PlannedEntry, ...]
     reverses: uuid.UUID | None = None
+    result: Requested | None = None
+    """What is to be kept of the decision, where the entries do not say it: a replay tells the same."""
 
 
 class Entry(NamedTuple):
@@ -97,6 +100,7 @@ class PostedTransaction(NamedTuple):
     request_id: str | None
     requested: Requested
     stored_request: Requested | None
+    result: Requested | None
     reverses: uuid.UUID | None
     details: Details | None
     details_hash: bytes | None
@@ -133,6 +137,8 @@ class Books:
     new_salt: Callable[[], bytes]
     posted: list[PostedTransaction] = field(default_factory=list)
     contra_deltas: dict[int, int] = field(default_factory=dict)
+    rates: Mapping[tuple[int, int], Fraction] = field(default_factory=dict)
+    """The configured exchange rates by the ids of both assets, from and to; only for commands that use them."""
 
     def wallet(self, wallet_id: int) -> WalletState:
         """Return the wallet; raise WalletNotFoundError, or SystemWalletError for one that no command may target."""
@@ -181,7 +187,8 @@ class Books:
         created_at = self._created_at(plan.entries)
         stamp = _Stamp(self.new_id(created_at), created_at, command.occurred_at or created_at)
         details, hashed = _details(command, self.new_salt)
-        digest = _digest(command, plan, stamp, hashed)
+        stored_request = command.stored_request()
+        digest = _digest(command, plan, stamp, hashed, stored_request)
         after: dict[int, WalletState] = {}
         entries = []
         for planned in plan.entries:
@@ -198,7 +205,8 @@ class Books:
             actor=command.origin.actor,
             request_id=command.origin.request_id,
             requested=command.requested(),
-            stored_request=command.stored_request(),
+            stored_request=stored_request,
+            result=plan.result,
             reverses=plan.reverses,
             details=details,
             details_hash=hashed,
@@ -249,7 +257,9 @@ def _details(command: Command, new_salt: Callable[[], bytes]) -> tuple[Details |
     return details, chain.details_hash(salt=details.salt, note=details.note, metadata=details.metadata)
 
 
-def _digest(command: Command, plan: Plan, stamp: _Stamp, details_hash: bytes | None) -> bytes:
+def _digest(
+    command: Command, plan: Plan, stamp: _Stamp, details_hash: bytes | None, stored_request: Requested | None
+) -> bytes:
     return chain.transaction_digest(
         transaction_id=stamp.transaction_id,
         wallet_id=command.wallet_id,
@@ -261,6 +271,8 @@ def _digest(command: Command, plan: Plan, stamp: _Stamp, details_hash: bytes | N
         occurred_at=stamp.occurred_at,
         reverses=plan.reverses,
         details=details_hash,
+        request=chain.json_text(stored_request),
+        result=chain.json_text(plan.result),
     )
 
 

@@ -1,23 +1,27 @@
-"""The canonical bytes behind digest and hash, format 1; pure.
+"""The canonical bytes behind digest and hash; pure.
 
 They use only what SQL expresses too (int8send, uuid_send, timestamptz_send, length-prefixed UTF-8), so that `verify`
 recomputes every hash inside the database, from the rows alone, by an implementation that shares no line with this one.
-A new column that is to be covered later means a new format number.
+A new column that is to be covered later means a new format number. All is format 1, but for the digest of a transaction
+that has a request or a result of its own: that is format 2, which covers them.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from struct import pack
+from typing import Any
 
 GENESIS = bytes(32)
 """The chain of a wallet without entries, and of an empty audit log."""
 
 _FORMAT = b"\x01"
+_FORMAT_WITH_JSON = b"\x02"
 _EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 
@@ -42,12 +46,18 @@ def transaction_digest(
     occurred_at: dt.datetime,
     reverses: uuid.UUID | None,
     details: bytes | None,
+    request: str | None = None,
+    result: str | None = None,
 ) -> bytes:
-    """Return the hash over who did what and why; it goes into the hash of each of the transaction's entries."""
+    """Return the hash over who did what and why; it goes into the hash of each of the transaction's entries.
+
+    `request` and `result` are as `json_text` has them.
+    """
+    has_json = request is not None or result is not None
     return sha256(
         b"".join(
             (
-                _FORMAT,
+                _FORMAT_WITH_JSON if has_json else _FORMAT,
                 transaction_id.bytes,
                 pack(">q", wallet_id),
                 _text(reference),
@@ -58,9 +68,30 @@ def transaction_digest(
                 pack(">q", _microseconds(occurred_at)),
                 _bytes(reverses.bytes if reverses else None),
                 _bytes(details),
+                *((_text(request), _text(result)) if has_json else ()),
             )
         )
     ).digest()
+
+
+def json_text(value: Any) -> str | None:
+    """Return the text that PostgreSQL gives a jsonb of this value: so it is what SQL can hash, too. None is no JSON.
+
+    For objects, arrays, strings, integers, booleans and nulls. Raises TypeError for a float: its digits could differ.
+    """
+    return None if value is None else json.dumps(_in_order(value), ensure_ascii=False)
+
+
+def _in_order(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        # jsonb has its keys by length, then by bytes.
+        keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
+        return {key: _in_order(value[key]) for key in keys}
+    if isinstance(value, list | tuple):
+        return [_in_order(one) for one in value]
+    if value is not None and not isinstance(value, str | int):
+        raise TypeError(f"{type(value).__name__} is not kept with a transaction")
+    return value
 
 
 def entry_hash(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, ClassVar
 
 from wallet_app.service.permits import Permit
@@ -40,6 +41,8 @@ class Command:
     kind: ClassVar[str]
     scope: ClassVar[str | None] = None
     """What a permit must allow; with None, no permit is enough."""
+    uses_rates: ClassVar[bool] = False
+    """Whether the decision may need a configured exchange rate."""
 
     wallet_id: int
     reference: str
@@ -115,6 +118,56 @@ class Seed(Movement):
     """The balance that a wallet starts with."""
 
     kind = "SEED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer(Command):
+    """Moves `amount` (smallest unit, 1..AMOUNT_MAX) to another wallet of the same asset, whosever it is.
+
+    With `is_up_to`, what there is of it, but at least 1.
+    """
+
+    kind = "TRANSFER"
+    scope = "wallets:transfer"
+
+    to_wallet_id: int
+    amount: int
+    is_up_to: bool = False
+
+    def wallet_ids(self) -> tuple[int, ...]:
+        return (self.wallet_id, self.to_wallet_id)
+
+    def amount_asked(self) -> int:
+        return self.amount
+
+    def requested(self) -> Requested:
+        return {"to": self.to_wallet_id, "upTo" if self.is_up_to else "amount": self.amount}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange(Command):
+    """Takes `amount` (smallest unit, 1..AMOUNT_MAX) and gives the same user's other wallet what it makes at the rate.
+
+    `rate` is how much of the other's smallest unit one smallest unit makes; with None, the configured rate applies.
+    """
+
+    kind = "EXCHANGE"
+    scope = "wallets:transfer"
+    uses_rates = True
+
+    to_wallet_id: int
+    amount: int
+    rate: Fraction | None = None
+
+    def wallet_ids(self) -> tuple[int, ...]:
+        return (self.wallet_id, self.to_wallet_id)
+
+    def amount_asked(self) -> int:
+        return self.amount
+
+    def requested(self) -> Requested:
+        rate = None if self.rate is None else [self.rate.numerator, self.rate.denominator]
+        return {"to": self.to_wallet_id, "amount": self.amount, "rate": rate}
 
 
 def require_permitted(command: Command) -> None:

@@ -9,6 +9,7 @@ import datetime as dt
 import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -58,6 +59,7 @@ class TransactionRow(NamedTuple):
     actor: str
     request_id: str | None
     request: dict[str, Any] | None
+    result: dict[str, Any] | None
     reverses: uuid.UUID | None
     details_hash: bytes | None
     digest: bytes
@@ -83,6 +85,7 @@ def questions(wallet_ids: list[int], commands: Sequence[Command]) -> tuple[Quest
     return (
         _LOAD_WALLETS(wallet_ids),
         _LOAD_TRANSACTIONS([pair[0] for pair in pairs], [pair[1] for pair in pairs]),
+        *([_LOAD_RATES(wallet_ids)] if any(command.uses_rates for command in commands) else []),
     )
 
 
@@ -97,7 +100,7 @@ def load_books(
     `answers` are those to `questions`, asked while the caller held the locks on the balance rows `locked`. Raises
     MissingBalancesError.
     """
-    rows, transactions = answers
+    rows, transactions, *rates = answers
     now: dt.datetime = rows[0].now
     wallets: list[_WalletRow] = [row for row in rows if row.wallet_id is not None]
     states, busy = _wallet_states(wallets, locked, _assets(connection, wallets))
@@ -108,6 +111,7 @@ def load_books(
         clock=clock or (lambda: now),
         new_id=_new_id,
         new_salt=lambda: os.urandom(16),
+        rates=_rates(rates[0]) if rates else {},
     )
     return books, busy
 
@@ -150,6 +154,15 @@ _contra: WeakKeyDictionary[Engine, dict[int, Mapping[str, int]]] = WeakKeyDictio
 """The SYSTEM wallets of each asset, by their owner's name."""
 
 
+def _rates(rows: Iterable[tuple[int, int, int | None, int | None]]) -> dict[tuple[int, int], Fraction]:
+    """Return the rates that apply now. A row without one says that there is none any more."""
+    return {
+        (source, target): Fraction(numerator, denominator)
+        for source, target, numerator, denominator in rows
+        if numerator is not None
+    }
+
+
 def _known_transactions(rows: Iterable[TransactionRow]) -> dict[tuple[int, str], PostedTransaction]:
     """Return the transactions by (wallet, reference), with their entries."""
     found: dict[tuple[int, str], list[TransactionRow]] = {}
@@ -172,6 +185,7 @@ def posted_transaction(rows: Sequence[TransactionRow]) -> PostedTransaction:
         request_id=row.request_id,
         requested=row.request if row.request is not None else {"amount": abs(entries[0].amount)},
         stored_request=row.request,
+        result=row.result,
         reverses=row.reverses,
         details=None,
         details_hash=row.details_hash,
@@ -213,6 +227,22 @@ SELECT clock.now, wallets.id, wallets.user_id, wallets.status, users.user_type,
     row=_WalletRow._make,
 )
 
+_LOAD_RATES = Statement(
+    "load_rates",
+    """
+WITH assets AS MATERIALIZED (SELECT DISTINCT asset_type_id AS id FROM wallets WHERE id = ANY ($1))
+SELECT source.id, target.id, rate.numerator, rate.denominator
+  FROM assets AS source
+ CROSS JOIN assets AS target
+ CROSS JOIN LATERAL (
+       SELECT numerator, denominator FROM exchange_rates
+        WHERE from_asset_id = source.id AND to_asset_id = target.id AND valid_from <= clock_timestamp()
+        ORDER BY valid_from DESC, id DESC LIMIT 1
+       ) AS rate
+""",
+    WHOLE_NUMBERS,
+)
+
 _LOAD_CONTRA = Statement(
     "load_contra",
     """
@@ -240,8 +270,9 @@ ENTRIES_OF_TRANSACTION = """
 
 TRANSACTION_COLUMNS = """
        transactions.wallet_id, transactions.reference_id, transactions.transaction_id, transactions.kind,
-       transactions.client, transactions.actor, transactions.request_id, transactions.request, transactions.reverses,
-       transactions.details_hash, transactions.digest, transactions.occurred_at, transactions.created_at,
+       transactions.client, transactions.actor, transactions.request_id, transactions.request, transactions.result,
+       transactions.reverses, transactions.details_hash, transactions.digest, transactions.occurred_at,
+       transactions.created_at,
        entries.wallet_id AS entry_wallet_id, entries.seq AS entry_seq, entries.entry_type, entries.amount,
        entries.balance_after, entries.contra_wallet_id, entries.created_at AS entry_created_at, entries.hash
 """

@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
-import orjson
 import structlog
 from sqlalchemy import Connection, text
 
@@ -20,7 +19,7 @@ from wallet_app.parameters import BYTES, INSTANTS, TEXTS, UUIDS, WHOLE_NUMBER, W
 from wallet_app.round_trip import Question, Statement, ask, ask_last
 from wallet_app.service import loading, locks
 from wallet_app.service.books import Books, Details, Entry, PostedTransaction, Receipt
-from wallet_app.service.chain import GENESIS
+from wallet_app.service.chain import GENESIS, json_text
 from wallet_app.service.commands import Command
 from wallet_app.service.loading import Clock, MissingBalancesError
 from wallet_app.service.rules import decide
@@ -197,7 +196,8 @@ def _transaction_row(one: PostedTransaction) -> tuple[Any, ...]:
         one.request_id,
         one.entries[0].seq if has_the_one_entry else None,
         None if has_the_one_entry else _array_literal(one.entries),
-        None if one.stored_request is None else orjson.dumps(one.stored_request).decode(),
+        json_text(one.stored_request),
+        json_text(one.result),
         one.reverses,
         one.details_hash,
         one.digest,
@@ -232,12 +232,12 @@ _INSERT_TRANSACTIONS = Statement(
     "insert_transactions",
     """
 INSERT INTO transactions (wallet_id, reference_id, transaction_id, kind, client, actor, request_id, seq, entry_keys,
-                          request, reverses, details_hash, digest, occurred_at, created_at)
+                          request, result, reverses, details_hash, digest, occurred_at, created_at)
 SELECT wallet_id, reference_id, transaction_id, kind, client, actor, request_id, seq, CAST(entry_keys AS bigint[]),
-       CAST(request AS jsonb), reverses, details_hash, digest, occurred_at, created_at
-  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+       CAST(request AS jsonb), CAST(result AS jsonb), reverses, details_hash, digest, occurred_at, created_at
+  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
     AS posted (wallet_id, reference_id, transaction_id, kind, client, actor, request_id, seq, entry_keys,
-               request, reverses, details_hash, digest, occurred_at, created_at)
+               request, result, reverses, details_hash, digest, occurred_at, created_at)
 """,
     WHOLE_NUMBERS,
     TEXTS,
@@ -247,6 +247,7 @@ SELECT wallet_id, reference_id, transaction_id, kind, client, actor, request_id,
     TEXTS,
     TEXTS,
     WHOLE_NUMBERS,
+    TEXTS,
     TEXTS,
     TEXTS,
     UUIDS,

@@ -83,7 +83,7 @@ class Preview:
         self._memory.executemany(_REMEMBER_TRANSACTION, [_memorable(transaction) for transaction in books.posted])
 
     def _transaction(
-        self, wallet_id: int, reference: str, kind: str, client: str, requested: bytes, entries: bytes
+        self, wallet_id: int, reference: str, kind: str, client: str, requested: bytes, result: bytes, entries: bytes
     ) -> PostedTransaction:
         """Return what a replay needs to know of a transaction that would have been made in an earlier chunk."""
         return PostedTransaction(
@@ -96,6 +96,7 @@ class Preview:
             request_id=None,
             requested=orjson.loads(requested),
             stored_request=None,
+            result=orjson.loads(result),
             reverses=None,
             details=None,
             details_hash=None,
@@ -118,7 +119,7 @@ def _load_balances(connection: Connection, wallet_ids: list[int]) -> Sequence[Lo
     return [*found, *connection.execute(_LEDGER_SAYS, {"wallet_ids": sorted(missing), "genesis": GENESIS})]
 
 
-def _memorable(transaction: PostedTransaction) -> tuple[int, str, str, str, bytes, bytes]:
+def _memorable(transaction: PostedTransaction) -> tuple[int, str, str, str, bytes, bytes, bytes]:
     entries = [
         (entry.wallet_id, entry.seq, entry.entry_type, entry.amount, entry.balance_after, entry.contra_wallet_id)
         for entry in transaction.entries
@@ -130,6 +131,7 @@ def _memorable(transaction: PostedTransaction) -> tuple[int, str, str, str, byte
         transaction.kind,
         transaction.client,
         requested,
+        orjson.dumps(transaction.result),
         orjson.dumps(entries),
     )
 
@@ -154,12 +156,14 @@ PRAGMA synchronous = OFF;
 PRAGMA cache_size = -65536;
 CREATE TABLE moved (wallet_id INTEGER PRIMARY KEY, balance INTEGER, held INTEGER, version INTEGER);
 CREATE TABLE accepted (
-  wallet_id INTEGER, reference TEXT, kind TEXT, client TEXT, requested BLOB, entries BLOB,
+  wallet_id INTEGER, reference TEXT, kind TEXT, client TEXT, requested BLOB, result BLOB, entries BLOB,
   PRIMARY KEY (wallet_id, reference)
 ) WITHOUT ROWID;
 """
 
 _RECALL_WALLET = "SELECT balance, held, version FROM moved WHERE wallet_id = ?"
-_RECALL_TRANSACTION = "SELECT kind, client, requested, entries FROM accepted WHERE wallet_id = ? AND reference = ?"
+_RECALL_TRANSACTION = (
+    "SELECT kind, client, requested, result, entries FROM accepted WHERE wallet_id = ? AND reference = ?"
+)
 _REMEMBER_WALLET = "INSERT OR REPLACE INTO moved VALUES (?, ?, ?, ?)"
-_REMEMBER_TRANSACTION = "INSERT INTO accepted VALUES (?, ?, ?, ?, ?, ?)"
+_REMEMBER_TRANSACTION = "INSERT INTO accepted VALUES (?, ?, ?, ?, ?, ?, ?)"

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from wallet_app.errors import WalletNotActiveError, WalletNotFoundError
-from wallet_app.service import movements
+from wallet_app.service import exchanges, movements, transfers
 from wallet_app.service.books import Books, Plan, Receipt
-from wallet_app.service.commands import Bonus, Command, Seed, Spend, TopUp, require_permitted
+from wallet_app.service.commands import Bonus, Command, Exchange, Seed, Spend, TopUp, Transfer, require_permitted
 from wallet_app.service.permits import Permit
 
 RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
@@ -16,6 +16,8 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
     Bonus: movements.bonus,
     Spend: movements.spend,
     Seed: movements.seed,
+    Transfer: transfers.transfer,
+    Exchange: exchanges.exchange,
 }
 
 
@@ -40,7 +42,10 @@ def decide(books: Books, command: Command) -> Receipt:
     if replayed:
         return replayed
     _require_active(books, command)
-    return books.apply(command, RULES[type(command)](books, command))
+    plan = RULES[type(command)](books, command)
+    if permit is not None and permit.amount_max is not None:
+        permit.require_amount(_most(plan))
+    return books.apply(command, plan)
 
 
 def _require_owner(books: Books, command: Command, user_id: int) -> None:
@@ -49,6 +54,15 @@ def _require_owner(books: Books, command: Command, user_id: int) -> None:
         wallet = books.wallets.get(wallet_id)
         if wallet is None or wallet.user_id != user_id:
             raise WalletNotFoundError(wallet_id)
+
+
+def _most(plan: Plan) -> int:
+    """Return the most that the plan takes from a wallet, or gives it."""
+    sums: dict[tuple[int, bool], int] = {}
+    for wallet_id, _, amount, _ in plan.entries:
+        side = wallet_id, amount > 0
+        sums[side] = sums.get(side, 0) + abs(amount)
+    return max(sums.values(), default=0)
 
 
 def _require_active(books: Books, command: Command) -> None:

@@ -1,4 +1,4 @@
-"""The canonical bytes of `chain.py`, format 1, said a second time in SQL.
+"""The canonical bytes of `chain.py`, said a second time in SQL.
 
 Nothing here is shared with the Python that made the hashes, so that a mistake in one of the two shows as a fault.
 """
@@ -6,6 +6,7 @@ Nothing here is shared with the Python that made the hashes, so that a mistake i
 from __future__ import annotations
 
 _FORMAT = r"'\x01'::bytea"
+_FORMAT_WITH_JSON = r"'\x02'::bytea"
 _ABSENT = r"'\xffffffff'::bytea"
 
 
@@ -22,7 +23,9 @@ def _or_absent(column: str, value: str) -> str:
     return f"CASE WHEN {column} IS NULL THEN {_ABSENT} ELSE {value} END"
 
 
-DIGEST = f"""sha256({_FORMAT}
+_HAS_NO_JSON = "transactions.request IS NULL AND transactions.result IS NULL"
+
+DIGEST = f"""sha256(CASE WHEN {_HAS_NO_JSON} THEN {_FORMAT} ELSE {_FORMAT_WITH_JSON} END
        || uuid_send(transactions.transaction_id)
        || int8send(transactions.wallet_id)
        || {_text("transactions.reference_id")}
@@ -32,7 +35,10 @@ DIGEST = f"""sha256({_FORMAT}
        || {_or_absent("transactions.request_id", _text("transactions.request_id"))}
        || timestamptz_send(transactions.occurred_at)
        || {_or_absent("transactions.reverses", _bytes("uuid_send(transactions.reverses)"))}
-       || {_or_absent("transactions.details_hash", _bytes("transactions.details_hash"))})"""
+       || {_or_absent("transactions.details_hash", _bytes("transactions.details_hash"))}
+       || CASE WHEN {_HAS_NO_JSON} THEN ''::bytea
+               ELSE {_or_absent("transactions.request", _text("transactions.request::text"))}
+                    || {_or_absent("transactions.result", _text("transactions.result::text"))} END)"""
 """The digest of the row of `transactions`, from its columns alone."""
 
 ENTRY_HASH = f"""sha256({_FORMAT}

@@ -56,9 +56,64 @@ SELECT transactions.wallet_id, transactions.seq,
    AND transactions.details_hash IS DISTINCT FROM {DETAILS_HASH}
 """
 
+_SIDES = """
+  FROM transactions
+  LEFT JOIN ledger_entries AS source ON source.wallet_id = transactions.entry_keys[1]
+                                    AND source.seq = transactions.entry_keys[2]
+  LEFT JOIN ledger_entries AS target ON target.wallet_id = transactions.entry_keys[3]
+                                    AND target.seq = transactions.entry_keys[4]
+  LEFT JOIN wallets AS source_contra ON source_contra.id = source.contra_wallet_id
+  LEFT JOIN users AS source_owner ON source_owner.id = source_contra.user_id
+  LEFT JOIN wallets AS target_contra ON target_contra.id = target.contra_wallet_id
+  LEFT JOIN users AS target_owner ON target_owner.id = target_contra.user_id
+"""
+"""Joins a transaction of two entries to both of them, and each to who stands on its other side."""
+
+# Both stand against one contra wallet, and each against one of its own asset, so they are of the same asset.
+_TRANSFERS = f"""
+SELECT transactions.wallet_id, source.seq,
+       format('the transfer %s is not two entries against Clearing that make zero, as it was asked for',
+              transactions.transaction_id) AS what
+{_SIDES}
+ WHERE {_RANGE}
+   AND transactions.kind = 'TRANSFER'
+   AND NOT coalesce(
+       cardinality(transactions.entry_keys) = 4
+       AND source.wallet_id = transactions.wallet_id
+       AND target.wallet_id = CAST(transactions.request ->> 'to' AS bigint)
+       AND source.entry_type = 'TRANSFER' AND target.entry_type = 'TRANSFER'
+       AND source_owner.name = 'Clearing' AND source.contra_wallet_id = target.contra_wallet_id
+       AND target.amount > 0 AND source.amount + target.amount = 0
+       AND CASE WHEN transactions.request ->> 'upTo' IS NULL
+                THEN target.amount = CAST(transactions.request ->> 'amount' AS bigint)
+                ELSE target.amount <= CAST(transactions.request ->> 'upTo' AS bigint) END, false)
+"""
+
+_EXCHANGES = f"""
+SELECT transactions.wallet_id, source.seq,
+       format('the exchange %s is not two entries against Exchange, at its rate and rounded down, as it was asked for',
+              transactions.transaction_id) AS what
+{_SIDES}
+ WHERE {_RANGE}
+   AND transactions.kind = 'EXCHANGE'
+   AND NOT coalesce(
+       cardinality(transactions.entry_keys) = 4
+       AND source.wallet_id = transactions.wallet_id
+       AND target.wallet_id = CAST(transactions.request ->> 'to' AS bigint)
+       AND source.entry_type = 'EXCHANGE' AND target.entry_type = 'EXCHANGE'
+       AND source_owner.name = 'Exchange' AND target_owner.name = 'Exchange'
+       AND source.amount = -CAST(transactions.request ->> 'amount' AS bigint)
+       AND target.amount = div(-source.amount * CAST(transactions.result -> 'rate' ->> 0 AS numeric),
+                               CAST(transactions.result -> 'rate' ->> 1 AS numeric))
+       AND coalesce(nullif(transactions.request -> 'rate', 'null'), transactions.result -> 'rate')
+           = transactions.result -> 'rate', false)
+"""
+
 TRANSACTION_INVARIANTS = (
     Invariant("entries", "each transaction has its entries", _ENTRIES_OF_TRANSACTION, unit="transactions"),
     Invariant("digests", "each digest covers what its transaction says", _DIGESTS, unit="transactions"),
+    Invariant("transfers", "each transfer is two entries that make zero", _TRANSFERS, unit="transactions"),
+    Invariant("exchanges", "each exchange gives what its rate makes", _EXCHANGES, unit="transactions"),
     Invariant("details", "notes and metadata are those that were posted", _DETAILS, unit="transactions"),
 )
 
