@@ -62,6 +62,12 @@ class LoginNotReadyError(psycopg.OperationalError):
 class CommitNotReplicatedError(Exception):
     """COMMIT succeeded, but the wait for a synchronous standby was cancelled: a failover may lose it."""
 
+    sentence = (
+        "This may or may not have been done: the database's standby did not confirm it. "
+        "Look whether it was, before you do it again."
+    )
+    """What to tell people, where nothing better is known about what it was."""
+
 
 def init_app(app: Flask) -> None:
     """Make the application's engines. No connection is opened before the first use.

@@ -29,6 +29,7 @@ from wallet_app.errors import (
     ForbiddenError,
     InvalidError,
     NotFoundError,
+    OutcomeUnknownError,
     RefusedError,
     ThrottledError,
     UnauthenticatedError,
@@ -244,6 +245,9 @@ def problem_of(error: Exception) -> Problem:
         return _http_problem(error)
     if isinstance(error, PoolTimeoutError):
         return _database_away(error)
+    if isinstance(error, db.CommitNotReplicatedError):
+        log.error("commit_not_replicated", request_id=request_id())
+        return _service_problem(OutcomeUnknownError(error.sentence))
     if isinstance(error, DBAPIError):
         return _database_problem(error)
     return _unexpected(error)

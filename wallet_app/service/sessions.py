@@ -9,13 +9,14 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from wallet_app.db import reads, unit_of_work
+from wallet_app.db import CommitNotReplicatedError, reads, unit_of_work
 from wallet_app.errors import NotSignedInError, PermissionDeniedError, ProofNeededError
 from wallet_app.service import audit
 from wallet_app.service.actors import ANONYMOUS, Actor
@@ -114,7 +115,8 @@ def find_session(cookie: str) -> Session | None:
     """Return the session that the cookie stands for, if it holds, and remember to the minute that it was used."""
     found = _find(hash_of(cookie))
     if found is not None and found.seen_age >= 60:
-        with unit_of_work() as connection:
+        # If a standby does not confirm that, a failover takes a minute from the session: no reason to refuse the page.
+        with suppress(CommitNotReplicatedError), unit_of_work() as connection:
             connection.execute(_SEEN, {"id_hash": found.id_hash})
     return found
 
