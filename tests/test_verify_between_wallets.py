@@ -14,6 +14,7 @@ from wallet_app import service
 __all__ = ["tamper"]
 
 TRANSFER = "WHERE kind = 'TRANSFER'"
+PURCHASE = "WHERE kind = 'PURCHASE'"
 EXCHANGE = "WHERE kind = 'EXCHANGE'"
 RENAME_CLEARING = """
     UPDATE users SET name = 'Cleared' WHERE name = 'Clearing';
@@ -41,6 +42,13 @@ TAMPERINGS = [
     Tampering("no rate any more", f"UPDATE transactions SET result = NULL {EXCHANGE}",
               {"digests", "chain", "exchanges"}),
     Tampering("not against Exchange", "UPDATE users SET name = 'Exchanged' WHERE name = 'Exchange'", {"exchanges"}),
+    Tampering("a leg that was not asked for",
+              f"""UPDATE transactions SET request = '{{"legs": [[3, "SPEND", 9]]}}' {PURCHASE}""",
+              {"digests", "chain", "purchases"}),
+    Tampering("no legs any more", f"UPDATE transactions SET request = NULL {PURCHASE}",
+              {"digests", "chain", "purchases"}),
+    Tampering("a purchase's bonus from nowhere", "UPDATE users SET name = 'Gifts' WHERE name = 'Promotions'",
+              {"purchases"}),
 ]  # fmt: skip
 
 
@@ -50,6 +58,8 @@ def move_between_wallets() -> None:
     service.execute(transfer)
     rate = Fraction(1, 10)
     service.execute(service.Exchange(wallet_id=3, to_wallet_id=4, amount=105, rate=rate, reference="e", origin=ORIGIN))
+    legs = (service.Leg(3, "SPEND", 20), service.Leg(4, "BONUS", 2), service.Leg(3, "TOPUP", 1))
+    service.execute(service.Purchase(wallet_id=3, legs=legs, reference="p", origin=ORIGIN))
 
 
 @pytest.mark.tampers

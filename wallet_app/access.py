@@ -25,8 +25,12 @@ GUARDS_ITSELF = "guards itself"
 EACH_ITEM = "each item's own"
 """For every key: each item of the request is asked for its own scope, as if it came alone."""
 
+EACH_LEG = "each leg's own"
+"""For every key that has the scopes of all the parts of what it asks for; what it lacks is told when that is read."""
+
+ASKED_LATER = frozenset({EACH_ITEM, EACH_LEG})
 _OPEN = frozenset({PUBLIC, GUARDS_ITSELF})
-_WORDS = frozenset({PUBLIC, GUARDS_ITSELF, EACH_ITEM})
+_WORDS = _OPEN | ASKED_LATER
 
 STALE_ENOUGH = frozenset({"metrics:read"})
 """Scopes of what must answer when the database does not: keys that were read at any time are believed there."""
@@ -38,9 +42,9 @@ _declared: dict[str, str] = {}
 
 
 def declare(endpoint: str, scope: str) -> None:
-    """Say which scope a route needs, or PUBLIC, EACH_ITEM or GUARDS_ITSELF; `endpoint` is Flask's name of the route.
+    """Say which scope a route needs, or PUBLIC, EACH_ITEM, EACH_LEG or GUARDS_ITSELF.
 
-    Raises ValueError for a scope that does not exist.
+    `endpoint` is Flask's name of the route. Raises ValueError for a scope that does not exist.
     """
     if scope not in _WORDS and scope not in SCOPES:
         raise ValueError(f"{endpoint} needs a scope that does not exist: {scope}")
@@ -112,7 +116,7 @@ def _guard(gate: Gate, limit: Limit) -> None:
     limit(asked, caller)
     if caller.networks is not None:
         caller.require_address(asked.remote_addr or "")
-    if scope != EACH_ITEM:
+    if scope not in ASKED_LATER:
         caller.permit.require(scope)
 
 

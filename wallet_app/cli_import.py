@@ -66,10 +66,10 @@ def import_file(**asked: Any) -> None:
     """Post every row of FILE, and write a result file with a line per row.
 
     A CSV (in UTF-8; with comma, semicolon or tab) names its columns in the first line: type (topup, bonus or spend),
-    walletId, amount, referenceId and, if you like, note; for type transfer, from and to in place of walletId. A cell
-    with nothing in it is a field that is not there, so a file may mix types. NDJSON has an object with these fields on
-    each line, as an item of POST /batches has. FILE may be - for standard input, which needs a --result and cannot go
-    on after a stop.
+    walletId, amount, referenceId and, if you like, note; for transfer and exchange, from and to in place of walletId,
+    and for an exchange its rate. A cell with nothing in it is a field that is not there, so a file may mix types.
+    NDJSON has an object with these fields on each line, as an item of POST /batches has, purchases too. FILE may be -
+    for standard input, which needs a --result and cannot go on after a stop.
 
     Each row is decided on its own, in order. A row that is refused or invalid stands in the result file with its
     reason and does not stop the others. What was posted under a reference is never posted again: it comes back as

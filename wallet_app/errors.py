@@ -235,6 +235,16 @@ class UserMismatchError(InvalidError):
         )
 
 
+class PayerWithoutLegError(InvalidError):
+    code = "payer_without_leg"
+    title = "Payer has no leg"
+
+    def __init__(self, wallet_id: int) -> None:
+        super().__init__(
+            f"Wallet {wallet_id} is the payer of this, and none of its legs is of it.", wallet_id=wallet_id
+        )
+
+
 class NoExchangeRateError(RefusedError):
     code = "no_exchange_rate"
     title = "No exchange rate"

@@ -105,6 +105,43 @@ class ExchangeRecord(Exchange):
         return self.made(self.reference_id, origin)
 
 
+LEGS_MAX = 20
+
+
+class PurchaseLeg(Outside):
+    """A part of a purchase, which needs the scope of its type."""
+
+    wallet_id: WalletId
+    type: Literal["topup", "bonus", "spend"]
+    amount: Amount
+
+
+class Purchase(Outside):
+    """What a purchase says, as a record and as a request."""
+
+    wallet_id: WalletId
+    legs: Annotated[list[PurchaseLeg], Field(min_length=1, max_length=LEGS_MAX)]
+    note: Note = None
+
+    def made(self, reference: str, origin: Origin) -> Command:
+        """Return the command under the reference."""
+        return service.Purchase(
+            wallet_id=self.wallet_id,
+            legs=tuple(service.Leg(leg.wallet_id, leg.type.upper(), leg.amount) for leg in self.legs),
+            reference=reference,
+            origin=origin,
+            note=self.note,
+        )
+
+
+class PurchaseRecord(Purchase):
+    type: Literal["purchase"]
+    reference_id: Reference
+
+    def command(self, origin: Origin) -> Command:
+        return self.made(self.reference_id, origin)
+
+
 def _movement(command: type[service.Movement], record: MovementRecord, origin: Origin) -> Command:
     return command(
         wallet_id=record.wallet_id,
@@ -115,7 +152,7 @@ def _movement(command: type[service.Movement], record: MovementRecord, origin: O
     )
 
 
-AnyRecord = TopUpRecord | BonusRecord | SpendRecord | TransferRecord | ExchangeRecord
+AnyRecord = TopUpRecord | BonusRecord | SpendRecord | TransferRecord | ExchangeRecord | PurchaseRecord
 Record = Annotated[AnyRecord, Field(discriminator="type")]
 
 _RECORDS: TypeAdapter[AnyRecord] = TypeAdapter(Record)

@@ -22,6 +22,7 @@ Which scope each route needs. Written by `python -m tests.api.access_table` from
 routes, and held against the running service by `tests/api/test_access.py`: every route with every scope, and without.
 
 `public` needs no key. `each item's own`: any key may ask, and each item needs the scope of its own route.
+`each leg's own`: the key needs the scopes of all the legs, each that of its type's route.
 `guards itself`: the console's screens, which know operators by their sessions; `tests/console/access.txt` has who may
 open which.
 

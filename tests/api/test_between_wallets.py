@@ -152,7 +152,7 @@ def test_a_wallet_that_is_not_active_takes_no_part(
     assert problem["walletId"] == frozen
 
 
-@pytest.mark.parametrize("path", ["/transfers", "/exchanges"])
+@pytest.mark.parametrize("path", ["/transfers", "/exchanges", "/purchases"])
 def test_the_example_is_what_the_service_answers(client: FlaskClient, path: str) -> None:
     operation = document()["paths"][path]["post"]
     request = operation["requestBody"]["content"]["application/json"]["examples"]["request"]["value"]
@@ -241,6 +241,61 @@ def test_an_exchange_that_is_refused_changes_nothing(
     assert_problem(post(client, "/exchanges", {**body, **change}), status, code)
     assert books() == before
     assert not post(client, "/exchanges", body).json["idempotent"]
+
+
+# --- purchases ---
+
+
+def purchase(price: object = 200, **more: object) -> dict[str, Any]:
+    legs = [
+        {"walletId": JOHN_GOLD, "type": "spend", "amount": price},
+        {"walletId": JOHN_DIAMOND, "type": "topup", "amount": 5},
+        {"walletId": JOHN_GOLD, "type": "bonus", "amount": 20},
+    ]
+    return {"walletId": JOHN_GOLD, "legs": legs, "referenceId": str(movement()["referenceId"]), **more}
+
+
+def test_a_purchase_takes_the_price_and_gives_what_it_buys(client: FlaskClient) -> None:
+    body = purchase(note="Weekend bundle")
+    answer = post(client, "/purchases", body)
+    assert answer.status_code == 200, answer.get_data()
+    assert_headers(answer)
+    assert_described("/purchases", answer)
+    legs = answer.json["legs"]
+    assert [(leg["type"], leg["walletId"], leg["amount"], leg["balanceAfter"], leg["balance"]) for leg in legs] == [
+        ("SPEND", JOHN_GOLD, -200, 300, 320),
+        ("TOPUP", JOHN_DIAMOND, 5, 15, 15),
+        ("BONUS", JOHN_GOLD, 20, 320, 320),
+    ]
+    read = client.get(f"/transactions/{answer.json['transactionId']}").json
+    assert (read["kind"], len(read["entries"]), sum(leg["amount"] for leg in read["legs"])) == ("PURCHASE", 3, 0)
+    again = post(client, "/purchases", body)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert balances(client)[:2] == [(320, 3), (15, 2)]
+    batch = client.post("/batches", json={"mode": "atomic", "items": [{"type": "purchase", **body}]})
+    assert_described("/batches", batch)
+    assert batch.json["items"][0]["body"]["idempotent"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (purchase(501), 409, "insufficient_balance"),
+        (purchase(walletId=DOE_GOLD), 422, "payer_without_leg"),
+        (purchase(legs=[{"walletId": 3, "type": "spend", "amount": 1}, {"walletId": 5, "type": "bonus", "amount": 1}]),
+         422, "user_mismatch"),
+        (purchase(legs=[{"walletId": 3, "type": "spend", "amount": 1}, {"walletId": 1, "type": "bonus", "amount": 1}]),
+         409, "system_wallet"),
+        (purchase(legs=[{"walletId": 3, "type": "spend", "amount": 1}, {"walletId": 99, "type": "bonus", "amount": 1}]),
+         404, "wallet_not_found"),
+    ],
+)  # fmt: skip
+def test_a_purchase_that_is_refused_changes_nothing(
+    client: FlaskClient, body: dict[str, Any], status: int, code: str
+) -> None:
+    before = books()
+    assert_problem(post(client, "/purchases", body), status, code)
+    assert books() == before
 
 
 # --- as records ---

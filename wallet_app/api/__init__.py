@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from flask import Flask
 
-from wallet_app.api import assets, batches, exchanges, keys, movements, openapi, transactions, transfers, users, wallets
+from wallet_app.api import (
+    assets,
+    batches,
+    exchanges,
+    keys,
+    movements,
+    openapi,
+    purchases,
+    transactions,
+    transfers,
+    users,
+    wallets,
+)
 from wallet_app.api.operations import blueprint
 
 __all__ = [
@@ -15,6 +27,7 @@ __all__ = [
     "keys",
     "movements",
     "openapi",
+    "purchases",
     "transactions",
     "transfers",
     "users",

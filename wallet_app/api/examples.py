@@ -127,6 +127,28 @@ _SWAPPED = _posted(
     **{"from": _side(3, 2, _GOLD, -105, 395), "to": _side(4, 2, _DIAMOND, 10, 20)},
 )
 
+_BUNDLE = {
+    "walletId": 3,
+    "legs": [
+        {"walletId": 3, "type": "spend", "amount": 200},
+        {"walletId": 4, "type": "topup", "amount": 5},
+        {"walletId": 3, "type": "bonus", "amount": 20},
+    ],
+    "referenceId": "bundle-1001",
+    "note": "Weekend bundle",
+}
+_AFTER = {"balance": 320, "version": 3}
+_BOUGHT = _posted(
+    "PURCHASE",
+    "bundle-1001",
+    walletId=3,
+    legs=[
+        {"type": "SPEND", **_side(3, 2, _GOLD, -200, 300), **_AFTER},
+        {"type": "TOPUP", **_side(4, 2, _DIAMOND, 5, 15)},
+        {"type": "BONUS", **_side(3, 2, _GOLD, 20, 320), **_AFTER, "seq": 3},
+    ],
+)
+
 _TOP_UP = {"type": "topup", "walletId": 3, **_request("topup-1001", 100, "Starter pack")}
 _TOO_MUCH = {"type": "spend", "walletId": 3, **_request("spend-1002", 700, "Castle")}
 _MALFORMED = {"type": "spend", "walletId": 3, **_request("spend-1003", 0, "Air")}
@@ -171,6 +193,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "request": _SWAP,
         "configured": {"from": 3, "to": 4, "amount": 100, "referenceId": "swap-1002"},
     },
+    "purchase": {"request": _BUNDLE},
     "createUser": {"request": {"name": "Ada", "externalId": "player-77"}},
     "createWallet": {"request": {"userId": 11, "asset": "GOLD"}},
     "createKey": {
@@ -199,6 +222,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "spend": _movements("SPEND", "spend-1001", -30, 470),
     "transfer": _new_and_replayed(_GIVEN),
     "exchange": _new_and_replayed(_SWAPPED),
+    "purchase": _new_and_replayed(_BOUGHT),
     "createUser": {"user": {"ok": True, "userId": 11, "name": "Ada", "externalId": "player-77", "createdAt": _INSTANT}},
     "createKey": {"key": _NEW_KEY},
     "rotateKey": {"key": _NEW_KEY},
@@ -373,6 +397,15 @@ _USERS_DIFFER = {
         "Users differ",
         "Wallets 3 and 6 belong to two users: this is between wallets of one.",
         walletIds=[3, 6],
+    )
+}
+_NO_LEG = {
+    "payer": _problem(
+        422,
+        "payer_without_leg",
+        "Payer has no leg",
+        "Wallet 3 is the payer of this, and none of its legs is of it.",
+        walletId=3,
     )
 }
 _NO_RATE = {
@@ -555,6 +588,12 @@ PROBLEMS: dict[str, dict[int, dict[str, Any]]] = {
     | {
         409: _INSUFFICIENT | _NO_RATE | _TOO_SMALL | _TOO_MUCH_THERE | _SYSTEM,
         422: _BODY | _MISMATCH | _USERS_DIFFER | _SAME_WALLET,
+    },
+    "purchase": _EVERYWHERE
+    | _MOVEMENT
+    | {
+        409: _INSUFFICIENT | _TOO_MUCH_THERE | _SYSTEM,
+        422: {"legs": _invalid("/legs", "invalid", "must have at least 1 item")} | _MISMATCH | _USERS_DIFFER | _NO_LEG,
     },
     "getWallet": _EVERYWHERE | _READ,
     "getBalance": _EVERYWHERE | _READ,

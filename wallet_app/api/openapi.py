@@ -151,7 +151,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     }
     if operation.scope != access.PUBLIC:
         # Of schemes other than OAuth, 3.1 lets the list name roles "for other purposes": here, the scope.
-        described["security"] = [{"apiKey": [] if operation.scope == access.EACH_ITEM else [operation.scope]}]
+        described["security"] = [{"apiKey": [] if operation.scope in access.ASKED_LATER else [operation.scope]}]
     if operation.description or operation.scope in SCOPES:
         scope = f"Needs the scope `{operation.scope}`." if operation.scope in SCOPES else ""
         described["description"] = "\n\n".join(filter(None, [operation.description, scope]))

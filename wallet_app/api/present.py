@@ -77,7 +77,17 @@ def exchange(posted: Receipt) -> dict[str, Any]:
     }
 
 
-_BY_KIND = {"TRANSFER": transfer, "EXCHANGE": exchange}
+def purchase(posted: Receipt) -> dict[str, Any]:
+    """Present the receipt of a purchase."""
+    return {
+        **_posted(posted),
+        "type": posted.transaction.kind,
+        "walletId": posted.transaction.wallet_id,
+        "legs": [{"type": one.entry_type, **_side(posted, one)} for one in posted.transaction.entries],
+    }
+
+
+_BY_KIND = {"TRANSFER": transfer, "EXCHANGE": exchange, "PURCHASE": purchase}
 
 
 def replay_headers(posted: Receipt) -> dict[str, str]:

@@ -27,7 +27,7 @@ from wallet_app.fields import (
     UserId,
 )
 from wallet_app.money import AMOUNT_MAX
-from wallet_app.records import Exchange, Record, Transfer
+from wallet_app.records import Exchange, Purchase, Record, Transfer
 from wallet_app.service import BATCH_MAX, ENTRY_TYPES
 
 Integer53 = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
@@ -134,6 +134,24 @@ class ExchangeAnswer(PostedAnswer):
     rate: str = Field(description="The rate that was applied: the request's, or the one that was configured then.")
     source: SideAnswer = Field(alias="from")
     target: SideAnswer = Field(alias="to")
+
+
+class PurchaseRequest(Purchase):
+    """A purchase."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["walletId", "legs", "referenceId"]})
+
+    reference_id: ReferenceIfGiven = None
+
+
+class PurchaseLegAnswer(SideAnswer):
+    type: Literal["TOPUP", "BONUS", "SPEND"]
+
+
+class PurchaseAnswer(PostedAnswer):
+    type: Literal["PURCHASE"]
+    wallet_id: int = Field(description="The payer: the wallet under which the reference counts.")
+    legs: list[PurchaseLegAnswer] = Field(description="In the order of the request.")
 
 
 class EachBatch(Outside):
@@ -370,7 +388,7 @@ class BatchItemAnswer(Outside):
     """What the item would have been answered with alone."""
 
     status: int = Field(description="200, or the status of the problem.")
-    body: MovementAnswer | TransferAnswer | ExchangeAnswer | Problem
+    body: MovementAnswer | TransferAnswer | ExchangeAnswer | PurchaseAnswer | Problem
 
 
 class BatchAnswer(Outside):

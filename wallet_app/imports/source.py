@@ -18,12 +18,12 @@ FORMATS = ("csv", "ndjson")
 LINE_BYTES_MAX = 64 * 1024
 """As much as a request's body may have."""
 
-_CLASSES = get_args(records.AnyRecord)
+_CLASSES = [one for one in get_args(records.AnyRecord) if "legs" not in one.model_fields]  # A cell holds no list.
 _FIELDS = [
     {field.alias or name: field.is_required() for name, field in record.model_fields.items()} for record in _CLASSES
 ]
 COLUMNS = tuple(dict.fromkeys(["type", *(name for fields in _FIELDS for name in fields)]))
-"""What a CSV may have columns for: the fields of all kinds of records."""
+"""What a CSV may have columns for: the fields of all kinds of records that fit into a row."""
 
 Read = Callable[[object], Command]
 """Makes a command of a record, or raises a WalletServiceError."""

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from wallet_app.service.permits import Permit
 
@@ -168,6 +168,46 @@ class Exchange(Command):
     def requested(self) -> Requested:
         rate = None if self.rate is None else [self.rate.numerator, self.rate.denominator]
         return {"to": self.to_wallet_id, "amount": self.amount, "rate": rate}
+
+
+class Leg(NamedTuple):
+    """A part of a purchase: `amount` (smallest unit, 1..AMOUNT_MAX) in (TOPUP, BONUS) or out (SPEND)."""
+
+    wallet_id: int
+    kind: str
+    amount: int
+
+
+LEG_SCOPES = {command.kind: command.scope for command in (TopUp, Bonus, Spend)}
+"""What a leg needs, by its kind: what it would need alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purchase(Command):
+    """Several movements of one user's wallets, in order, all of them or none: a price, what it buys, what comes along.
+
+    The anchor is the payer, who has a leg among them.
+    """
+
+    kind = "PURCHASE"
+
+    legs: tuple[Leg, ...]
+
+    def scopes(self) -> tuple[str | None, ...]:
+        return tuple(dict.fromkeys([LEG_SCOPES.get(leg.kind) for leg in self.legs]))
+
+    def wallet_ids(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys([self.wallet_id, *[leg.wallet_id for leg in self.legs]]))
+
+    def amount_asked(self) -> int:
+        sums: dict[tuple[int, bool], int] = {}
+        for wallet_id, kind, amount in self.legs:
+            side = wallet_id, kind == Spend.kind
+            sums[side] = sums.get(side, 0) + amount
+        return max(sums.values(), default=0)
+
+    def requested(self) -> Requested:
+        return {"legs": [list(leg) for leg in self.legs]}
 
 
 def require_permitted(command: Command) -> None:

@@ -7,27 +7,30 @@ from wallet_app.money import AMOUNT_MAX
 from wallet_app.service.books import Books, Plan, PlannedEntry, WalletState
 from wallet_app.service.commands import Bonus, Movement, Seed, Spend, TopUp
 
+CONTRA = {TopUp.kind: "Treasury", Bonus.kind: "Promotions", Seed.kind: "Treasury", Spend.kind: "Revenue"}
+"""Who is on the other side of a movement, by its kind."""
+
 
 def top_up(books: Books, command: TopUp) -> Plan:
     """Credit the wallet from Treasury."""
-    return _credit(books, command, contra="Treasury")
+    return _credit(books, command)
 
 
 def bonus(books: Books, command: Bonus) -> Plan:
     """Credit the wallet from Promotions."""
-    return _credit(books, command, contra="Promotions")
+    return _credit(books, command)
 
 
 def seed(books: Books, command: Seed) -> Plan:
     """Credit the wallet's first balance from Treasury."""
-    return _credit(books, command, contra="Treasury")
+    return _credit(books, command)
 
 
 def spend(books: Books, command: Spend) -> Plan:
     """Debit the wallet to Revenue; raise InsufficientBalanceError if it has less."""
     wallet = books.wallet(command.wallet_id)
     require_funds(wallet, command.amount)
-    return Plan((PlannedEntry(wallet.wallet_id, command.kind, -command.amount, "Revenue"),))
+    return Plan((PlannedEntry(wallet.wallet_id, command.kind, -command.amount, CONTRA[command.kind]),))
 
 
 def require_funds(wallet: WalletState, amount: int) -> None:
@@ -58,7 +61,7 @@ def require_room(wallet: WalletState, amount: int) -> None:
         )
 
 
-def _credit(books: Books, command: Movement, *, contra: str) -> Plan:
+def _credit(books: Books, command: Movement) -> Plan:
     wallet = books.wallet(command.wallet_id)
     require_room(wallet, command.amount)
-    return Plan((PlannedEntry(wallet.wallet_id, command.kind, command.amount, contra),))
+    return Plan((PlannedEntry(wallet.wallet_id, command.kind, command.amount, CONTRA[command.kind]),))

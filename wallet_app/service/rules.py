@@ -6,9 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from wallet_app.errors import WalletNotActiveError, WalletNotFoundError
-from wallet_app.service import exchanges, movements, transfers
+from wallet_app.service import exchanges, movements, purchases, transfers
 from wallet_app.service.books import Books, Plan, Receipt
-from wallet_app.service.commands import Bonus, Command, Exchange, Seed, Spend, TopUp, Transfer, require_permitted
+from wallet_app.service.commands import (
+    Bonus,
+    Command,
+    Exchange,
+    Purchase,
+    Seed,
+    Spend,
+    TopUp,
+    Transfer,
+    require_permitted,
+)
 from wallet_app.service.permits import Permit
 
 RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
@@ -18,6 +28,7 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
     Seed: movements.seed,
     Transfer: transfers.transfer,
     Exchange: exchanges.exchange,
+    Purchase: purchases.purchase,
 }
 
 

@@ -13,7 +13,7 @@ from wallet_app.service.verification.wallets import Invariant
 
 NIL = uuid.UUID(int=0)
 _RANGE = "transactions.transaction_id > :after AND transactions.transaction_id <= :until"
-_MOVING = ", ".join(f"'{name}'" for name in ENTRY_TYPES)
+_MOVING = ", ".join(f"'{name}'" for name in (*ENTRY_TYPES, "PURCHASE"))
 
 _ENTRIES_OF_TRANSACTION = f"""
 SELECT transactions.wallet_id, transactions.seq,
@@ -109,11 +109,34 @@ SELECT transactions.wallet_id, source.seq,
            = transactions.result -> 'rate', false)
 """
 
+_PURCHASES = f"""
+SELECT transactions.wallet_id, transactions.seq,
+       format('the purchase %s is not the legs of one user that were asked for', transactions.transaction_id) AS what
+  FROM transactions
+  LEFT JOIN wallets AS payer ON payer.id = transactions.wallet_id
+ WHERE {_RANGE}
+   AND transactions.kind = 'PURCHASE'
+   AND transactions.request -> 'legs' IS DISTINCT FROM (
+       SELECT jsonb_agg(jsonb_build_array(entry.wallet_id, entry.entry_type, abs(entry.amount)) ORDER BY key.place)
+         FROM (SELECT 1 AS place, transactions.wallet_id, transactions.seq WHERE transactions.seq IS NOT NULL
+                UNION ALL
+               SELECT place, transactions.entry_keys[place], transactions.entry_keys[place + 1]
+                 FROM generate_series(1, cardinality(transactions.entry_keys), 2) AS place
+              ) AS key
+         JOIN ledger_entries AS entry ON entry.wallet_id = key.wallet_id AND entry.seq = key.seq
+         JOIN wallets AS own ON own.id = entry.wallet_id AND own.user_id = payer.user_id
+         JOIN wallets AS contra ON contra.id = entry.contra_wallet_id
+         JOIN users AS owner ON owner.id = contra.user_id
+        WHERE (entry.entry_type, sign(entry.amount), owner.name)
+              IN (('SPEND', -1, 'Revenue'), ('TOPUP', 1, 'Treasury'), ('BONUS', 1, 'Promotions')))
+"""
+
 TRANSACTION_INVARIANTS = (
     Invariant("entries", "each transaction has its entries", _ENTRIES_OF_TRANSACTION, unit="transactions"),
     Invariant("digests", "each digest covers what its transaction says", _DIGESTS, unit="transactions"),
     Invariant("transfers", "each transfer is two entries that make zero", _TRANSFERS, unit="transactions"),
     Invariant("exchanges", "each exchange gives what its rate makes", _EXCHANGES, unit="transactions"),
+    Invariant("purchases", "each purchase is the legs that were asked for", _PURCHASES, unit="transactions"),
     Invariant("details", "notes and metadata are those that were posted", _DETAILS, unit="transactions"),
 )
 

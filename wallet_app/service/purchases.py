@@ -1,0 +1,35 @@
+"""Purchases: several movements of one user's wallets as one transaction, decided in the order in which they stand."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from wallet_app.errors import PayerWithoutLegError, UserMismatchError
+from wallet_app.service.books import Books, Plan, PlannedEntry
+from wallet_app.service.commands import Purchase, Spend
+from wallet_app.service.movements import CONTRA, require_funds, require_room
+
+
+def purchase(books: Books, command: Purchase) -> Plan:
+    """Make an entry of each leg; what an earlier one brings, a later one may spend.
+
+    Raises PayerWithoutLegError, UserMismatchError, InsufficientBalanceError or BalanceAboveBoundError; the refusals
+    tell the balance as it stands in the books, and what all legs so far need of it.
+    """
+    payer = books.wallet(command.wallet_id)
+    if payer.wallet_id not in {leg.wallet_id for leg in command.legs}:
+        raise PayerWithoutLegError(payer.wallet_id)
+    so_far: Counter[int] = Counter()
+    entries = []
+    for leg in command.legs:
+        wallet = books.wallet(leg.wallet_id)
+        if wallet.user_id != payer.user_id:
+            raise UserMismatchError((payer.wallet_id, wallet.wallet_id))
+        if leg.kind == Spend.kind:
+            require_funds(wallet, leg.amount - so_far[leg.wallet_id])
+        else:
+            require_room(wallet, leg.amount + so_far[leg.wallet_id])
+        amount = -leg.amount if leg.kind == Spend.kind else leg.amount
+        so_far[leg.wallet_id] += amount
+        entries.append(PlannedEntry(leg.wallet_id, leg.kind, amount, CONTRA[leg.kind]))
+    return Plan(tuple(entries))
