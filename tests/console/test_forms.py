@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL
 
 from tests.conftest import conninfo
 from tests.console.conftest import ORIGIN, Browser, Sql, email_of, text_of
+from tests.keys import KEY, VAULT
 from wallet_app.console.screens import SCREENS, Screen
 
 POSTS = [screen for screen in SCREENS.values() if screen.method == "POST"]
@@ -116,12 +117,21 @@ def test_no_get_changes_anything(browsers: Callable[..., Browser], database: URL
         if method not in (rule.methods or set()):
             continue
         path = rule.rule.replace("<int:passkey_id>", "1").replace("<path:filename>", "x").replace("<wallet_id>", "3")
-        path = path.replace("<transaction_id>", "1")
-        for browser in (nobody, half, signed_in):
-            answer = browser.ask(method, path)
+        path = path.replace("<transaction_id>", "1").replace("<user_id>", "2").replace("<key_id>", VAULT.read_id(KEY))
+        key = {"headers": {"Authorization": f"Bearer {KEY}"}}
+        for browser, more in ((nobody, {}), (nobody, key), (half, {}), (signed_in, {})):
+            answer = browser.ask(method, path, **more)
             assert answer.status_code < 500, path
         asked.add(path)
-    assert {"/console", "/console/account", "/console/sign-in", "/console/set-up", "/wallets/3"} <= asked
+    assert {
+        "/console",
+        "/console/account",
+        "/console/sign-in",
+        "/console/set-up",
+        "/wallets/3",
+        "/keys",
+        "/users/2",
+    } <= asked
     assert contents(database) == before
 
 

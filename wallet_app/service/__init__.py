@@ -8,10 +8,11 @@ from wallet_app.service.account import (
     new_recovery_codes,
     recovery_codes_left,
 )
-from wallet_app.service.actors import ANONYMOUS, BOOTSTRAP_CLIENT, KEYS_SECONDS_MAX, Actor, Gate
+from wallet_app.service.actors import BOOTSTRAP_CLIENT, KEYS_SECONDS_MAX, Gate
 from wallet_app.service.audit import By
 from wallet_app.service.books import Entry, PostedTransaction, Receipt, WalletState
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
+from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.commands import (
     SYSTEM_REFERENCE,
     Bonus,

@@ -8,16 +8,13 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import math
-from typing import TYPE_CHECKING
 
 from limits import RateLimitItem, parse_many
 
 from wallet_app.config import current_settings
 from wallet_app.errors import BadKeySettingsError, GrantsTooMuchError
+from wallet_app.service.callers import Actor
 from wallet_app.service.key_views import KeySettings
-
-if TYPE_CHECKING:
-    from wallet_app.service.actors import Actor
 
 
 def require_within(asked: KeySettings, giver: Actor) -> None:

@@ -6,7 +6,7 @@ import datetime as dt
 import ipaddress
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from limits import parse_many
 from sqlalchemy import Connection, Engine, func, select, text, update
@@ -25,12 +25,10 @@ from wallet_app.models import ApiKey, AssetType, Client
 from wallet_app.money import AMOUNT_MAX
 from wallet_app.service import audit, grants, locks
 from wallet_app.service.audit import Act, By
+from wallet_app.service.callers import Actor
 from wallet_app.service.credentials import Digest, MadeKey, Vault
 from wallet_app.service.key_views import IS_LIVE, KeySettings, KeyView, find_row, get_row, view_of
 from wallet_app.service.permits import SCOPES
-
-if TYPE_CHECKING:
-    from wallet_app.service.actors import Actor
 
 KEYS_MAX = 2
 """Live keys of a client: the one in use, and the one that is to replace it."""

@@ -19,8 +19,8 @@ from sqlalchemy import Connection, Row, text
 from wallet_app.db import CommitNotReplicatedError, reads, unit_of_work
 from wallet_app.errors import NotSignedInError, PermissionDeniedError, ProofNeededError
 from wallet_app.service import audit
-from wallet_app.service.actors import ANONYMOUS, Actor
 from wallet_app.service.audit import By
+from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.permissions import ROLES
 from wallet_app.service.permits import NOTHING
 
