@@ -75,6 +75,11 @@ class ModelWallet:
         return self.posted[-1].balance_after if self.posted else 0
 
     @property
+    def moved(self) -> list[Posted]:
+        """What moved this wallet alone."""
+        return [one for one in self.posted if one.verb in SIGN]
+
+    @property
     def version(self) -> int:
         return len(self.posted)
 
@@ -105,6 +110,9 @@ class Machine(RuleBasedStateMachine):
         self.ids = [answer.json["walletId"] for answer in made]
         assert sorted(set(self.ids)) == self.ids
         self.wallets = {wallet: ModelWallet() for wallet in self.ids}
+        other = self.client.post("/users", json={"name": "Other", "externalId": f"model:other:{number}"}).json["userId"]
+        self.other = self.client.post("/wallets", json={"userId": other, "asset": ASSETS[0]}).json["walletId"]
+        self.others = 0
         self.references = (f"model-{number}-{index}" for index in itertools.count(1))
         for wallet in self.ids:
             self.compare(wallet)
@@ -134,6 +142,96 @@ class Machine(RuleBasedStateMachine):
             self.post_new(wallet, "topup", room, None)
             self.outcomes["filled"] += 1
 
+    # --- between wallets: another player's GOLD, whose balance follows from the answers, and this player's DIAMOND ---
+
+    @rule(amount=small, is_up_to=st.booleans(), comes_back=st.booleans())
+    def pass_on(self, amount: int, is_up_to: bool, comes_back: bool) -> None:
+        """Transfer to the other player, or back from there: a refusal changes nothing."""
+        own, model = self.ids[0], self.wallets[self.ids[0]]
+        there = self.others if comes_back else model.balance
+        moved = min(amount, there) if is_up_to else amount
+        sides = {"from": self.other, "to": own} if comes_back else {"from": own, "to": self.other}
+        asked = {"upTo": amount} if is_up_to else amount
+        is_above = comes_back and model.balance + moved > AMOUNT_MAX
+        is_accepted = there >= max(moved, 1) and not is_above
+        answer = self.send_between("/transfers", {**sides, "amount": asked}, replays=is_accepted)
+        if there < max(moved, 1):
+            assert_problem(answer, 409, "insufficient_balance")
+            self.done("transfer_refused", own)
+        elif is_above:
+            assert_problem(answer, 409, "balance_above_bound")
+            self.done("transfer_refused", own)
+        else:
+            self.others += -moved if comes_back else moved
+            assert answer.json["amount"] == moved
+            self.append(own, answer.json, moved if comes_back else -moved, "transfer")
+            assert answer.json["from" if comes_back else "to"]["balance"] == self.others
+            self.done("transfer", own)
+
+    @rule(amount=small, numerator=st.integers(1, 3), denominator=st.integers(1, 30))
+    def swap(self, amount: int, numerator: int, denominator: int) -> None:
+        gold, diamond = self.ids
+        received = amount * numerator // denominator
+        refused = None
+        if self.wallets[gold].balance < amount:
+            refused = "insufficient_balance"
+        elif received == 0:
+            refused = "exchange_too_small"
+        elif self.wallets[diamond].balance + received > AMOUNT_MAX:
+            refused = "balance_above_bound"
+        body = {"from": gold, "to": diamond, "amount": amount, "rate": f"{numerator}/{denominator}"}
+        answer = self.send_between("/exchanges", body, replays=refused is None)
+        if refused is not None:
+            assert_problem(answer, 409, refused)
+            self.done("exchange_refused")
+            return
+        self.append(gold, answer.json, -amount, "exchange")
+        self.append(diamond, answer.json, received, "exchange")
+        self.done("exchange")
+
+    @rule(legs=st.lists(st.tuples(indexes, verbs, small), min_size=1, max_size=4))
+    def buy(self, legs: list[tuple[int, str, int]]) -> None:
+        gold = self.ids[0]
+        asked = [(gold, "spend", 1), *[(self.pick(which), verb, amount) for which, verb, amount in legs]]
+        running, refused = {wallet: self.wallets[wallet].balance for wallet in self.ids}, None
+        for wallet, verb, amount in asked:
+            running[wallet] += amount * SIGN[verb]
+            if not 0 <= running[wallet] <= AMOUNT_MAX:
+                refused = "insufficient_balance" if running[wallet] < 0 else "balance_above_bound"
+                break
+        body = {"walletId": gold, "legs": [{"walletId": w, "type": v, "amount": a} for w, v, a in asked]}
+        answer = self.send_between("/purchases", body, replays=refused is None)
+        if refused is not None:
+            assert_problem(answer, 409, refused)
+            self.done("purchase_refused")
+            return
+        for wallet, verb, amount in asked:
+            self.append(wallet, answer.json, amount * SIGN[verb], "purchase")
+        self.done("purchase")
+
+    def send_between(self, path: str, body: dict[str, Any], *, replays: bool) -> Any:
+        """Post under a new reference; what was accepted is posted again, and must be the same transaction."""
+        body = {**body, "referenceId": next(self.references)}
+        answer = self.client.post(path, json=body)
+        if replays:
+            assert answer.status_code == 200, answer.get_data()
+            again = self.client.post(path, json=body).json
+            assert (again["idempotent"], again["transactionId"]) == (True, answer.json["transactionId"])
+        return answer
+
+    def append(self, wallet: int, body: dict[str, Any], signed: int, verb: str) -> None:
+        model = self.wallets[wallet]
+        model.posted.append(
+            Posted(
+                verb=verb,
+                reference=body["referenceId"],
+                amount=abs(signed),
+                note=None,
+                transaction_id=body["transactionId"],
+                balance_after=model.balance + signed,
+            )
+        )
+
     # --- steps that must change nothing ---
 
     @rule(which=indexes, over=small)
@@ -142,7 +240,7 @@ class Machine(RuleBasedStateMachine):
         if self.wallets[wallet].balance + over <= AMOUNT_MAX:
             self.post_new(wallet, "spend", self.wallets[wallet].balance + over, None)
 
-    @precondition(lambda self: any(wallet.posted for wallet in self.wallets.values()))
+    @precondition(lambda self: any(wallet.moved for wallet in self.wallets.values()))
     @rule(which=indexes, index=indexes, note=notes, as_header=st.booleans())
     def replay(self, which: int, index: int, note: str | None, as_header: bool) -> None:
         wallet, posted = self.pick_posted(which, index)
@@ -152,7 +250,7 @@ class Machine(RuleBasedStateMachine):
         self.assert_receipt(wallet, posted, answer.json, is_replay=True)
         self.done("replayed", wallet)
 
-    @precondition(lambda self: any(wallet.posted for wallet in self.wallets.values()))
+    @precondition(lambda self: any(wallet.moved for wallet in self.wallets.values()))
     @rule(which=indexes, index=indexes, verb=verbs, amount=amounts)
     def use_a_reference_again(self, which: int, index: int, verb: str, amount: int) -> None:
         wallet, posted = self.pick_posted(which, index)
@@ -229,7 +327,7 @@ class Machine(RuleBasedStateMachine):
         self.outcomes["paged"] += len(entries) > limit
         self.outcomes["read"] += 1
 
-    @precondition(lambda self: any(wallet.posted for wallet in self.wallets.values()))
+    @precondition(lambda self: any(wallet.moved for wallet in self.wallets.values()))
     @rule(which=indexes, index=indexes)
     def read_a_transaction(self, which: int, index: int) -> None:
         wallet, posted = self.pick_posted(which, index)
@@ -249,10 +347,12 @@ class Machine(RuleBasedStateMachine):
         return self.ids[which % len(self.ids)]
 
     def pick_posted(self, which: int, index: int) -> tuple[int, Posted]:
+        """Return a movement of one wallet; there must be one."""
         wallet = self.pick(which)
-        if not self.wallets[wallet].posted:
-            wallet = next(other for other in self.ids if self.wallets[other].posted)
-        return wallet, self.wallets[wallet].posted[index % self.wallets[wallet].version]
+        if not self.wallets[wallet].moved:
+            wallet = next(other for other in self.ids if self.wallets[other].moved)
+        moved = self.wallets[wallet].moved
+        return wallet, moved[index % len(moved)]
 
     def send(
         self,
@@ -334,7 +434,8 @@ class Machine(RuleBasedStateMachine):
 _BLANKS = "\t\n\v\f\r \u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000\ufeff"
 _WALLET = text("""
 SELECT coalesce(balances.balance, 0), coalesce(balances.version, 0), count(entries.seq),
-       coalesce(sum(entries.amount), 0), (SELECT count(*) FROM transactions WHERE wallet_id = :wallet)
+       coalesce(sum(entries.amount), 0), count(entries.seq) FILTER (WHERE EXISTS (
+           SELECT FROM transactions WHERE transactions.transaction_id = entries.transaction_id))
   FROM wallets
   LEFT JOIN wallet_balances AS balances ON balances.wallet_id = wallets.id
   LEFT JOIN ledger_entries AS entries ON entries.wallet_id = wallets.id
@@ -343,6 +444,7 @@ SELECT coalesce(balances.balance, 0), coalesce(balances.version, 0), count(entri
 """)
 OUTCOMES = {
     "topup", "bonus", "spend", "emptied", "filled", "insufficient_balance", "balance_above_bound", "replayed",
+    "transfer", "transfer_refused", "exchange", "exchange_refused", "purchase", "purchase_refused",
     "mismatched", "unknown", "nonsense", "read", "paged", "transaction", "player_again", "wallet_again", "listed",
 }  # fmt: skip
 

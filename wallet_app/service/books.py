@@ -271,8 +271,8 @@ def _digest(
         occurred_at=stamp.occurred_at,
         reverses=plan.reverses,
         details=details_hash,
-        request=chain.json_text(stored_request),
-        result=chain.json_text(plan.result),
+        request=None if stored_request is None else chain.json_text(stored_request),
+        result=None if plan.result is None else chain.json_text(plan.result),
     )
 
 

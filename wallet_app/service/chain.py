@@ -74,12 +74,12 @@ def transaction_digest(
     ).digest()
 
 
-def json_text(value: Any) -> str | None:
-    """Return the text that PostgreSQL gives a jsonb of this value: so it is what SQL can hash, too. None is no JSON.
+def json_text(value: Mapping[str, Any]) -> str:
+    """Return the text that PostgreSQL gives a jsonb of this value: so it is what SQL can hash, too.
 
     For objects, arrays, strings, integers, booleans and nulls. Raises TypeError for a float: its digits could differ.
     """
-    return None if value is None else json.dumps(_in_order(value), ensure_ascii=False)
+    return json.dumps(_in_order(value), ensure_ascii=False)
 
 
 def _in_order(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from wallet_app.errors import WalletNotActiveError, WalletNotFoundError
 from wallet_app.service import exchanges, movements, purchases, transfers
-from wallet_app.service.books import Books, Plan, Receipt
+from wallet_app.service.books import Books, Plan, Receipt, WalletState
 from wallet_app.service.commands import (
     Bonus,
     Command,
@@ -52,7 +52,9 @@ def decide(books: Books, command: Command) -> Receipt:
         _require_assets(books, command, permit)
     if replayed:
         return replayed
-    _require_active(books, command)
+    _require_active(anchor)
+    for wallet_id in command.wallet_ids()[1:]:
+        _require_active(books.wallet(wallet_id))
     plan = RULES[type(command)](books, command)
     if permit is not None and permit.amount_max is not None:
         permit.require_amount(_most(plan))
@@ -76,11 +78,9 @@ def _most(plan: Plan) -> int:
     return max(sums.values(), default=0)
 
 
-def _require_active(books: Books, command: Command) -> None:
-    for wallet_id in command.wallet_ids():
-        wallet = books.wallet(wallet_id)
-        if wallet.status != "ACTIVE":
-            raise WalletNotActiveError(wallet_id=wallet_id, wallet_status=wallet.status)
+def _require_active(wallet: WalletState) -> None:
+    if wallet.status != "ACTIVE":
+        raise WalletNotActiveError(wallet_id=wallet.wallet_id, wallet_status=wallet.status)
 
 
 def _require_assets(books: Books, command: Command, permit: Permit) -> None:
