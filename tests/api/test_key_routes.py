@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -278,6 +279,41 @@ def test_a_key_that_is_revoked_leaves_no_successor(app: Flask, giver: MakeGiver,
     assert_problem(ask(mine), 401, "unauthenticated")
     assert_problem(mine.post(f"/keys/{VAULT.read_id(KEY)}/rotate"), 401, "unauthenticated")
     assert client.get("/keys?client=shop").json["keys"] == []
+
+
+def test_a_key_that_is_revoked_while_it_makes_one_makes_none(
+    app: Flask, giver: MakeGiver, client: FlaskClient, database: URL
+) -> None:
+    """It waits for the client of the new key, and meanwhile it ends."""
+    ask(client)
+    mine, answers = giver(), []
+    path = f"/keys/{client.get('/keys?client=shop').json['keys'][0]['keyId']}/rotate"
+    with psycopg.connect(conninfo(database)) as other:
+        other.execute("SELECT FROM clients WHERE name = 'shop' FOR UPDATE")
+        waiting = [
+            threading.Thread(target=lambda: answers.append(ask(mine))),
+            threading.Thread(target=lambda: answers.append(client_of(app, key_of(mine)).post(path))),
+        ]
+        for thread in waiting:
+            thread.start()
+        with psycopg.connect(conninfo(database), autocommit=True) as watching:
+            while watching.execute(WAITING).fetchone() != (2,):
+                time.sleep(0.01)
+        assert client.delete(f"/keys/{own_id(mine)}").status_code == 204
+    for thread in waiting:
+        thread.join(30)
+    for answer in answers:
+        assert_problem(answer, 401, "unauthenticated")
+    assert len(client.get("/keys?client=shop").json["keys"]) == 1
+
+
+WAITING = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+
+
+def key_of(client: FlaskClient) -> str:
+    return str(client.environ_base["HTTP_AUTHORIZATION"]).removeprefix("Bearer ")
 
 
 def test_what_is_denied_is_recorded_once_for_each_limit(giver: MakeGiver, database: URL) -> None:

@@ -169,6 +169,12 @@ def test_errors_are_pages(browser: Browser, path: str, status: int) -> None:
     require_headers(answer)
 
 
+@pytest.mark.parametrize("path", ["/console/sign-in", "/console/set-up"])
+def test_what_nobody_can_type_is_refused(browser: Browser, path: str) -> None:
+    fields = {"email": "a\0@b", "password": "x"} | ({"code": "x"} if path.endswith("set-up") else {"next": ""})
+    assert browser.post(path, fields).status_code == 422
+
+
 def test_a_fault_of_ours_is_a_page_without_its_detail(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError("a detail")

@@ -245,7 +245,7 @@ def test_a_revoked_key_ends_elsewhere_within_the_time_that_is_promised(
 def test_a_key_that_is_new_works_elsewhere_almost_at_once(gate: Gate, other_gate: Gate) -> None:
     assert other_gate.authenticate(KEY)
     made = gate.create_key(client="shop", settings=READING, by=BY)
-    make_old(other_gate, actors._UNKNOWN_SECONDS + 0.01)
+    make_old(other_gate, actors.NEW_KEY_SECONDS + 0.01)
     assert other_gate.authenticate(made.text).client == "shop"
 
 

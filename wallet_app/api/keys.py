@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from contextlib import suppress
 
 from flask import Response, current_app
@@ -141,4 +142,6 @@ def _read_place(position: int | None) -> str | None:
 
 
 def _made(made: NewKey) -> Response:
+    # Until every process would look for it: a key must not be refused in the moment in which it is given.
+    time.sleep(service.NEW_KEY_SECONDS)
     return json_response(present.new_key(made), 201, {"Location": f"/keys/{made.key_id}"})

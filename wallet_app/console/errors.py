@@ -43,6 +43,9 @@ def _look_who_asks() -> None:
 
 
 def _to_sign_in() -> Response:
+    if request.path == _STAGES["set_up"] and request.method == "POST":
+        # Most likely a double click: the first one did it, and its page with the recovery codes was never seen.
+        return pages.go("/console/sign-in", note="set-up")
     session = g.get("session")
     waits_at = _STAGES.get(session.stage) if session is not None else None
     if waits_at is not None and request.path != waits_at:

@@ -8,7 +8,7 @@ from wallet_app.service.account import (
     new_recovery_codes,
     recovery_codes_left,
 )
-from wallet_app.service.actors import BOOTSTRAP_CLIENT, KEYS_SECONDS_MAX, Gate
+from wallet_app.service.actors import BOOTSTRAP_CLIENT, KEYS_SECONDS_MAX, NEW_KEY_SECONDS, Gate
 from wallet_app.service.audit import By
 from wallet_app.service.books import Entry, PostedTransaction, Receipt, WalletState
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
@@ -148,6 +148,7 @@ __all__ = [
     "MadeToken",
     "Movement",
     "Origin",
+    "NEW_KEY_SECONDS",
     "NO_TRANSACTION",
     "NewKey",
     "PAGE_MAX",

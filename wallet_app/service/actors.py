@@ -46,8 +46,9 @@ KEYS_SECONDS = 2.0
 KEYS_SECONDS_MAX = 4.0
 """Keys that are older are not believed: a revoked one works no longer than this."""
 
-_UNKNOWN_SECONDS = 0.25
-"""An unknown key may be a new one, so for it the keys are read anew after this time already."""
+NEW_KEY_SECONDS = 0.25
+"""An unknown key may be a new one, so for it the keys are read anew after this time already. One that was made longer
+ago is known everywhere."""
 
 _AWAY_SECONDS = 1.0
 """When the keys could not be read, so long is answered without another try."""
@@ -227,8 +228,8 @@ class Gate:
 
     def _with_key(self, key_id: str, found: _Keys, now: float) -> _Keys:
         """Return keys that have the key, if there is one that is new."""
-        if key_id not in found.actors and now - found.read_at > _UNKNOWN_SECONDS:
-            return self._read_keys(now, _UNKNOWN_SECONDS, is_stale_enough=True)
+        if key_id not in found.actors and now - found.read_at > NEW_KEY_SECONDS:
+            return self._read_keys(now, NEW_KEY_SECONDS, is_stale_enough=True)
         return found
 
     def _read_keys(self, now: float, seconds: float, *, is_stale_enough: bool) -> _Keys:

@@ -59,10 +59,10 @@ def create_key(
     """
     made = vault.make_key()
     with unit_of_work(engine) as connection:
-        if within is not None:
-            _require_grantable(connection, settings, within)
         client_id = _ensure_client(connection, client)
         _lock_live_client(connection, client_id, client)
+        if within is not None:
+            _require_grantable(connection, settings, within)
         _require_room(connection, client_id, client)
         _insert(connection, vault, made, (client_id, client), settings=settings, by=by)
         return NewKey(*made, view_of(get_row(connection, made.key_id)))
@@ -77,9 +77,9 @@ def rotate_key(engine: Engine, vault: Vault, key_id: str, *, by: By, within: Act
     with unit_of_work(engine) as connection:
         found = get_row(connection, key_id)
         settings = view_of(found).settings
+        _lock_live_client(connection, found.client_id, found.client)
         if within is not None:
             _require_grantable(connection, settings, within)
-        _lock_live_client(connection, found.client_id, found.client)
         if not get_row(connection, key_id).is_live:
             raise KeyRevokedError(key_id)
         _require_room(connection, found.client_id, found.client)
@@ -140,7 +140,10 @@ def ensure_key(engine: Engine, vault: Vault, given: str, *, client: str, by: By)
 
 
 def _require_grantable(connection: Connection, settings: KeySettings, caller: Actor) -> None:
-    """Raise for a key that would allow more than the caller's own, or outlive its revocation."""
+    """Raise for a key that would allow more than the caller's own, or outlive its revocation.
+
+    After all waiting for locks: meanwhile the caller's key may have been revoked.
+    """
     # Not by what this process remembers: for some seconds a key that is revoked could make itself a successor.
     own = find_row(connection, caller.key_id or "")
     if own is None or not own.is_live:
@@ -149,7 +152,7 @@ def _require_grantable(connection: Connection, settings: KeySettings, caller: Ac
 
 
 def _ensure_client(connection: Connection, name: str) -> int:
-    if name in RESERVED_CLIENTS:
+    if name.casefold() in RESERVED_CLIENTS:
         raise BadKeySettingsError(f"The name {name} is the service's own.")
     if not _CLIENT_NAME.fullmatch(name):
         raise BadKeySettingsError("A client's name has 1 to 64 letters, digits, dots, dashes and underscores.")
@@ -199,6 +202,7 @@ def _insert(
             rate_limit=settings.rate_limit,
             expires_at=settings.expires_at,
             created_by=by.actor,
+            created_at=func.clock_timestamp(),
         )
     )
     after = {

@@ -134,6 +134,13 @@ def lock_operator(connection: Connection, email: str) -> tuple[int, str] | None:
     return None if row is None else (row.id, row.role)
 
 
+def lock_epoch(connection: Connection, operator_id: int) -> int | None:
+    """Lock an operator's row and return its epoch, None if they are disabled. Must be the first locking statement."""
+    statement = select(Operator.epoch, Operator.disabled_at).where(Operator.id == operator_id).with_for_update()
+    epoch, disabled_at = connection.execute(statement).one()
+    return None if disabled_at is not None else epoch
+
+
 def lock_audit_chain(connection: Connection) -> None:
     """Wait until the audit log's chain is this unit of work's alone to extend, until its end. Locks nothing else."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _AUDIT_CHAIN_LOCK})

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, text
 
 from wallet_app.db import CommitNotReplicatedError, reads, unit_of_work
 from wallet_app.errors import NotSignedInError, PermissionDeniedError, ProofNeededError
-from wallet_app.service import audit
+from wallet_app.service import audit, locks
 from wallet_app.service.audit import By
 from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.permissions import ROLES
@@ -134,6 +134,16 @@ def require(session: Session | None, permission: str, *, visitor: Visitor, fresh
     if fresh and not session.is_fresh:
         raise ProofNeededError
     return session
+
+
+def require_current(connection: Connection, session: Session) -> None:
+    """Raise NotSignedInError if all sessions of the operator were ended since this one was found.
+
+    Locks the operator until the end of the unit of work, before anything else in it: so what gives them a new
+    credential and what voids their credentials come one after the other.
+    """
+    if locks.lock_epoch(connection, session.operator_id) != session.epoch:
+        raise NotSignedInError
 
 
 def begin(
