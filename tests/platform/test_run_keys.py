@@ -61,7 +61,7 @@ def test_a_revoked_key_ends_in_every_process_within_five_seconds(database_url: s
 
 @pytest.mark.slow
 def test_the_first_start_makes_a_key_and_the_second_prints_the_same_line(data_dir: Path, start: Start) -> None:
-    own = {"WALLET_BOOTSTRAP_API_KEY": "", "WALLET_KEY_PEPPER": ""}
+    own = {"WALLET_BOOTSTRAP_API_KEY": "", "WALLET_KEY_PEPPER": "", "WALLET_TOKEN_KEYS": ""}
     lines = []
     for _ in range(2):
         service = start(**own)
@@ -77,11 +77,8 @@ def test_the_first_start_makes_a_key_and_the_second_prints_the_same_line(data_di
     assert lines[0] == lines[1]
     folder = data_dir / "secrets"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {
-        "api-key": 0o600,
-        "database": 0o600,
-        "key-pepper": 0o600,
-    }
+    names = ("api-key", "database", "key-pepper", "operators", "token-key", "totp-key")
+    assert {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == dict.fromkeys(names, 0o600)
     key = (folder / "api-key").read_text()
     assert f"Bearer {key}" in lines[0]
 
