@@ -30,7 +30,14 @@ SEEDED_WALLETS = 6
 SEEDED_USERS = 3
 
 
-OF_THE_BOOKS = {"reference_mismatch", "same_wallet", "asset_mismatch", "user_mismatch", "payer_without_leg"}
+OF_THE_BOOKS = {
+    "bad_key_settings",
+    "reference_mismatch",
+    "same_wallet",
+    "asset_mismatch",
+    "user_mismatch",
+    "payer_without_leg",
+}
 """Codes of 422 for what is valid by itself."""
 
 
