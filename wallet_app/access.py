@@ -20,7 +20,7 @@ PUBLIC = "public"
 """For everybody, also without a credential."""
 
 GUARDS_ITSELF = "guards itself"
-"""For routes that know who asks in another way, like a console's sessions."""
+"""For routes that know who asks in another way, like a console's sessions; they `count` their requests themselves."""
 
 EACH_ITEM = "each item's own"
 """For every key: each item of the request is asked for its own scope, as if it came alone."""
@@ -89,6 +89,12 @@ def init_app(app: Flask) -> None:
     app.before_request(partial(_guard, gate_of(app), app.extensions["wallet_limit"]))
 
 
+def count(caller: Actor) -> None:
+    """Count this request for who asks; for a route that guards itself. Raises TooManyRequests."""
+    limit: Limit = current_app.extensions["wallet_limit"]
+    limit(request, caller)
+
+
 def _guard(gate: Gate, limit: Limit) -> None:
     # Past Flask's proxies, which would look the request up anew for each of its attributes.
     context, asked = g._get_current_object(), request._get_current_object()  # type: ignore[attr-defined]
@@ -97,7 +103,8 @@ def _guard(gate: Gate, limit: Limit) -> None:
     # A path that does not exist has no rule; routing answers it, and a preflight, after this.
     scope = PUBLIC if rule is None else _declared[rule.endpoint]
     if scope in _OPEN or environ["REQUEST_METHOD"] == "OPTIONS":
-        limit(asked, ANONYMOUS)
+        if scope != GUARDS_ITSELF:
+            limit(asked, ANONYMOUS)
         return
     try:
         credential = _credential(environ.get("HTTP_AUTHORIZATION"))

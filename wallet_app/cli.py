@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from wallet_app import service
 from wallet_app.config import ConfigurationError, current_settings
+from wallet_app.db import CommitNotReplicatedError
 from wallet_app.errors import WalletServiceError
 
 P = ParamSpec("P")
@@ -48,6 +49,8 @@ def plainly(function: Callable[P, None]) -> Callable[P, None]:
             raise _CannotError(error.detail) from error
         except ConfigurationError as error:
             raise _CannotError(str(error)) from error
+        except CommitNotReplicatedError as error:
+            raise _CannotError(error.sentence) from error
         except PoolTimeoutError as error:
             raise _CannotError(
                 "This needs two database connections at once: set WALLET_POOL_SIZE to 2 or more."

@@ -108,7 +108,7 @@ def _split(values: tuple[str, ...]) -> list[str]:
     return [one.strip() for value in values for one in value.split(",") if one.strip()]
 
 
-def _show(made: service.MadeKey) -> None:
+def _show(made: service.NewKey) -> None:
     # The key alone on stdout, so that a script can take it from there.
     click.echo(f"Key {made.key_id} is made. This is the only time that it is shown:", err=True)
     click.echo(made.text)

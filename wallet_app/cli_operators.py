@@ -40,7 +40,13 @@ def list_operators() -> None:
         click.echo("There are no operators. Make one: flask wallet operators create EMAIL --name NAME --role admin")
     for each in found:
         keys = f"{each.passkeys} passkey{'' if each.passkeys == 1 else 's'}"
-        click.echo(f"{each.email:<40}{each.role:<10}{each.status:<10}{keys:<13}{each.name}")
+        seal = "  (old seal)" if each.has_old_seal else ""
+        click.echo(f"{each.email:<40}{each.role:<10}{each.status:<10}{keys:<13}{each.name}{seal}")
+    if old := sum(each.has_old_seal for each in found):
+        click.echo(
+            f"{old} of {len(found)} authenticator secrets are sealed with an old version of WALLET_TOTP_KEY. "
+            "Keep it until they have signed in, or `reset` them."
+        )
 
 
 @operators.command()
@@ -52,6 +58,18 @@ def disable(email: str, reason: str | None, ticket: str | None) -> None:
     """Keep an operator out, and end their sessions, from this moment on."""
     service.disable_operator(email, by=cli_keys.by(reason, ticket))
     click.echo(f"{email} is disabled and signed out everywhere. `reset` lets them in again.")
+
+
+@operators.command("role")
+@click.argument("email")
+@click.argument("role", type=click.Choice(list(service.ROLES)))
+@cli_keys.REASON
+@cli_keys.TICKET
+@cli.plainly
+def change_role(email: str, role: str, reason: str | None, ticket: str | None) -> None:
+    """Give an operator another ROLE, and end their sessions."""
+    service.change_role(email, role, by=cli_keys.by(reason, ticket))
+    click.echo(f"{email} is {_article(role)} {role} now, and signed out everywhere.")
 
 
 @operators.command()

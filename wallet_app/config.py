@@ -53,6 +53,7 @@ class Settings:
     bootstrap_key: str | None = field(default=None, repr=False)
     rate_limit: str = "120 per minute"
     rate_limit_key: str = "6000 per minute"
+    rate_limit_operator: str = "600 per minute"
     rate_limit_storage: str = "memory://"
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: int = 0
@@ -61,6 +62,9 @@ class Settings:
     """The longest that a new hold may last."""
     totp_key: bytes | None = field(default=None, repr=False)
     """What the operators' TOTP secrets are sealed with, and known browsers signed; derived, never used itself."""
+    totp_key_version: int = 1
+    totp_keys_before: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+    """The keys that it has replaced, by version: what they sealed and signed is still read."""
     console_origin: str | None = None
     """Where the console's pages are, as a browser says it: https://host. None: wherever the request says."""
 
@@ -74,6 +78,8 @@ class Settings:
         # A migration holds a lock of its session, which a pooler would leave behind on some connection of its own.
         migration_default = database_url if db_pooler == "none" else None
         migration_url = read("DATABASE_MIGRATION_URL", migration_default, _database_url)
+        totp_keys: dict[int, bytes] = read("WALLET_TOTP_KEY", {}, _keys)
+        totp_key_version = max(totp_keys, default=1)
         settings = cls(
             environment=environment,
             database_url=database_url,
@@ -91,11 +97,14 @@ class Settings:
             bootstrap_key=read("WALLET_BOOTSTRAP_API_KEY", None, str),
             rate_limit=read("WALLET_RATE_LIMIT", cls.rate_limit, _rate_limit, empty=""),
             rate_limit_key=read("WALLET_RATE_LIMIT_KEY", cls.rate_limit_key, _rate_limit, empty=""),
+            rate_limit_operator=read("WALLET_RATE_LIMIT_OPERATOR", cls.rate_limit_operator, _rate_limit, empty=""),
             rate_limit_storage=read("WALLET_RATE_LIMIT_STORAGE", cls.rate_limit_storage, str),
             cors_origins=read("WALLET_CORS_ORIGINS", cls.cors_origins, _origins),
             trusted_proxies=read("WALLET_TRUSTED_PROXIES", cls.trusted_proxies, _integer(0, 10)),
             hold_seconds_max=read("WALLET_HOLD_SECONDS_MAX", cls.hold_seconds_max, _integer(1, cls.hold_seconds_max)),
-            totp_key=read("WALLET_TOTP_KEY", None, _key),
+            totp_key=totp_keys.pop(totp_key_version, None),
+            totp_key_version=totp_key_version,
+            totp_keys_before=totp_keys,
             console_origin=read("WALLET_CONSOLE_ORIGIN", cls.console_origin, _console_origin),
         )
         if environment != "development":
@@ -253,6 +262,16 @@ def _rate_limit(value: str) -> str:
     except ValueError:
         raise ValueError(f"must look like '120 per minute', or be empty for none, not {value[:40]!r}") from None
     return value
+
+
+def _keys(value: str) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    for part in value.split(","):
+        version, _, key = part.strip().rpartition(":")
+        if not re.fullmatch(r"[1-9][0-9]{0,3}", version or "1") or int(version or "1") in found:
+            raise ValueError("must look like KEY, or like 2:KEY,1:KEY with the versions in front")
+        found[int(version or "1")] = _key(key)
+    return found
 
 
 def _key(value: str) -> bytes:

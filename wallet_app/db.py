@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from wallet_app import greenlets, metrics
 from wallet_app.config import ConfigurationError, Settings
-from wallet_app.round_trip import PREPARES
+from wallet_app.round_trip import PREPARES, Statement, ask, last_questions
 
 log = structlog.get_logger("wallet")
 
@@ -61,6 +61,12 @@ class LoginNotReadyError(psycopg.OperationalError):
 
 class CommitNotReplicatedError(Exception):
     """COMMIT succeeded, but the wait for a synchronous standby was cancelled: a failover may lose it."""
+
+    sentence = (
+        "This may or may not have been done: the database's standby did not confirm it. "
+        "Look whether it was, before you do it again."
+    )
+    """What to tell people, where nothing better is known about what it was."""
 
 
 def init_app(app: Flask) -> None:
@@ -279,6 +285,9 @@ def _listen_for_lost_standby(dbapi_connection: Any, info: dict[Any, Any]) -> Non
     dbapi_connection.add_notice_handler(notice)
 
 
+_COMMIT = Statement("commit", "COMMIT")
+
+
 @contextmanager
 def unit_of_work(engine: Engine | None = None) -> Iterator[Connection]:
     """One database transaction, READ COMMITTED: what the body does is committed at its end, or not at all.
@@ -292,6 +301,8 @@ def unit_of_work(engine: Engine | None = None) -> Iterator[Connection]:
         connection.begin()
         yield connection
         connection.info.pop("not_replicated", None)
+        if last := last_questions(connection):
+            ask(connection, *last, _COMMIT())
         connection.commit()
         if connection.info.pop("not_replicated", False):
             raise CommitNotReplicatedError

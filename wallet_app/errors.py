@@ -106,6 +106,19 @@ class AssetNotAllowedError(ForbiddenError):
         super().__init__(f"This credential has nothing to do with {asset_code}.", asset=asset_code)
 
 
+class GrantsTooMuchError(ForbiddenError):
+    """Who asks wants to hand on more than they have."""
+
+    code = "grants_too_much"
+    title = "Key would allow too much"
+
+    def __init__(self, limit: str, to_what: str) -> None:
+        """`limit` is amount, assets, networks, expiry or rate."""
+        super().__init__(
+            f"This credential is limited to {to_what}, and so must be every key that it makes.", limit=limit
+        )
+
+
 class WalletNotFoundError(NotFoundError):
     code = "wallet_not_found"
     title = "Wallet not found"

@@ -56,9 +56,11 @@ def init_app(app: Flask) -> None:
 def _limit_requests(app: Flask, settings: Settings) -> None:
     """Give each key one budget for the whole API, not one per route; who has none shares that of the address.
 
-    A user has what an address has, with all tokens of a client, so that one player does not use up a whole game's.
+    A user has what an address has, with all tokens of a client, so that one player does not use up a whole game's. An
+    operator has a budget of their own, because all of an office may share one address.
 
-    The guard calls `app.extensions["wallet_limit"]` once it knows who asks, and before it refuses anybody.
+    The guard calls `app.extensions["wallet_limit"]` once it knows who asks, and before it refuses anybody; so does the
+    console, once it has looked for the session.
 
     By the `limits` library itself and not Flask-Limiter, which takes longer, counts for all applications of a process
     together, and puts Retry-After on every answer. Fixed windows, counted with one call to the storage each.
@@ -74,6 +76,8 @@ def _limit_requests(app: Flask, settings: Settings) -> None:
             client, budgets = asked.remote_addr or "unknown", budgets_of(settings.rate_limit)
         elif caller.kind == "user":
             client, budgets = f"{caller.client}/{caller.id}", budgets_of(settings.rate_limit)
+        elif caller.kind == "operator":
+            client, budgets = caller.id, budgets_of(settings.rate_limit_operator)
         else:
             client, budgets = caller.id, budgets_of(caller.rate_limit or settings.rate_limit_key)
         if not budgets:
@@ -86,9 +90,10 @@ def _limit_requests(app: Flask, settings: Settings) -> None:
             return
         refused = [state for state in states if state[1] < 0]
         budget, left, reset = min(refused or states, key=lambda state: (max(state[1], 0), -state[2]))
-        g.rate_limit = (budget, max(left, 0), max(1, math.ceil(reset - time.time())))
+        seconds = max(1, math.ceil(reset - time.time()))
+        g.rate_limit = (budget, max(left, 0), seconds)
         if refused:
-            raise TooManyRequests(_in_words(budget))
+            raise TooManyRequests(_in_words(budget), retry_after=seconds)
 
     def tell(response: Response) -> Response:
         if (state := g.get("rate_limit")) is not None:
@@ -98,7 +103,8 @@ def _limit_requests(app: Flask, settings: Settings) -> None:
             headers["RateLimit-Remaining"] = str(remaining)
             headers["RateLimit-Reset"] = str(seconds)
             if response.status_code == TooManyRequests.code:
-                headers["Retry-After"] = str(seconds)
+                # Unless something else was asked too often, like a password, and says itself how long to wait.
+                headers.setdefault("Retry-After", str(seconds))
         return response
 
     app.extensions["wallet_limit"] = take

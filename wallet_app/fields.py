@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from fractions import Fraction
 from typing import Annotated, Any, NamedTuple
 
@@ -19,9 +19,25 @@ from pydantic_core import PydanticCustomError
 from wallet_app import text
 from wallet_app.errors import InvalidError, NotFoundError, UserNotFoundError, WalletNotFoundError
 from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, RATE_PATTERN, digits_pattern, parse_amount, parse_rate
-from wallet_app.service import HOLD_SECONDS_MAX, SYSTEM_REFERENCE, TOKEN_SCOPES, TOKEN_SECONDS_MAX
+from wallet_app.service import (
+    HOLD_SECONDS_MAX,
+    RESERVED_CLIENTS,
+    SCOPES,
+    SYSTEM_REFERENCE,
+    TOKEN_SCOPES,
+    TOKEN_SECONDS_MAX,
+)
 
 ID_MAX = 2**63 - 1
+KEY_SECONDS_MAX = 3650 * 24 * 60 * 60
+_KEY_LISTS_MAX = 100
+"""Assets, and networks, that a key is limited to."""
+_CLIENT_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_CLIENT = re.compile(_CLIENT_PATTERN.removeprefix("^").removesuffix("$"))
+_NETWORK_PATTERN = "^[0-9A-Fa-f:.]{2,45}/[0-9]{1,3}$"
+_NETWORK = re.compile(_NETWORK_PATTERN.removeprefix("^").removesuffix("$"))
+_RATE_LIMIT_PATTERN = "^[1-9][0-9]{0,8} per (?:second|minute|hour|day)$"
+_RATE_LIMIT = re.compile(_RATE_LIMIT_PATTERN.removeprefix("^").removesuffix("$"))
 _ERRORS_MAX = 20
 _ID_DIGITS_MAX = 100
 _ASSET_CODE_PATTERN = "^[A-Z][A-Z0-9_]{1,31}$"
@@ -125,17 +141,49 @@ def read_reference(value: object) -> str:
     return reference
 
 
-def _token_scopes(value: object) -> list[str]:
-    if not isinstance(value, list) or not 1 <= len(value) <= len(TOKEN_SCOPES):
-        raise ValueError(f"must be a list of 1 to {len(TOKEN_SCOPES)} scopes")
-    if not all(isinstance(scope, str) and scope in TOKEN_SCOPES for scope in value) or len(set(value)) < len(value):
-        raise ValueError(f"must have scopes of {', '.join(sorted(TOKEN_SCOPES))}, each once")
+def read_client(value: object) -> str:
+    """Return what can be a client's name, or raise ValueError."""
+    if not isinstance(value, str) or not _CLIENT.fullmatch(value):
+        raise ValueError("must be a client's name: 1 to 64 letters, digits, dots, dashes and underscores")
+    if value in RESERVED_CLIENTS:
+        raise PydanticCustomError("reserved", "must not be one of the service's own names")
     return value
 
 
-def _token_seconds(value: object) -> int:
-    if type(value) is not int or not 1 <= value <= TOKEN_SECONDS_MAX:
-        raise ValueError(f"must be a whole number from 1 to {TOKEN_SECONDS_MAX}")
+def _scopes_of(known: Collection[str]) -> Callable[[object], list[str]]:
+    def read(value: object) -> list[str]:
+        if not isinstance(value, list) or not 1 <= len(value) <= len(known):
+            raise ValueError(f"must be a list of 1 to {len(known)} scopes")
+        if not all(isinstance(scope, str) and scope in known for scope in value) or len(set(value)) < len(value):
+            raise ValueError(f"must have scopes of {', '.join(sorted(known))}, each once")
+        return value
+
+    return read
+
+
+def _seconds_to(high: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if type(value) is not int or not 1 <= value <= high:
+            raise ValueError(f"must be a whole number from 1 to {high}")
+        return value
+
+    return read
+
+
+def _some(pattern: re.Pattern[str], words: str) -> Callable[[object], list[str]]:
+    def read(value: object) -> list[str]:
+        if not isinstance(value, list) or not 1 <= len(value) <= _KEY_LISTS_MAX:
+            raise ValueError(f"must be a list of 1 to {_KEY_LISTS_MAX} {words}")
+        if not all(isinstance(one, str) and pattern.fullmatch(one) for one in value) or len(set(value)) < len(value):
+            raise ValueError(f"must have {words}, each once")
+        return value
+
+    return read
+
+
+def _rate_limit(value: object) -> str:
+    if not isinstance(value, str) or not _RATE_LIMIT.fullmatch(value):
+        raise ValueError("must look like '600 per minute': a whole number, and second, minute, hour or day")
     return value
 
 
@@ -355,7 +403,7 @@ Note = Annotated[
 
 TokenScopes = Annotated[
     list[str],
-    PlainValidator(_token_scopes),
+    PlainValidator(_scopes_of(TOKEN_SCOPES)),
     WithJsonSchema(
         {
             "description": "What it allows, on what is the user's: no more than the key that asks for it.",
@@ -368,9 +416,93 @@ TokenScopes = Annotated[
 ]
 TokenSeconds = Annotated[
     int,
-    PlainValidator(_token_seconds),
+    PlainValidator(_seconds_to(TOKEN_SECONDS_MAX)),
     WithJsonSchema(
         {"description": "Seconds until it ends.", "type": "integer", "minimum": 1, "maximum": TOKEN_SECONDS_MAX}
+    ),
+]
+
+
+def _list_schema(description: str, items: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema(
+        {
+            "description": description,
+            "type": "array",
+            "items": items,
+            "minItems": 1,
+            "maxItems": _KEY_LISTS_MAX,
+            "uniqueItems": True,
+        }
+    )
+
+
+CLIENT_SCHEMA = {"type": "string", "pattern": _CLIENT_PATTERN, "not": {"enum": sorted(RESERVED_CLIENTS)}}
+ClientName = Annotated[
+    str,
+    PlainValidator(read_client),
+    WithJsonSchema({**CLIENT_SCHEMA, "description": "Whose key it is: a service. It is made if it is new."}),
+]
+KeyScopes = Annotated[
+    list[str],
+    PlainValidator(_scopes_of(SCOPES)),
+    WithJsonSchema(
+        {
+            "description": "What it allows.",
+            "type": "array",
+            "items": {"type": "string", "enum": list(SCOPES)},
+            "minItems": 1,
+            "uniqueItems": True,
+        }
+    ),
+]
+# Of a key's limits, None stands for the absence; a null is refused, because it might lift one by mistake.
+KeyAmount = Annotated[
+    int | None,
+    PlainValidator(parse_amount),
+    WithJsonSchema(
+        {
+            "description": "The most that one command may move, in the asset's smallest unit. Absent: any amount.",
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": AMOUNT_MAX},
+                {"type": "string", "pattern": AMOUNT_PATTERN},
+            ],
+        }
+    ),
+]
+KeyAssets = Annotated[
+    list[str] | None,
+    PlainValidator(_some(_ASSET_CODE, "codes of assets like GOLD")),
+    _list_schema("The assets that it has to do with. Absent: all.", ASSET_CODE_SCHEMA),
+]
+KeyNetworks = Annotated[
+    list[str] | None,
+    PlainValidator(_some(_NETWORK, "networks like 10.0.0.0/8 or 2001:db8::/32")),
+    _list_schema(
+        "From where it works, like `10.0.0.0/8`. Absent: from anywhere.",
+        {"type": "string", "pattern": _NETWORK_PATTERN},
+    ),
+]
+KeyRate = Annotated[
+    str | None,
+    PlainValidator(_rate_limit),
+    WithJsonSchema(
+        {
+            "description": "How many requests, like `600 per minute`. Absent: as many as other keys.",
+            "type": "string",
+            "pattern": _RATE_LIMIT_PATTERN,
+        }
+    ),
+]
+KeySeconds = Annotated[
+    int | None,
+    PlainValidator(_seconds_to(KEY_SECONDS_MAX)),
+    WithJsonSchema(
+        {
+            "description": "Seconds until it ends. Absent: it works until it is revoked.",
+            "type": "integer",
+            "minimum": 1,
+            "maximum": KEY_SECONDS_MAX,
+        }
     ),
 ]
 

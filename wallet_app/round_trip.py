@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import abc, adapt
@@ -79,6 +80,21 @@ def ask(connection: Connection, *questions: Question) -> list[list[Any]]:
         connection.invalidate()
         raise
 
+
+def ask_last(connection: Connection, *questions: Question) -> None:
+    """Leave the questions for the round trip in which the unit of work commits.
+
+    What is asked until then does not see what they do.
+    """
+    _last[connection] = questions
+
+
+def last_questions(connection: Connection) -> tuple[Question, ...]:
+    """Return what was left for the end of the connection's unit of work, once."""
+    return _last.pop(connection, ())
+
+
+_last: WeakKeyDictionary[Connection, tuple[Question, ...]] = WeakKeyDictionary()
 
 _Known = dict[bytes, abc.Transformer]
 """The statements that the connection's server has prepared, with what reads the rows of each."""

@@ -29,13 +29,14 @@ from wallet_app.errors import (
     ForbiddenError,
     InvalidError,
     NotFoundError,
+    OutcomeUnknownError,
     RefusedError,
     ThrottledError,
     UnauthenticatedError,
     UnavailableError,
     WalletServiceError,
 )
-from wallet_app.service import Actor, Origin, Permit
+from wallet_app.service import Actor, By, Origin, Permit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -102,6 +103,11 @@ def caller() -> Actor:
     return found
 
 
+def by() -> By:
+    """Return who asks, for the audit log."""
+    return By(actor=caller().id, request_id=request_id(), address=request.remote_addr or "unknown")
+
+
 def permit() -> Permit:
     """Return what who asks may do, for reads."""
     return caller().permit
@@ -110,6 +116,13 @@ def permit() -> Permit:
 def json_response(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return the body as JSON; keys are already as the outside knows them."""
     return _Json(orjson.dumps(body), status, headers, content_type="application/json")
+
+
+def empty_response() -> Response:
+    """Return the answer that something is done, and that there is nothing to say about it."""
+    response = Response(status=HTTPStatus.NO_CONTENT)
+    response.headers.remove("Content-Type")
+    return response
 
 
 class _Json(Response):
@@ -232,6 +245,9 @@ def problem_of(error: Exception) -> Problem:
         return _http_problem(error)
     if isinstance(error, PoolTimeoutError):
         return _database_away(error)
+    if isinstance(error, db.CommitNotReplicatedError):
+        log.error("commit_not_replicated", request_id=request_id())
+        return _service_problem(OutcomeUnknownError(error.sentence))
     if isinstance(error, DBAPIError):
         return _database_problem(error)
     return _unexpected(error)

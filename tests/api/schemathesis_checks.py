@@ -1,13 +1,14 @@
 """What our run changes of Schemathesis: one check, the spelling of whole numbers, whose wallets it takes, and lines.
 
-The check: 412, and 422 `reference_mismatch`, say nothing against the document: they depend on what was posted before.
-So with what depends on which wallets belong together; no schema can say that two ids differ, or have one user or asset.
+The check: 412, and 422 `reference_mismatch` and `bad_key_settings`, say nothing against the document: they depend on
+what was posted before, and on which assets there are. So with what depends on which wallets belong together; no schema
+can say that two ids differ, or have one user or asset.
 
 The spelling: to JSON Schema 5.0 is an integer, and no schema can say otherwise, but this API refuses every float for
 money. So the run sends whole amounts as integers, and test_bad_input.py holds that 5.0 is refused.
 
 The wallets and users: of the ids that one could have, half become ids that one has, because nothing is found out from
-404 alone. Ids that are wrong in themselves stay as they are. So with the codes of assets.
+404 alone. Ids that are wrong in themselves stay as they are. So with the codes of assets, and with networks.
 
 The lines: NDJSON is any text, line by line, so there is no text that is no NDJSON, and nothing else can be sent.
 """
@@ -29,7 +30,14 @@ SEEDED_WALLETS = 6
 SEEDED_USERS = 3
 
 
-OF_THE_BOOKS = {"reference_mismatch", "same_wallet", "asset_mismatch", "user_mismatch", "payer_without_leg"}
+OF_THE_BOOKS = {
+    "bad_key_settings",
+    "reference_mismatch",
+    "same_wallet",
+    "asset_mismatch",
+    "user_mismatch",
+    "payer_without_leg",
+}
 """Codes of 422 for what is valid by itself."""
 
 
@@ -70,7 +78,7 @@ def map_body(context: HookContext, body: Any) -> Any:
 
 
 def _spelled(name: str, value: Any) -> Any:
-    if name in {"amount", "upTo", "expiresIn", *_SEEDED} and isinstance(value, float) and value.is_integer():
+    if name in WHOLE and isinstance(value, float) and value.is_integer():
         value = int(value)
     return _seeded(name, value)
 
@@ -87,12 +95,17 @@ def map_query(context: HookContext, query: Any) -> Any:
     return {name: _seeded(name, value) for name, value in (query or {}).items()}
 
 
+WHOLE = {"amount", "amountMax", "upTo", "expiresIn", "walletId", "userId", "from", "to"}
 _SEEDED = {"walletId": SEEDED_WALLETS, "from": SEEDED_WALLETS, "to": SEEDED_WALLETS, "userId": SEEDED_USERS}
 
 
 def _seeded(name: str, value: Any) -> Any:
     if name in _SEEDED and type(value) is int and 1 <= value < 2**63 and value % 2:
         return value // 2 % _SEEDED[name] + 1
+    if name in {"assets", "networks"} and isinstance(value, list):
+        return list(dict.fromkeys(_seeded(name.removesuffix("s"), one) for one in value))
+    if name == "network" and type(value) is str and re.fullmatch(r"[0-9A-Fa-f:.]{2,45}/[0-9]{1,3}", value):
+        return f"10.{len(value)}.0.0/16"
     if name == "asset" and type(value) is str and re.fullmatch("[A-Z][A-Z0-9_]{1,31}", value) and len(value) % 2:
         return "GOLD"
     return value

@@ -15,13 +15,18 @@ import pytest
 from flask.testing import FlaskClient
 
 from tests.api.support import DOE_GOLD, JOHN_DIAMOND, JOHN_GOLD, MOVEMENTS, assert_problem, books
+from wallet_app.api import cursor
 from wallet_app.money import AMOUNT_MAX
 from wallet_app.strict_json import DEPTH_MAX
 
 SECONDS_MAX = 3.0
 READS = ["/wallets/{}", "/wallets/{}/balance", "/wallets/{}/entries", "/wallets/{}/holds"]
-CREATIONS = {"/users": {"name": "Ada", "externalId": "ada"}, "/wallets": {"userId": 2, "asset": "GOLD"}}
-"""Where users and wallets are made, and with what."""
+CREATIONS = {
+    "/users": {"name": "Ada", "externalId": "ada"},
+    "/wallets": {"userId": 2, "asset": "GOLD"},
+    "/keys": {"client": "shop", "scopes": ["wallets:read"]},
+}
+"""Where users, wallets and keys are made, and with what."""
 
 BETWEEN = {
     "/transfers": {"from": JOHN_GOLD, "to": DOE_GOLD, "amount": 1, "referenceId": "abc"},
@@ -380,7 +385,7 @@ def test_paths(shared: FlaskClient, path: str) -> None:
 # --- users, wallets and assets ---
 
 
-def create(client: FlaskClient, path: str, **fields: str) -> Any:
+def create(client: FlaskClient, path: str, /, **fields: str) -> Any:
     """Ask for what a path makes or moves; `fields` replace its own, as they stand in a JSON document."""
     body = {name: json.dumps(value) for name, value in (CREATIONS | BETWEEN)[path].items()} | fields
     data = "{" + ", ".join(f'"{name}": {value}' for name, value in body.items()) + "}"
@@ -440,23 +445,23 @@ def test_user_ids(shared: FlaskClient, user: str) -> None:
         assert_problem(shared.get(f"/wallets?userId={user}"), 422, "validation_error", "/userId")
 
 
-@pytest.mark.parametrize("path", ["/wallets", "/wallets?userId=2", "/wallets?asset=GOLD", "/assets"])
+@pytest.mark.parametrize("path", ["/wallets", "/wallets?userId=2", "/wallets?asset=GOLD", "/assets", "/keys"])
 @pytest.mark.parametrize("cursor", CURSORS)
-def test_cursors_of_wallets_and_assets(shared: FlaskClient, path: str, cursor: str) -> None:
+def test_cursors_of_lists(shared: FlaskClient, path: str, cursor: str) -> None:
     answer = shared.get(f"{path}{'&' if '?' in path else '?'}cursor={cursor}")
     assert_problem(answer, 400, "bad_cursor")
 
 
-@pytest.mark.parametrize("path", ["/wallets", "/assets"])
+@pytest.mark.parametrize("path", ["/wallets", "/assets", "/keys"])
 @pytest.mark.parametrize("limit", LIMITS)
-def test_limits_of_wallets_and_assets(shared: FlaskClient, path: str, limit: str) -> None:
+def test_limits_of_lists(shared: FlaskClient, path: str, limit: str) -> None:
     answer = shared.get(path, query_string={"limit": limit.encode("utf-8", "surrogateescape")})
     assert_problem(answer, 422, "validation_error", "/limit")
 
 
 @pytest.mark.parametrize("path", [*CREATIONS, *BETWEEN])
 @pytest.mark.parametrize(("field", "pointer"), UNKNOWN_FIELDS.values(), ids=UNKNOWN_FIELDS)
-def test_unknown_fields_of_users_and_wallets(shared: FlaskClient, path: str, field: str, pointer: str) -> None:
+def test_unknown_fields_of_creations(shared: FlaskClient, path: str, field: str, pointer: str) -> None:
     name, _, value = field.partition(": ")
     if name[1:-1] in BETWEEN.get(path, {}):
         return  # Here it is a known one.
@@ -466,24 +471,170 @@ def test_unknown_fields_of_users_and_wallets(shared: FlaskClient, path: str, fie
 
 @pytest.mark.parametrize("path", [*CREATIONS, *BETWEEN])
 @pytest.mark.parametrize("data", UNREADABLE.values(), ids=UNREADABLE)
-def test_unreadable_users_and_wallets(shared: FlaskClient, path: str, data: bytes) -> None:
+def test_unreadable_creations(shared: FlaskClient, path: str, data: bytes) -> None:
     assert_problem(shared.post(path, data=data, content_type="application/json"), 400, "bad_request")
 
 
 @pytest.mark.parametrize("path", [*CREATIONS, *BETWEEN])
 @pytest.mark.parametrize("data", NO_OBJECTS.values(), ids=NO_OBJECTS)
-def test_users_and_wallets_that_are_no_object(shared: FlaskClient, path: str, data: bytes) -> None:
+def test_creations_that_are_no_object(shared: FlaskClient, path: str, data: bytes) -> None:
     assert_problem(shared.post(path, data=data, content_type="application/json"), 422, "validation_error", "")
 
 
 @pytest.mark.parametrize("path", [*CREATIONS, *BETWEEN])
-def test_users_and_wallets_that_are_too_large_or_of_another_type(shared: FlaskClient, path: str) -> None:
+def test_creations_that_are_too_large_or_of_another_type(shared: FlaskClient, path: str) -> None:
     large = shared.post(path, data=b" " * (64 * 1024 + 1), content_type="application/json")
     assert_problem(large, 413, "request_entity_too_large")
     for content_type in ("", "text/plain", "application/x-www-form-urlencoded", "application/x-ndjson"):
         answer = shared.post(path, data=json.dumps((CREATIONS | BETWEEN)[path]), content_type=content_type)
         assert_problem(answer, 415, "unsupported_media_type")
     assert_problem(shared.post(f"{path}?a=1", json=(CREATIONS | BETWEEN)[path]), 422, "validation_error", "/a")
+
+
+CLIENT_NAMES = TEXTS | {
+    "null": "null",
+    "empty": '""',
+    "blank": '" "',
+    "blanks around": '" shop "',
+    "line feed behind": '"shop\\n"',
+    "dot first": '".shop"',
+    "65 letters": json.dumps("s" * 65),
+    "far too long": json.dumps("s" * 60_000),
+    "fullwidth": '"ｓｈｏｐ"',
+    "slash": '"shop/../admin"',
+    "injection": json.dumps("shop'; DROP TABLE clients"),
+}
+NO_LISTS = {
+    "null": "null",
+    "true": "true",
+    "number": "1",
+    "text": '"GOLD"',
+    "object": '{"0": "GOLD"}',
+    "empty": "[]",
+    "of null": "[null]",
+    "of numbers": "[1]",
+    "of lists": '[["GOLD"]]',
+    "of empty texts": '[""]',
+    "of surrogates": '["\\ud800"]',
+    "of NUL": '["\\u0000"]',
+    "thousands": json.dumps([f"A{number}" for number in range(5_000)]),
+}
+KEY_LISTS = {
+    "scopes": {
+        "unknown": '["wallets:steal"]',
+        "twice": '["wallets:read", "wallets:read"]',
+        "with a comma": '["wallets:read,wallets:spend"]',
+        "other case": '["Wallets:read"]',
+        "everything": '["*"]',
+    },
+    "assets": {
+        "small letters": '["gold"]',
+        "twice": '["GOLD", "GOLD"]',
+        "a comma": '["GOLD,DIAMOND"]',
+        "line feed behind": '["GOLD\\n"]',
+        "101": json.dumps([f"A{number}" for number in range(101)]),
+    },
+    "networks": {
+        "an address": '["10.0.0.1"]',
+        "twice": '["10.0.0.0/8", "10.0.0.0/8"]',
+        "a netmask": '["10.0.0.0/255.0.0.0"]',
+        "a name": '["localhost/8"]',
+        "a zone": '["fe80::%eth0/64"]',
+        "other digits": '["１０.0.0.0/8"]',
+        "a blank": '["10.0.0.0/8 "]',
+        "101": json.dumps([f"10.0.{number}.0/24" for number in range(101)]),
+    },
+}
+RATES = {
+    "null": "null",
+    "number": "600",
+    "empty": '""',
+    "no unit": '"600"',
+    "zero": '"0 per minute"',
+    "negative": '"-1 per minute"',
+    "float": '"1.5 per minute"',
+    "several": '"1 per second; 100 per hour"',
+    "two minutes": '"10 per 2 minutes"',
+    "arabic digits": '"٣ per minute"',
+    "huge": json.dumps("9" * 5_000 + " per minute"),
+    "line feed behind": '"600 per minute\\n"',
+}
+
+
+@pytest.mark.parametrize("value", CLIENT_NAMES.values(), ids=CLIENT_NAMES)
+def test_clients_of_keys(shared: FlaskClient, value: str) -> None:
+    assert_problem(create(shared, "/keys", client=value), 422, "validation_error", "/client")
+
+
+@pytest.mark.parametrize("name", ["system", "cli", "console"])
+def test_names_that_are_the_services_own(shared: FlaskClient, name: str) -> None:
+    for answer in (create(shared, "/keys", client=json.dumps(name)), shared.get(f"/keys?client={name}")):
+        assert assert_problem(answer, 422, "validation_error", "/client")["errors"][0]["code"] == "reserved"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        pytest.param(field, value, id=f"{field} {name}")
+        for field, more in KEY_LISTS.items()
+        for name, value in {**NO_LISTS, **more}.items()
+    ],
+)
+def test_lists_of_keys(shared: FlaskClient, field: str, value: str) -> None:
+    assert_problem(create(shared, "/keys", **{field: value}), 422, "validation_error", f"/{field}")
+
+
+@pytest.mark.parametrize("amount", AMOUNTS.values(), ids=AMOUNTS)
+def test_largest_amounts_of_keys(shared: FlaskClient, amount: str) -> None:
+    assert_problem(create(shared, "/keys", amountMax=amount), 422, "validation_error", "/amountMax")
+
+
+@pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
+def test_rates_of_keys(shared: FlaskClient, rate: str) -> None:
+    assert_problem(create(shared, "/keys", rateLimit=rate), 422, "validation_error", "/rateLimit")
+
+
+@pytest.mark.parametrize("seconds", [value for name, value in AMOUNTS.items() if name != "list"])
+def test_seconds_of_keys(shared: FlaskClient, seconds: str) -> None:
+    assert_problem(create(shared, "/keys", expiresIn=seconds), 422, "validation_error", "/expiresIn")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("assets", '["SILVER"]'),
+        ("networks", '["10.0.0.1/8"]'),
+        ("networks", '["300.0.0.0/8"]'),
+        ("networks", '["::/129"]'),
+    ],
+)
+def test_what_no_key_can_be_limited_to(shared: FlaskClient, field: str, value: str) -> None:
+    assert_problem(create(shared, "/keys", **{field: value}), 422, "bad_key_settings")
+
+
+@pytest.mark.parametrize("key", [*TRANSACTION_IDS, "a" * 11, "a" * 13, "A" * 12, "aaaaaaaaaaa1", "aaaaaaaaaaa%0a"])
+def test_key_ids(shared: FlaskClient, key: str) -> None:
+    for answer in (shared.get(f"/keys/{key}"), shared.post(f"/keys/{key}/rotate"), shared.delete(f"/keys/{key}")):
+        assert_problem(answer, 404, "key_not_found")
+
+
+def test_what_takes_no_body_refuses_one(shared: FlaskClient) -> None:
+    for data in (b"{}", b" ", b'{"scopes": ["wallets:read"]}'):
+        for ask in (shared.post, shared.delete):
+            path = f"/keys/{'a' * 12}" + ("/rotate" if ask == shared.post else "")
+            assert_problem(ask(path, data=data, content_type="application/json"), 422, "validation_error", "")
+
+
+@pytest.mark.parametrize("value", ["", "1", "True", "yes", "true,false", "\0", "true "])
+def test_whether_with_revoked_keys(shared: FlaskClient, value: str) -> None:
+    answer = shared.get("/keys", query_string={"withRevoked": value})
+    assert_problem(answer, 422, "validation_error", "/withRevoked")
+
+
+@pytest.mark.parametrize("position", [32**12, 2**63 - 1, 2**63, 2**64 - 1])
+def test_a_cursor_at_the_place_of_no_key(shared: FlaskClient, position: int) -> None:
+    made = cursor.make(position, "keys", None, False)
+    assert_problem(shared.get("/keys", query_string={"cursor": made}), 400, "bad_cursor")
 
 
 # --- holds ---

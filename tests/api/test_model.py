@@ -141,6 +141,7 @@ class Machine(RuleBasedStateMachine):
         if room := AMOUNT_MAX - self.wallets[wallet].balance:
             self.post_new(wallet, "topup", room, None)
             self.outcomes["filled"] += 1
+            self.post_new(wallet, "bonus", 1, None)
 
     # --- between wallets: another player's GOLD, whose balance follows from the answers, and this player's DIAMOND ---
 

@@ -23,7 +23,8 @@ def explore(live: Live, folder: Path, seed: int, seconds: int) -> str:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{live.url}/openapi.json"),
-            *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
+            # A key that is revoked can still be read, and revoked again: it is no freed resource.
+            *("--checks", "all", "--exclude-checks", "positive_data_acceptance,use_after_free"),
             *("--mode", "all", "--phases", "examples,coverage,fuzzing,stateful"),
             *("--header", f"Authorization: Bearer {KEY}"),
             *("--max-time", str(seconds), "--seed", str(seed), "--workers", "1"),

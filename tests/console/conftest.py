@@ -17,7 +17,8 @@ from flask.testing import FlaskClient
 from sqlalchemy.engine import URL
 from werkzeug.test import TestResponse
 
-from tests.conftest import conninfo, new_database, settings_for
+from tests.conftest import conninfo, lend, new_database, settings_for
+from tests.copies import Copies
 from wallet_app import create_app, service
 from wallet_app.db import close_connections
 from wallet_app.service.second_factor import unseal_totp_secret
@@ -148,10 +149,10 @@ def template_with_operators(server: URL, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def database(server: URL, template: str, request: pytest.FixtureRequest) -> Iterator[URL]:
-    """The URL of a fresh database; with operators, where the test asks for them."""
+def database(database_copies: Copies, template: str, request: pytest.FixtureRequest) -> Iterator[URL]:
+    """The URL of a database with the seeded books; with operators, where the test asks for them."""
     asks = "operators" in request.fixturenames
-    yield from new_database(server, template=request.getfixturevalue("template_with_operators") if asks else template)
+    yield from lend(database_copies, request.getfixturevalue("template_with_operators") if asks else template, request)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from tests.console.conftest import Browser, Sql, audited, text_of
 from tests.console.test_sign_in import set_up
 from wallet_app import dev_operators, service
 from wallet_app.config import ConfigurationError, Settings
+from wallet_app.errors import OperatorInvalidError
 from wallet_app.service import passwords
 
 CODE = re.compile(r"Set-up code {2}((?:[A-Z2-9]{5}-){4}[A-Z2-9]{5})")
@@ -68,6 +69,41 @@ def test_list_disable_and_reset(app: Flask, sql: Sql) -> None:
     set_up(browser, "ada@example.com", again[1], "eight purple trains at dusk")
     assert browser.is_signed_in()
     assert all(actor.startswith("cli:") for actor, action, _ in audited(sql) if action in {"operator:disable"})
+
+
+def test_a_new_role_ends_sessions_and_is_recorded_with_the_old_one(app: Flask, browser: Browser, sql: Sql) -> None:
+    browser.sign_in("support")
+    assert "Adjust a balance" in text_of(browser.get("/console"))
+    status, said = run(app, "role", "SUPPORT@wallet.example", "approver", "--reason", "moved", "--ticket", "T-9")
+    assert (status, said) == (0, "SUPPORT@wallet.example is an approver now, and signed out everywhere.\n")
+    assert not browser.is_signed_in()
+    browser.sign_in("support")
+    home = text_of(browser.get("/console"))
+    assert "Adjust a balance" not in home
+    assert "Approve or reject" in home
+    ((operator_id,),) = sql("SELECT id FROM operators WHERE email = 'support@wallet.example'")
+    assert sql(
+        "SELECT subject, before, after, reason, ticket, outcome FROM audit_log WHERE action = 'operator:role'"
+    ) == [(f"operator:{operator_id}", {"role": "support"}, {"role": "approver"}, "moved", "T-9", "done")]
+
+
+def test_a_role_that_cannot_be_changes_nothing(app: Flask, browser: Browser, sql: Sql) -> None:
+    browser.sign_in("viewer")
+    assert run(app, "role", "viewer@wallet.example", "root")[0] == 2
+    assert run(app, "role", "who@example.com", "admin") == (1, "There is no operator who@example.com.\n")
+    same = run(app, "role", "viewer@wallet.example", "viewer")
+    assert same == (1, "viewer@wallet.example has the role viewer already.\n")
+    with pytest.raises(OperatorInvalidError, match="There is no role 'root'"):
+        service.change_role("viewer@wallet.example", "root", by=service.By(actor="test"))
+    assert browser.is_signed_in()
+    assert not [action for _, action, _ in audited(sql) if action == "operator:role"]
+
+
+def test_a_disabled_operator_stays_out_with_a_new_role(app: Flask, browser: Browser) -> None:
+    run(app, "disable", "viewer@wallet.example")
+    assert run(app, "role", "viewer@wallet.example", "finance")[0] == 0
+    assert browser.enter_password("viewer").status_code == 422
+    assert re.search(r"viewer@wallet\.example +finance +disabled", run(app, "list")[1])
 
 
 def test_codes_are_printed_in_development_alone(app: Flask, operators: None) -> None:

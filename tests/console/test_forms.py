@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL
 
 from tests.conftest import conninfo
 from tests.console.conftest import ORIGIN, Browser, Sql, email_of, text_of
+from tests.keys import KEY, VAULT
 from wallet_app.console.screens import SCREENS, Screen
 
 POSTS = [screen for screen in SCREENS.values() if screen.method == "POST"]
@@ -116,12 +117,21 @@ def test_no_get_changes_anything(browsers: Callable[..., Browser], database: URL
         if method not in (rule.methods or set()):
             continue
         path = rule.rule.replace("<int:passkey_id>", "1").replace("<path:filename>", "x").replace("<wallet_id>", "3")
-        path = path.replace("<transaction_id>", "1")
-        for browser in (nobody, half, signed_in):
-            answer = browser.ask(method, path)
+        path = path.replace("<transaction_id>", "1").replace("<user_id>", "2").replace("<key_id>", VAULT.read_id(KEY))
+        key = {"headers": {"Authorization": f"Bearer {KEY}"}}
+        for browser, more in ((nobody, {}), (nobody, key), (half, {}), (signed_in, {})):
+            answer = browser.ask(method, path, **more)
             assert answer.status_code < 500, path
         asked.add(path)
-    assert {"/console", "/console/account", "/console/sign-in", "/console/set-up", "/wallets/3"} <= asked
+    assert {
+        "/console",
+        "/console/account",
+        "/console/sign-in",
+        "/console/set-up",
+        "/wallets/3",
+        "/keys",
+        "/users/2",
+    } <= asked
     assert contents(database) == before
 
 
@@ -157,6 +167,12 @@ def test_errors_are_pages(browser: Browser, path: str, status: int) -> None:
     assert "<h1>Not Found</h1>" in text_of(answer)
     assert answer.headers["X-Request-Id"] in text_of(answer)
     require_headers(answer)
+
+
+@pytest.mark.parametrize("path", ["/console/sign-in", "/console/set-up"])
+def test_what_nobody_can_type_is_refused(browser: Browser, path: str) -> None:
+    fields = {"email": "a\0@b", "password": "x"} | ({"code": "x"} if path.endswith("set-up") else {"next": ""})
+    assert browser.post(path, fields).status_code == 422
 
 
 def test_a_fault_of_ours_is_a_page_without_its_detail(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,9 @@ def test_a_copied_device_shows(browser: Browser, device: Authenticator) -> None:
     assert enter(browser, device.get(options(browser, "/console/sign-in/passkey"))) == 422
 
 
-@pytest.mark.parametrize("answer", ["", "{}", "[]", "null", "nonsense", '{"id": 1}', "9" * 20_000, '{"id":"\\ud800"}'])
+@pytest.mark.parametrize(
+    "answer", ["", "{}", "[]", "null", "nonsense", '{"id": 1}', "9" * 20_000, '{"id":"\\ud800"}', "[" * 16_000]
+)
 def test_what_is_no_answer_is_refused(browser: Browser, answer: str) -> None:
     browser.get("/console/sign-in")
     assert enter(browser, answer) == 422

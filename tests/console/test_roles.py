@@ -95,7 +95,7 @@ def outcome(answer: object) -> str:
     status, location = answer.status_code, answer.location or ""  # type: ignore[attr-defined]
     if status == 403:
         return "denied"
-    if status == 303 and re.match(r"/console/(sign-in(/code)?|set-up/app)(\?next|$)", location):
+    if status == 303 and re.match(r"/console/(sign-in(/code)?|set-up/app)(\?next|\?note=set-up$|$)", location):
         return "sign-in"
     assert status in {200, 303, 422}, (status, location)
     return "yes"

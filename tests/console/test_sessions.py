@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
+import threading
 from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
+from flask import Flask
 
-from tests.console.conftest import COOKIE, PASSWORDS, Browser, Sql, audited, email_of, is_sent_to_sign_in, text_of
+from tests.console.authenticator import Authenticator
+from tests.console.conftest import (
+    COOKIE,
+    ORIGIN,
+    PASSWORDS,
+    Browser,
+    Sql,
+    audited,
+    email_of,
+    is_sent_to_sign_in,
+    text_of,
+)
 from wallet_app import service
 from wallet_app.db import unit_of_work
 from wallet_app.errors import NotSignedInError
@@ -67,7 +81,7 @@ def test_after_sign_out_the_cookie_opens_nothing(browsers: Callable[..., Browser
     assert audited(sql)[-1][1:] == ("sign_in:end", "done")
 
 
-@pytest.mark.parametrize("act", ["disable", "reset", "end all", "new password"])
+@pytest.mark.parametrize("act", ["disable", "reset", "role", "end all", "new password"])
 def test_what_ends_all_sessions_ends_them_at_once(browsers: Callable[..., Browser], sql: Sql, act: str) -> None:
     here, there, half, other = browsers(), browsers(), browsers(), browsers()
     here.sign_in("support")
@@ -78,6 +92,8 @@ def test_what_ends_all_sessions_ends_them_at_once(browsers: Callable[..., Browse
         service.disable_operator(email_of("support"), by=By(actor="test"))
     elif act == "reset":
         service.reset_operator(email_of("support"), by=By(actor="test"))
+    elif act == "role":
+        service.change_role(email_of("support"), "viewer", by=By(actor="test"))
     elif act == "end all":
         assert here.post("/console/account/sessions/end").location == "/console/sign-in?note=ended"
     else:
@@ -90,7 +106,7 @@ def test_what_ends_all_sessions_ends_them_at_once(browsers: Callable[..., Browse
     assert other.is_signed_in()
     assert sql("SELECT count(*) FROM sessions") == [(1,)]
     in_again = browsers().enter_password("support").status_code == 303
-    assert in_again == (act == "end all")
+    assert in_again == (act in {"role", "end all"})
 
 
 def test_a_session_that_is_being_made_ends_too(operators: None, sql: Sql) -> None:
@@ -106,6 +122,53 @@ def test_a_disabled_operator_has_no_session_whatever_its_epoch(operators: None, 
     service.disable_operator(email_of("admin"), by=By(actor="test"))
     ((operator_id, epoch),) = sql("SELECT id, epoch FROM operators WHERE email = %s", email_of("admin"))
     assert service.find_session(begin(operator_id, epoch)) is None
+
+
+@pytest.mark.parametrize("ends", ["reset", "disable", "role"])
+def test_what_voids_credentials_is_not_overtaken_by_a_new_one(operators: None, sql: Sql, ends: str) -> None:
+    """As when a form that was admitted a moment before is still on its way to the database."""
+    ((operator_id, epoch),) = sql("SELECT id, epoch FROM operators WHERE email = %s", email_of("approver"))
+    session = service.find_session(begin(operator_id, epoch))
+    assert session is not None
+    by = By(actor="test")
+    if ends == "reset":
+        service.reset_operator(email_of("approver"), by=by)
+    elif ends == "disable":
+        service.disable_operator(email_of("approver"), by=by)
+    else:
+        service.change_role(email_of("approver"), "viewer", by=by)
+    before = sql("SELECT password_hash, totp_secret FROM operators WHERE id = %s", operator_id)
+    device, cookie, visitor = Authenticator(), "a cookie", Visitor(address="192.0.2.1")
+    asked = json.loads(service.ask_to_enrol(session, cookie=cookie, origin=ORIGIN))
+    with pytest.raises(NotSignedInError):
+        service.enrol_passkey(session, device.create(asked), name="x", cookie=cookie, origin=ORIGIN, visitor=visitor)
+    with pytest.raises(NotSignedInError):
+        service.change_password(session, "four words that nobody combines", visitor=visitor)
+    with pytest.raises(NotSignedInError):
+        service.new_recovery_codes(session, visitor=visitor)
+    assert sql("SELECT password_hash, totp_secret FROM operators WHERE id = %s", operator_id) == before
+    assert sql("SELECT (SELECT count(*) FROM passkeys), (SELECT count(*) FROM recovery_codes)") == [(0, 0)]
+
+
+def test_of_new_recovery_codes_that_are_made_at_once_the_last_ones_alone_are_good(
+    app: Flask, browser: Browser, sql: Sql
+) -> None:
+    browser.sign_in("support")
+    session = service.find_session(browser.cookie or "")
+    assert session is not None
+    ready = threading.Barrier(4)
+
+    def make() -> None:
+        with app.app_context():
+            ready.wait(10)
+            service.new_recovery_codes(session, visitor=Visitor(address="192.0.2.1"))
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sql("SELECT count(*) FROM recovery_codes") == [(service.RECOVERY_CODES,)]
 
 
 def begin(operator_id: int, epoch: int) -> str:

@@ -320,3 +320,11 @@ def test_a_proof_makes_a_session_no_longer(browser: Browser, sql: Sql) -> None:
     began = sql("UPDATE sessions SET began_at = began_at - interval '7 hours' RETURNING began_at")
     browser.post("/console/confirm", {"password": PASSWORDS["viewer"], "code": browser.code("viewer"), "next": ""})
     assert sql("SELECT began_at FROM sessions") == began
+
+
+def test_who_clicks_twice_at_the_end_of_the_set_up_is_told_about_recovery_codes(browser: Browser) -> None:
+    """The second click finds no session that is being set up any more, and its answer is the one that is seen."""
+    browser.get("/console/sign-in")
+    answer = browser.post("/console/set-up/app", {"code": "123456"})
+    assert (answer.status_code, answer.location) == (303, "/console/sign-in?note=set-up")
+    assert "make new ones in your account" in text_of(browser.get(answer.location))

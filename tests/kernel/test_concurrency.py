@@ -173,13 +173,14 @@ def test_control_when_each_posting_takes_its_locks_in_an_order_of_its_own_they_d
     waited: set[int] = set()
     lock_wallets = locks.lock_wallets
 
-    def lock_in_turn(connection: Connection, wallet_ids: Sequence[int], **options: Any) -> locks.Locked:
+    def lock_in_turn(connection: Connection, wallet_ids: Sequence[int], *, then: Any, **_: Any) -> locks.Locked:
         order = [JOHN, DOE] if threading.current_thread().name.endswith("_0") else [DOE, JOHN]
         first = lock_wallets(connection, order[:1])
         if (me := threading.get_ident()) not in waited:
             waited.add(me)
             both_hold_one.wait(5)
-        return locks.Locked(first.balances + lock_wallets(connection, order[1:]).balances, first.slot)
+        others = lock_wallets(connection, order[1:], then=then)
+        return others._replace(balances=first.balances + others.balances)
 
     monkeypatch.setattr(locks, "lock_wallets", lock_in_turn)
     transfers = [[books.top_up(JOHN, 1), books.spend(DOE, 1)], [books.top_up(DOE, 1), books.spend(JOHN, 1)]]

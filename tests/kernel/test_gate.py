@@ -134,7 +134,7 @@ def test_a_client_has_two_live_keys_at_most_even_when_two_ask_at_once(
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert {type(outcome) for outcome in outcomes} == {service.MadeKey, TooManyKeysError}
+    assert {type(outcome) for outcome in outcomes} == {service.NewKey, TooManyKeysError}
     assert len([key for key in service.list_keys() if key.client == "shop"]) == 2
 
 
@@ -160,7 +160,14 @@ def test_a_key_is_replaced_by_another_that_allows_the_same(gate: Gate) -> None:
 def test_an_expired_key_leaves_room_for_another(gate: Gate, database: URL) -> None:
     made = [gate.create_key(client="shop", settings=READING, by=BY) for _ in range(2)]
     sql(database, f"UPDATE api_keys SET expires_at = now() - interval '1 hour' WHERE key_id = '{made[0].key_id}'")
-    gate.create_key(client="shop", settings=READING, by=BY)
+    newest = gate.create_key(client="shop", settings=READING, by=BY)
+    live = [key.key_id for key in service.list_keys() if key.client == "shop"]
+    assert live == [made[1].key_id, newest.key_id]
+    assert {gate.authenticate(key.text).key_id for key in (made[1], newest)} == set(live)
+    with pytest.raises(UnauthenticatedError):
+        gate.authenticate(made[0].text)
+    with pytest.raises(TooManyKeysError):
+        gate.create_key(client="shop", settings=READING, by=BY)
 
 
 def test_a_key_that_expires_between_two_looks_at_the_table_ends_then(gate: Gate) -> None:
@@ -238,7 +245,7 @@ def test_a_revoked_key_ends_elsewhere_within_the_time_that_is_promised(
 def test_a_key_that_is_new_works_elsewhere_almost_at_once(gate: Gate, other_gate: Gate) -> None:
     assert other_gate.authenticate(KEY)
     made = gate.create_key(client="shop", settings=READING, by=BY)
-    make_old(other_gate, actors._UNKNOWN_SECONDS + 0.01)
+    make_old(other_gate, actors.NEW_KEY_SECONDS + 0.01)
     assert other_gate.authenticate(made.text).client == "shop"
 
 

@@ -347,9 +347,19 @@ def test_who_holds_nothing_pays_nothing(books: Books) -> None:
     with round_trips() as trips:
         service.execute(books.spend(JOHN, 1))
     assert [names(questions) for questions in trips] == [
-        ["lock_wallets", "try_slot"],
-        ["load_wallets", "load_transactions"],
-        ["insert_transactions", "insert_entries", "update_balances", "add_to_system_balances"],
+        ["lock_wallets", "try_slot", "load_wallets", "load_transactions"],
+        ["insert_transactions", "insert_entries", "update_balances", "add_to_system_balances", "commit"],
+    ]
+
+
+def test_a_spend_beside_a_hold_takes_a_round_trip_more(books: Books) -> None:
+    placed(books, JOHN, 1)
+    with round_trips() as trips:
+        service.execute(books.spend(JOHN, 1))
+    assert [names(questions) for questions in trips] == [
+        ["lock_wallets", "try_slot", "load_wallets", "load_transactions"],
+        ["load_holds"],
+        ["insert_transactions", "insert_entries", "update_balances", "add_to_system_balances", "commit"],
     ]
 
 
@@ -360,16 +370,28 @@ def test_holds_take_the_same_number_of_statements_for_every_size_of_batch(books:
         outcomes = service.execute_batch([place(books, wallet, 5) for wallet in wallets])
     found = [outcome.hold for outcome in outcomes if isinstance(outcome, service.Receipt) and outcome.hold]
     assert [names(questions) for questions in trips] == [
-        ["lock_wallets", "try_slot"],
-        ["load_wallets", "load_transactions", "load_holds", "count_open_holds"],
-        ["insert_transactions", "insert_entries", "update_balances", "upsert_holds", "add_to_system_balances"],
+        ["lock_wallets", "try_slot", "load_wallets", "load_transactions", "load_holds", "count_open_holds"],
+        [
+            "insert_transactions",
+            "insert_entries",
+            "update_balances",
+            "upsert_holds",
+            "add_to_system_balances",
+            "commit",
+        ],
     ]
     with round_trips() as trips:
         service.execute_batch([capture(hold, 2, reference="part") for hold in found])
     assert [names(questions) for questions in trips] == [
-        ["lock_wallets", "try_slot"],
-        ["load_wallets", "load_transactions", "load_holds"],
-        ["insert_transactions", "insert_entries", "update_balances", "upsert_holds", "add_to_system_balances"],
+        ["lock_wallets", "try_slot", "load_wallets", "load_transactions", "load_holds"],
+        [
+            "insert_transactions",
+            "insert_entries",
+            "update_balances",
+            "upsert_holds",
+            "add_to_system_balances",
+            "commit",
+        ],
     ]
 
 

@@ -61,8 +61,9 @@ def test_cut_before_commit_is_sent_the_command_is_posted_by_the_repetition(far_b
     assert_repeats(far_books)
 
 
-@pytest.mark.parametrize("moment", [wire.lock, wire.load, wire.write])
-@pytest.mark.parametrize("harm", [BeforeSent, AnswerLost])
+@pytest.mark.parametrize(
+    ("harm", "moment"), [(BeforeSent, wire.lock), (AnswerLost, wire.lock), (BeforeSent, wire.write)]
+)
 def test_cut_on_the_way_to_commit_the_command_is_posted_by_the_repetition(
     far_books: Books, cable: Wire, harm: Any, moment: Any
 ) -> None:

@@ -16,7 +16,7 @@ from tests.conftest import run_sql, settings_for
 from wallet_app import create_app, round_trip
 from wallet_app.db import close_connections, db, unit_of_work
 from wallet_app.parameters import TEXTS, WHOLE_NUMBER
-from wallet_app.round_trip import Statement, ask
+from wallet_app.round_trip import Question, Statement, ask, ask_last
 
 DIVIDE = Statement("divide", "SELECT 12 / $1", WHOLE_NUMBER)
 ECHO = Statement("echo", "SELECT word FROM unnest($1) AS words (word)", TEXTS)
@@ -59,6 +59,48 @@ def test_after_one_that_fails_none_is_carried_out_and_the_connection_stays() -> 
         assert ask(connection, Statement("never", "SELECT to_regclass('never') IS NULL")()) == [[(True,)]]
         assert ask(connection, DIVIDE(3)) == [[(4,)]]
         assert backend(connection) == before
+
+
+USERS = Statement("users", "SELECT CAST(count(*) AS bigint) FROM users WHERE name = ANY ($1)", TEXTS)
+ADD_USER = Statement(
+    "add_user", "INSERT INTO users (name, user_type) SELECT name, 'USER' FROM unnest($1) AS new (name)", TEXTS
+)
+
+
+def users_named(name: str) -> int:
+    with unit_of_work() as connection:
+        count: int = ask(connection, USERS([name]))[0][0][0]
+        return count
+
+
+def test_what_is_left_for_the_end_is_sent_and_committed_with_what_came_before() -> None:
+    with unit_of_work() as connection:
+        ask(connection, ADD_USER(["Ann"]))
+        ask_last(connection, ADD_USER(["Ann"]), ADD_USER(["Ann"]))
+        assert ask(connection, USERS(["Ann"])) == [[(1,)]]
+    assert users_named("Ann") == 3
+    with unit_of_work() as connection:
+        before = backend(connection)
+    with unit_of_work() as connection:
+        assert backend(connection) == before
+    assert users_named("Ann") == 3, "it is sent once"
+
+
+def test_nothing_of_a_unit_of_work_stays_when_its_body_fails_or_its_end_does() -> None:
+    def add_bob(*last: Question, fails: bool) -> None:
+        with unit_of_work() as connection:
+            ask(connection, ADD_USER(["Bob"]))
+            ask_last(connection, ADD_USER(["Bob"]), *last)
+            if fails:
+                raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        add_bob(fails=True)
+    with pytest.raises(DBAPIError) as caught:
+        add_bob(DIVIDE(0), ADD_USER(["Bob"]), fails=False)
+    assert isinstance(caught.value.orig, psycopg.errors.DivisionByZero)
+    assert not caught.value.connection_invalidated
+    assert users_named("Bob") == 0
 
 
 def test_errors_are_those_of_sqlalchemy_and_tell_no_parameters() -> None:

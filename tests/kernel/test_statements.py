@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from tests.kernel.conftest import JOHN, Books
+from wallet_app import db as database
 from wallet_app import service
 from wallet_app.db import db
 from wallet_app.errors import InsufficientBalanceError
@@ -37,7 +38,7 @@ def round_trips() -> Iterator[list[list[Question]]]:
 
     db.engine.connect().close()  # A new connection asks about the server first.
     with pytest.MonkeyPatch.context() as patched:
-        for module in (locks, loading, posting):
+        for module in (locks, loading, posting, database):
             patched.setattr(module, "ask", collect)
         patched.setattr(psycopg.Cursor, "execute", refuse)
         patched.setattr(psycopg.Cursor, "copy", refuse)
@@ -62,9 +63,15 @@ def test_the_number_of_statements_is_the_same_for_every_size_of_batch(books: Boo
         assert {type(outcome) for outcome in outcomes} == {service.Receipt}
         asked[size] = [names(questions) for questions in trips]
     assert asked[1] == [
-        ["lock_wallets", "try_slot"],
-        ["load_wallets", "load_transactions"],
-        ["insert_transactions", "insert_details", "insert_entries", "update_balances", "add_to_system_balances"],
+        ["lock_wallets", "try_slot", "load_wallets", "load_transactions"],
+        [
+            "insert_transactions",
+            "insert_details",
+            "insert_entries",
+            "update_balances",
+            "add_to_system_balances",
+            "commit",
+        ],
     ]
     assert all(trips == asked[1] for trips in asked.values()), asked
 
@@ -79,8 +86,7 @@ def test_replays_and_refusals_need_no_more_statements_and_write_nothing(books: B
         InsufficientBalanceError,
     ]
     assert [names(questions) for questions in trips] == [
-        ["lock_wallets", "try_slot"],
-        ["load_wallets", "load_transactions"],
+        ["lock_wallets", "try_slot", "load_wallets", "load_transactions"]
     ]
 
 

@@ -35,18 +35,13 @@ class CutError(Exception):
 
 
 def commit(session: Session, message: bytes) -> bool:
-    """The COMMIT of a unit of work that has written entries."""
-    return session.has_written and b"COMMIT\x00" in message
+    """The COMMIT of a posting, which comes in one pipeline with what it commits."""
+    return _asks_for(message, b"commit")
 
 
 def lock(session: Session, message: bytes) -> bool:
-    """A posting's first statement."""
+    """A posting's first statement; with it comes what is read under the locks."""
     return _asks_for(message, b"lock_wallets") or _asks_for(message, b"lock_free_wallets")
-
-
-def load(session: Session, message: bytes) -> bool:
-    """What a posting sends together, under its locks."""
-    return _asks_for(message, b"load_wallets")
 
 
 def write(session: Session, message: bytes) -> bool:
@@ -104,7 +99,7 @@ class AnswerLost(Fault):
 
     def harm(self, session: Session, message: bytes) -> None:
         session.swallow()
-        session.ask(message)
+        session.ask(message + session.rest_after(message))
 
 
 class InFlight(Fault):
@@ -116,9 +111,10 @@ class InFlight(Fault):
 
     def harm(self, session: Session, message: bytes) -> None:
         session.swallow()
+        pipeline = message + session.rest_after(message)
         close(session.client)
         time.sleep(self.seconds)
-        session.ask(message)
+        session.ask(pipeline)
 
 
 class Terminated(Fault):
@@ -132,9 +128,10 @@ class Terminated(Fault):
 
 
 class Silence(Fault):
-    """The message is lost, and the connection stays open: nobody tells the client."""
+    """The message and the rest of its pipeline are lost, and the connection stays open: nobody tells the client."""
 
     def strike(self, session: Session, message: bytes) -> None:
+        session.rest_after(message)
         self.over.set()
 
 
@@ -145,7 +142,6 @@ class Session:
         self.wire = wire
         self.client = client
         self.server = server
-        self.has_written = False
         self.answered = threading.Event()
         self._swallows = False
         for work in (self._to_server, self._to_client):
@@ -155,12 +151,17 @@ class Session:
         """Pass no answer on any more; `answered` tells when one has come."""
         self._swallows = True
 
-    def ask(self, message: bytes) -> None:
-        """Send the message, with all that belongs to it, and wait until the server has answered."""
-        self.server.sendall(message)
+    def rest_after(self, message: bytes) -> bytes:
+        """Take from the client what belongs to the message: all until the end of its pipeline."""
+        rest = b""
         while message[:1] not in (b"Q", b"S"):
             message = _read_message(self.client)
-            self.server.sendall(message)
+            rest += message
+        return rest
+
+    def ask(self, messages: bytes) -> None:
+        """Send the messages and wait until the server has answered."""
+        self.server.sendall(messages)
         assert self.answered.wait(10)
 
     def close(self) -> None:
@@ -175,9 +176,6 @@ class Session:
                 if fault := self.wire.fault_for(self, message):
                     fault.strike(self, message)
                     continue
-                self.has_written = _asks_for(message, b"insert_entries") or (
-                    self.has_written and b"COMMIT\x00" not in message and b"ROLLBACK\x00" not in message
-                )
                 self.server.sendall(message)
         except (CutError, OSError):
             self.close()

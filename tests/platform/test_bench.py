@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,7 @@ from flask import Flask
 from sqlalchemy.engine import URL
 
 from tests.conftest import conninfo, run_sql
-from tests.platform.conftest import REPOSITORY, clean_environment
+from tests.platform.conftest import python
 from wallet_app import service
 
 # What bench/ needs is installed for `make bench` and `make test-all` alone, so it is imported where it is used.
@@ -30,14 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 def measure(module: str, results: Path, *arguments: str, **settings: str) -> tuple[str, dict[str, Any]]:
     """Run a benchmark to its good end; return what it printed, and its result."""
-    done = subprocess.run(
-        [sys.executable, "-m", module, "--quick", "--results", str(results), *arguments],
-        cwd=REPOSITORY,
-        env=clean_environment() | settings,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-m", module, "--quick", "--results", str(results), *arguments, **settings)
     assert done.returncode == 0, done.stdout + done.stderr
     (file,) = results.glob("*.json")
     return done.stdout, json.loads(file.read_text())

@@ -22,7 +22,7 @@ from sqlalchemy import make_url
 from sqlalchemy.engine import URL
 
 from tests.keys import KEY
-from tests.platform.conftest import REPOSITORY, Service, clean_environment
+from tests.platform.conftest import REPOSITORY, Service, clean_environment, python
 from wallet_app import devdb, run
 
 Start = Callable[..., Service]
@@ -42,26 +42,11 @@ def locked_wallet(data_dir: Path) -> Iterator[None]:
 
 
 def flask(data_dir: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "flask", *command],
-        cwd=REPOSITORY,
-        env=clean_environment() | {"WALLET_DATA_DIR": str(data_dir)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return python("-m", "flask", *command, WALLET_DATA_DIR=str(data_dir))
 
 
 def run_to_its_end(**settings: str) -> tuple[int, list[str]]:
-    done = subprocess.run(
-        [sys.executable, "serve.py"],
-        cwd=REPOSITORY,
-        env=clean_environment() | settings,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = python("serve.py", **settings)
     return done.returncode, (done.stdout + done.stderr).splitlines()
 
 

@@ -6,7 +6,6 @@ import re
 import secrets
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from sqlalchemy.engine import URL
 
 from tests.conftest import run_sql
 from tests.keys import ENVIRONMENT
-from tests.platform.conftest import REPOSITORY, Service, clean_environment
+from tests.platform.conftest import Service, python
 
 SECONDS_MAX = 5.0
 Start = Callable[..., Service]
@@ -32,14 +31,7 @@ def database_url(server: URL, template: str) -> Iterator[str]:
 
 def keys(*command: str, **settings: str) -> str:
     """Run a command on the keys in a process of its own, and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "flask", "wallet", "keys", *command],
-        cwd=REPOSITORY,
-        env=clean_environment() | settings,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-m", "flask", "wallet", "keys", *command, **settings)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
 
@@ -69,7 +61,7 @@ def test_a_revoked_key_ends_in_every_process_within_five_seconds(database_url: s
 
 @pytest.mark.slow
 def test_the_first_start_makes_a_key_and_the_second_prints_the_same_line(data_dir: Path, start: Start) -> None:
-    own = {"WALLET_BOOTSTRAP_API_KEY": "", "WALLET_KEY_PEPPER": ""}
+    own = {"WALLET_BOOTSTRAP_API_KEY": "", "WALLET_KEY_PEPPER": "", "WALLET_TOKEN_KEYS": ""}
     lines = []
     for _ in range(2):
         service = start(**own)
@@ -85,11 +77,8 @@ def test_the_first_start_makes_a_key_and_the_second_prints_the_same_line(data_di
     assert lines[0] == lines[1]
     folder = data_dir / "secrets"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {
-        "api-key": 0o600,
-        "database": 0o600,
-        "key-pepper": 0o600,
-    }
+    names = ("api-key", "database", "key-pepper", "operators", "token-key", "totp-key")
+    assert {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == dict.fromkeys(names, 0o600)
     key = (folder / "api-key").read_text()
     assert f"Bearer {key}" in lines[0]
 
@@ -106,16 +95,7 @@ def test_the_first_start_makes_a_key_and_the_second_prints_the_same_line(data_di
 @pytest.mark.slow
 @pytest.mark.parametrize("environment", ["production", "staging"])
 def test_outside_of_development_the_pepper_is_required(database_url: str, environment: str) -> None:
-    settings = {"DATABASE_URL": f"{database_url}", "WALLET_ENV": environment}
-    done = subprocess.run(
-        [sys.executable, "serve.py"],
-        cwd=REPOSITORY,
-        env=clean_environment() | settings,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = python("serve.py", DATABASE_URL=database_url, WALLET_ENV=environment)
     assert done.returncode == 1
     assert done.stderr.startswith("Dino Wallet cannot run: WALLET_KEY_PEPPER is missing, and ")
     assert done.stderr.count("\n") == 1

@@ -52,6 +52,12 @@ def read_reference(from_body: str | None) -> str:
     return from_body or from_header or ""
 
 
+def refuse_body() -> None:
+    """Raise for a body where none belongs: nothing is ignored silently. 413 for one that is too large to look at."""
+    if request.get_data(cache=False):
+        raise invalid("", "invalid", "must be empty: this takes no body")
+
+
 def refuse_unknown_parameters(known: Iterable[str]) -> None:
     """Raise for a query parameter that the resource does not know, or that comes twice: nothing is ignored silently."""
     if not request.environ.get("QUERY_STRING"):

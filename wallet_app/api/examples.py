@@ -200,6 +200,23 @@ _ADAS_GOLD = {
     "version": 0,
 }
 
+_KEY = {
+    "keyId": "k3f6m2q7zt5a",
+    "client": "shop",
+    "scopes": ["wallets:read", "wallets:spend"],
+    "amountMax": 5_000,
+    "assets": ["GOLD"],
+    "networks": ["192.0.2.0/24"],
+    "rateLimit": None,
+    "expiresAt": "2026-07-30T12:00:00.000000Z",
+    "live": True,
+    "createdAt": _INSTANT,
+    "createdBy": "key:q5x2v7m3n4ab",
+    "revokedAt": None,
+    "lastUsedAt": None,
+}
+_NEW_KEY = {"ok": True, "key": "dino_live_k3f6m2q7zt5a_...", **_KEY}
+
 REQUESTS: dict[str, dict[str, Any]] = {
     "topUp": {"request": _request("topup-1001", 100, "Starter pack")},
     "grantBonus": {"request": _request("bonus-1001", 25, "Daily login")},
@@ -221,6 +238,16 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "purchase": {"request": _BUNDLE},
     "createUser": {"request": {"name": "Ada", "externalId": "player-77"}},
     "createWallet": {"request": {"userId": 11, "asset": "GOLD"}},
+    "createKey": {
+        "request": {
+            "client": "shop",
+            "scopes": ["wallets:read", "wallets:spend"],
+            "amountMax": 5_000,
+            "assets": ["GOLD"],
+            "networks": ["192.0.2.0/24"],
+            "expiresIn": 15_552_000,
+        }
+    },
     "createToken": {"request": {"scopes": ["wallets:read", "wallets:spend"], "expiresIn": 600}},
     "postBatch": {
         "each": {"mode": "each", "items": [_TOP_UP, _TOO_MUCH, _MALFORMED]},
@@ -247,6 +274,13 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "exchange": _new_and_replayed(_SWAPPED),
     "purchase": _new_and_replayed(_BOUGHT),
     "createUser": {"user": {"ok": True, "userId": 11, "name": "Ada", "externalId": "player-77", "createdAt": _INSTANT}},
+    "createKey": {"key": _NEW_KEY},
+    "rotateKey": {"key": _NEW_KEY},
+    "getKey": {"key": {"ok": True, **_KEY, "lastUsedAt": "2026-02-03T08:15:00.000000Z"}},
+    "listKeys": {
+        "page": {"ok": True, "keys": [_KEY], "next": "BQOyYwGmwJQ0s4S2mS0ehA=="},
+        "none": {"ok": True, "keys": []},
+    },
     "createToken": {
         "token": {
             "ok": True,
@@ -511,6 +545,27 @@ _ASSET = {
         "/asset", "invalid", "must be an asset's code, like GOLD: 2 to 32 capitals, digits and underscores"
     )
 }
+_NO_KEY = {
+    "key": _problem(404, "key_not_found", "Key not found", "There is no key k3f6m2q7zt5a.", keyId="k3f6m2q7zt5a")
+}
+_KEYS_MAX = {
+    "many": _problem(
+        409,
+        "too_many_keys",
+        "Too many keys",
+        "Client shop has 2 live keys (k3f6m2q7zt5a, p4w6y2c7hd3e), and may have 2: revoke one first.",
+        client="shop",
+        keyIds=["k3f6m2q7zt5a", "p4w6y2c7hd3e"],
+    ),
+    "client": _problem(
+        409, "client_revoked", "Client is revoked", "Client shop is revoked: it gets no key any more.", client="shop"
+    ),
+}
+_KEY_REVOKED = {
+    "revoked": _problem(
+        409, "key_revoked", "Key is revoked", "Key k3f6m2q7zt5a is revoked already.", keyId="k3f6m2q7zt5a"
+    )
+}
 _QUERY = {"parameter": _invalid("/colour", "unknown_parameter", "is not a parameter of this resource")}
 _LIMIT = {"limit": _invalid("/limit", "invalid", "must be a whole number from 1 to 100")}
 _BUSY = {
@@ -553,6 +608,18 @@ _FORBIDDEN = {
         "Asset not allowed",
         "This credential has nothing to do with DIAMOND.",
         asset="DIAMOND",
+    ),
+}
+_GRANTS = {
+    "scope": _problem(
+        403, "forbidden", "Forbidden", "This credential does not have the scope wallets:spend.", scope="wallets:spend"
+    ),
+    "limit": _problem(
+        403,
+        "grants_too_much",
+        "Key would allow too much",
+        "This credential is limited to amounts of at most 1000, and so must be every key that it makes.",
+        limit="amount",
     ),
 }
 _EVERYWHERE: dict[int, dict[str, Any]] = {
@@ -642,6 +709,35 @@ PROBLEMS: dict[str, dict[int, dict[str, Any]]] = {
         422: {"name": _invalid("/name", "missing", "is required")},
         503: _AWAY,
     },
+    "listKeys": _EVERYWHERE
+    | {
+        400: _CURSOR,
+        422: _LIMIT | {"withRevoked": _invalid("/withRevoked", "invalid", "must be true or false")},
+        503: _AWAY,
+    },
+    "createKey": _EVERYWHERE
+    | {
+        400: _UNREADABLE,
+        403: _GRANTS,
+        409: _KEYS_MAX,
+        422: {
+            "rateLimit": _invalid(
+                "/rateLimit",
+                "invalid",
+                "must look like '600 per minute': a whole number, and second, minute, hour or day",
+            ),
+            "asset": _problem(
+                422,
+                "bad_key_settings",
+                "Bad key settings",
+                "There is no asset SILVER; there are DIAMOND, GOLD.",
+            ),
+        },
+        503: _AWAY,
+    },
+    "getKey": _EVERYWHERE | {404: _NO_KEY, 422: _QUERY, 503: _AWAY},
+    "rotateKey": _EVERYWHERE | {403: _GRANTS, 404: _NO_KEY, 409: _KEYS_MAX | _KEY_REVOKED, 422: _QUERY, 503: _AWAY},
+    "revokeKey": _EVERYWHERE | {404: _NO_KEY, 422: _QUERY, 503: _AWAY},
     "createToken": _EVERYWHERE
     | {
         400: _UNREADABLE,

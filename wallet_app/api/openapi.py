@@ -46,6 +46,7 @@ _TAGS = {
     "Movements": "Credit comes in and goes out, once per reference",
     "Holds": "Credit is set aside, then spent or given back",
     "Between wallets": "Credit goes from wallet to wallet, all of it or nothing",
+    "Keys": "Which services may do what",
     "Batches": "Many commands in one request, and runs of any length",
     "Users": "Who has wallets",
     "Assets": "What wallets are of",
@@ -139,22 +140,13 @@ def document() -> dict[str, Any]:
 
 def _operation(operation: Operation) -> dict[str, Any]:
     name = operation.operation_id
-    moves = operation.request is not None and "reference_id" in operation.request.model_fields
-    headers = ["X-Request-Id"] + (["Idempotent-Replayed"] if moves else [])
-    shown = examples.ANSWERS[name]
-    answers = {"200": _answer("Done", operation.answer.__name__, shown, headers)}
-    if operation.creates:
-        answers = {
-            "201": _answer("Made", operation.answer.__name__, shown, ["X-Request-Id", "Location"]),
-            "200": _answer("It was there", operation.answer.__name__, examples.ANSWERS_AGAIN.get(name, shown), headers),
-        }
     described: dict[str, Any] = {
         "operationId": name,
         "summary": operation.summary,
         "tags": [operation.tag],
         "parameters": list(operation.parameters),
         "responses": {
-            **answers,
+            **_answers(operation),
             **{str(status): _problem(status, examples.PROBLEMS[name][status]) for status in operation.problems},
         },
     }
@@ -175,6 +167,23 @@ def _operation(operation: Operation) -> dict[str, Any]:
             f"One {operation.line.__name__} a line", examples.ANSWER_LINES[name]
         )
     return described
+
+
+def _answers(operation: Operation) -> dict[str, Any]:
+    """Describe what is answered if nothing is wrong."""
+    moves = operation.request is not None and "reference_id" in operation.request.model_fields
+    headers = ["X-Request-Id"] + (["Idempotent-Replayed"] if moves else [])
+    if operation.answer is None:
+        return {"204": {"description": "Done", "headers": _refer(headers)}}
+    model, shown = operation.answer.__name__, examples.ANSWERS[operation.operation_id]
+    if operation.always_new:
+        return {"201": _answer("Made", model, shown, [*headers, "Location"])}
+    if operation.creates:
+        return {
+            "201": _answer("Made", model, shown, ["X-Request-Id", "Location"]),
+            "200": _answer("It was there", model, examples.ANSWERS_AGAIN.get(operation.operation_id, shown), headers),
+        }
+    return {"200": _answer("Done", model, shown, headers)}
 
 
 def _health() -> dict[str, Any]:
@@ -200,9 +209,13 @@ def _answer(description: str, model: str, shown: dict[str, Any], headers: list[s
     media = "application/problem+json" if model == "Problem" else "application/json"
     return {
         "description": description,
-        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
+        "headers": _refer(headers),
         "content": _content(model, media, shown),
     }
+
+
+def _refer(headers: list[str]) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
 
 
 def _lines(description: str, shown: dict[str, Any]) -> dict[str, Any]:

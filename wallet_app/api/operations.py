@@ -30,12 +30,15 @@ class Operation:
     tag: str
     scope: str
     """The scope that it needs, or access.PUBLIC."""
-    answer: type[BaseModel]
+    answer: type[BaseModel] | None
+    """None if it is answered 204, with nothing."""
     request: type[BaseModel] | None
     line: type[BaseModel] | None
     """A line of the answer, where a run of lines (NDJSON) may be sent instead of one body."""
     creates: bool
     """Whether it is answered 201 when what it asks for is new, and 200 when it was there."""
+    always_new: bool
+    """Whether each request makes another one: then it is answered 201 and never 200."""
     parameters: tuple[dict[str, Any], ...]
     problems: tuple[int, ...]
 
@@ -49,10 +52,11 @@ def operation(
     *,
     tag: str,
     scope: str,
-    answer: type[BaseModel],
+    answer: type[BaseModel] | None,
     request: type[BaseModel] | None = None,
     line: type[BaseModel] | None = None,
     creates: bool = False,
+    always_new: bool = False,
     parameters: tuple[dict[str, Any], ...] = (),
     problems: tuple[int, ...] = (),
 ) -> Callable[[View], View]:
@@ -77,6 +81,7 @@ def operation(
                 request=request,
                 line=line,
                 creates=creates,
+                always_new=always_new,
                 parameters=parameters,
                 problems=tuple(sorted({*problems, *(() if scope == access.PUBLIC else (401, 403))})),
             )

@@ -8,15 +8,18 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from flask import request
+from pydantic_core import PydanticCustomError
 
 from wallet_app import text
 from wallet_app.api import cursor as cursors
-from wallet_app.errors import HoldNotFoundError, NotFoundError, TransactionNotFoundError
+from wallet_app.errors import HoldNotFoundError, KeyNotFoundError, NotFoundError, TransactionNotFoundError
 from wallet_app.fields import (
     ASSET_CODE_SCHEMA,
+    CLIENT_SCHEMA,
     ID_MAX,
     invalid,
     read_asset_code,
+    read_client,
     read_user_id,
     read_wallet_id,
 )
@@ -25,6 +28,8 @@ from wallet_app.service import HOLD_STATES, PAGE_MAX
 T = TypeVar("T")
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+
+_KEY_ID = re.compile(r"[a-z2-7]{12}")
 
 _ID = {"type": "integer", "format": "int64", "minimum": 1, "maximum": ID_MAX}
 
@@ -67,6 +72,14 @@ IN_STATE: dict[str, Any] = {
     "description": "Only holds in this state",
     "schema": {"type": "string", "enum": list(HOLD_STATES)},
 }
+KEY_ID: dict[str, Any] = {
+    "name": "keyId",
+    "in": "path",
+    "required": True,
+    "description": "The key's id: the third part of its text",
+    "example": "k3f6m2q7zt5a",
+    "schema": {"type": "string", "pattern": "^[a-z2-7]{12}$"},
+}
 LIMIT: dict[str, Any] = {
     "name": "limit",
     "in": "query",
@@ -87,6 +100,20 @@ OF_ASSET: dict[str, Any] = {
     "required": False,
     "description": "Only of the asset with this code",
     "schema": ASSET_CODE_SCHEMA,
+}
+OF_CLIENT: dict[str, Any] = {
+    "name": "client",
+    "in": "query",
+    "required": False,
+    "description": "Only this client's",
+    "schema": CLIENT_SCHEMA,
+}
+WITH_REVOKED: dict[str, Any] = {
+    "name": "withRevoked",
+    "in": "query",
+    "required": False,
+    "description": "Those that are revoked or expired too",
+    "schema": {"type": "string", "enum": ["true", "false"], "default": "false"},
 }
 EXTERNAL_ID: dict[str, Any] = {
     "name": "externalId",
@@ -120,6 +147,20 @@ def of_asset() -> str | None:
     return None if value is None else _read("asset", read_asset_code, value)
 
 
+def of_client() -> str | None:
+    """Return the name of the client that the caller asks for, if any."""
+    value = request.args.get("client")
+    return None if value is None else _read("client", read_client, value)
+
+
+def with_revoked() -> bool:
+    """Return whether the caller wants keys that do not work any more too."""
+    value = request.args.get("withRevoked", "false")
+    if value not in {"true", "false"}:
+        raise invalid("/withRevoked", "invalid", "must be true or false")
+    return value == "true"
+
+
 def external_id() -> str:
     """Return the external id that the caller asks for."""
     value = request.args.get("externalId")
@@ -137,6 +178,8 @@ def cursor(*filters: object) -> int | None:
 def _read(name: str, read: Callable[[object], T], value: str) -> T:
     try:
         return read(value)
+    except PydanticCustomError as exc:
+        raise invalid(f"/{name}", exc.type, exc.message()) from None
     except ValueError as exc:
         raise invalid(f"/{name}", "invalid", str(exc)) from None
 
@@ -162,6 +205,13 @@ def in_state() -> str | None:
     value = request.args.get("state")
     if value is not None and value not in HOLD_STATES:
         raise invalid("/state", "invalid", f"must be one of {', '.join(HOLD_STATES)}")
+    return value
+
+
+def key_id(value: str) -> str:
+    """Return the id; what cannot be one is the id of no key."""
+    if not _KEY_ID.fullmatch(value):
+        raise KeyNotFoundError(value[:100].encode("utf-8", "replace").decode())
     return value
 
 

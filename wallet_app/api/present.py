@@ -13,7 +13,9 @@ from wallet_app.service import (
     EntryView,
     Hold,
     HoldView,
+    KeyView,
     MadeToken,
+    NewKey,
     Receipt,
     TransactionView,
     UserView,
@@ -207,6 +209,31 @@ def token(made: MadeToken) -> dict[str, Any]:
     }
 
 
+def key(view: KeyView) -> dict[str, Any]:
+    """Present a key, of which nobody can see the text any more."""
+    settings = view.settings
+    return {
+        "keyId": view.key_id,
+        "client": view.client,
+        "scopes": list(settings.scopes),
+        "amountMax": settings.amount_max,
+        "assets": settings.assets,
+        "networks": settings.networks,
+        "rateLimit": settings.rate_limit,
+        "expiresAt": _instant_if(settings.expires_at),
+        "live": view.is_live,
+        "createdAt": instant(view.created_at),
+        "createdBy": view.created_by,
+        "revokedAt": _instant_if(view.revoked_at),
+        "lastUsedAt": _instant_if(view.last_used_at),
+    }
+
+
+def new_key(made: NewKey) -> dict[str, Any]:
+    """Present a key that was just made: the only time that its text is seen."""
+    return {"ok": True, "key": made.text, **key(made.view)}
+
+
 def asset(view: AssetView) -> dict[str, Any]:
     """Present an asset."""
     return {"code": view.code, "name": view.name, "scale": view.scale}
@@ -298,3 +325,7 @@ def _legs(posted: Entry, asset: str) -> list[dict[str, Any]]:
 def instant(value: dt.datetime) -> str:
     """Return the instant in RFC 3339, UTC, to the microsecond: 2026-01-31T12:00:00.000000Z."""
     return value.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _instant_if(moment: dt.datetime | None) -> str | None:
+    return None if moment is None else instant(moment)

@@ -12,9 +12,16 @@ from wallet_app.fields import (
     Amount,
     AmountIfGiven,
     AssetCode,
+    ClientName,
     ExternalId,
     Final,
     HoldSeconds,
+    KeyAmount,
+    KeyAssets,
+    KeyNetworks,
+    KeyRate,
+    KeyScopes,
+    KeySeconds,
     Name,
     Note,
     Outside,
@@ -292,6 +299,48 @@ class TokenAnswer(Outside):
     scopes: list[str]
     expires_in: int = Field(description="Seconds; fewer than asked for where the key ends before.")
     expires_at: Instant
+
+
+class KeyRequest(Outside):
+    """A key for a service."""
+
+    client: ClientName
+    scopes: KeyScopes
+    amount_max: KeyAmount = None
+    assets: KeyAssets = None
+    networks: KeyNetworks = None
+    rate_limit: KeyRate = None
+    expires_in: KeySeconds = None
+
+
+class ListedKey(Outside):
+    key_id: str
+    client: str = Field(description="Who owns the references that are used with it.")
+    scopes: list[str]
+    amount_max: int | None = Field(description="Null: any amount.")
+    assets: list[str] | None = Field(description="Null: all.")
+    networks: list[str] | None = Field(description="Null: from anywhere.")
+    rate_limit: str | None = Field(description="Null: as for other keys.")
+    expires_at: Instant | None = Field(description="Null: it works until it is revoked.")
+    live: bool = Field(description="Whether it works: it has not expired, and neither it nor its client is revoked.")
+    created_at: Instant
+    created_by: str = Field(description="Who made it, as in the ledger: `key:...` for a key.")
+    revoked_at: Instant | None
+    last_used_at: Instant | None = Field(description="To within about a minute.")
+
+
+class KeyAnswer(ListedKey):
+    ok: Literal[True]
+
+
+class MadeKeyAnswer(KeyAnswer):
+    key: str = Field(description="To be sent as `Authorization: Bearer ...`. It is shown here alone and kept nowhere.")
+
+
+class KeysAnswer(Outside):
+    ok: Literal[True]
+    keys: list[ListedKey]
+    next: Next = None
 
 
 class ListedAsset(AssetAnswer):

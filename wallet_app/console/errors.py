@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from flask import Response, g, request
 from sqlalchemy.exc import SQLAlchemyError
-from werkzeug.exceptions import MethodNotAllowed, NotFound
+from werkzeug.exceptions import MethodNotAllowed, NotFound, TooManyRequests
 
 from wallet_app import service
 from wallet_app.console import browser, pages, screens
@@ -27,6 +27,8 @@ def page_of(error: Exception) -> Response | None:
     if isinstance(error, (NotFound, MethodNotAllowed)):
         _look_who_asks()
     found = problem_of(error)
+    if isinstance(error, TooManyRequests):
+        found.body["detail"] = f"The limit is {error.description}. Try again in {found.headers['Retry-After']} seconds."
     answer = pages.page("error.html", found.status, problem=found.body)
     for name in {"Retry-After", "Allow"} & set(found.headers):
         answer.headers[name] = found.headers[name]
@@ -41,6 +43,9 @@ def _look_who_asks() -> None:
 
 
 def _to_sign_in() -> Response:
+    if request.path == _STAGES["set_up"] and request.method == "POST":
+        # Most likely a double click: the first one did it, and its page with the recovery codes was never seen.
+        return pages.go("/console/sign-in", note="set-up")
     session = g.get("session")
     waits_at = _STAGES.get(session.stage) if session is not None else None
     if waits_at is not None and request.path != waits_at:

@@ -21,6 +21,7 @@ POLICY = (
 NOTES = MappingProxyType(
     {
         "signed-out": "You are signed out.",
+        "set-up": "Sign in. If you have just been set up and saw no recovery codes, make new ones in your account.",
         "ended": "You are signed out everywhere.",
         "password": "The password is changed, and you are signed out everywhere. Sign in with the new one.",
         "passkey-added": "The passkey is added. You can sign in with it from now on.",
@@ -72,6 +73,8 @@ def read_form(*names: str) -> Mapping[str, str]:
             raise invalid(f"/{printable(name)}", "unknown_field", "is not a field of this form")
         if len(values) > 1:
             raise invalid(f"/{printable(name)}", "repeated", "may be given once")
+        if "\0" in values[0]:
+            raise invalid(f"/{printable(name)}", "control_character", "has a character that nobody can type")
     return {name: request.form.get(name, "") for name in names}
 
 

@@ -83,10 +83,14 @@ def screen(method: str, path: str, *, permission: str, fresh: bool = False) -> C
 @blueprint.before_request
 def _admit() -> None:
     declared = SCREENS[request.endpoint or ""]
-    g.cookie = browser.read_cookie()
-    if request.method not in _READING:
-        browser.require_own_form(g.cookie)
-    g.session = None if g.cookie is None else service.find_session(g.cookie)
+    g.cookie, g.session = browser.read_cookie(), None
+    try:
+        if request.method not in _READING:
+            browser.require_own_form(g.cookie)
+        g.session = None if g.cookie is None else service.find_session(g.cookie)
+    finally:
+        # Counted in any case, and for the operator if one asks: their address may be that of a whole office.
+        access.count(service.ANONYMOUS if g.session is None else g.session.caller)
     if g.session is not None:
         g.actor = g.session.actor
     if declared.permission == ANYONE:

@@ -8,10 +8,11 @@ from wallet_app.service.account import (
     new_recovery_codes,
     recovery_codes_left,
 )
-from wallet_app.service.actors import ANONYMOUS, BOOTSTRAP_CLIENT, KEYS_SECONDS_MAX, Actor, Gate
+from wallet_app.service.actors import BOOTSTRAP_CLIENT, KEYS_SECONDS_MAX, NEW_KEY_SECONDS, Gate
 from wallet_app.service.audit import By
 from wallet_app.service.books import Entry, Hold, PostedTransaction, Receipt, WalletState
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
+from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.commands import (
     HOLD_SECONDS_MAX,
     SYSTEM_REFERENCE,
@@ -31,7 +32,7 @@ from wallet_app.service.commands import (
     TopUp,
     Transfer,
 )
-from wallet_app.service.credentials import MadeKey, Vault
+from wallet_app.service.credentials import MadeKey, Vault, key_id_at, place_of
 from wallet_app.service.devices import (
     SECONDS_MAX as DEVICE_SECONDS_MAX,
 )
@@ -39,11 +40,13 @@ from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds
 from wallet_app.service.jobs import JOBS, Job
-from wallet_app.service.keys import EVERYTHING, KeySettings, KeyView, list_keys
+from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
+from wallet_app.service.keys import EVERYTHING, RESERVED_CLIENTS, NewKey
 from wallet_app.service.listings import AssetView, list_assets, list_wallets
 from wallet_app.service.operators import (
     SET_UP_HOURS,
     OperatorView,
+    change_role,
     create_operator,
     development_code,
     disable_operator,
@@ -162,13 +165,16 @@ __all__ = [
     "Movement",
     "OnHold",
     "Origin",
+    "NEW_KEY_SECONDS",
     "NO_TRANSACTION",
+    "NewKey",
     "PAGE_MAX",
     "PlaceHold",
     "Permit",
     "PostedTransaction",
     "Purchase",
     "Preview",
+    "RESERVED_CLIENTS",
     "RateView",
     "RebuildReport",
     "Receipt",
@@ -200,6 +206,7 @@ __all__ = [
     "find_hold_wallets",
     "find_users",
     "get_hold",
+    "get_key",
     "get_transaction",
     "get_user",
     "get_wallet",
@@ -207,9 +214,12 @@ __all__ = [
     "list_entries",
     "list_heartbeats",
     "list_holds",
+    "key_id_at",
+    "list_key_page",
     "list_keys",
     "list_rates",
     "list_wallets",
+    "place_of",
     "previewing",
     "rebuild_balances",
     "seed",
@@ -224,6 +234,7 @@ __all__ = [
     "DEVICE_SECONDS_MAX",
     "OperatorView",
     "SET_UP_HOURS",
+    "change_role",
     "create_operator",
     "development_code",
     "disable_operator",

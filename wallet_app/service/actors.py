@@ -7,15 +7,13 @@ is told from what is in memory too: a storm of them costs the database nothing.
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import threading
 import time
 import weakref
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 from sqlalchemy import Engine, Row, text
@@ -27,15 +25,17 @@ from wallet_app.db import unit_of_work
 from wallet_app.errors import (
     DatabaseUnavailableError,
     ForbiddenError,
-    NetworkNotAllowedError,
     UnauthenticatedError,
     WalletServiceError,
 )
-from wallet_app.service import audit, keys, users
-from wallet_app.service.audit import Act, By
-from wallet_app.service.credentials import KEY_PREFIX, Digest, MadeKey, Vault
-from wallet_app.service.keys import KeySettings
-from wallet_app.service.permits import NOTHING, TOKEN_SCOPES, Permit
+from wallet_app.service import keys, users
+from wallet_app.service.audit import By
+from wallet_app.service.callers import ANONYMOUS, Actor, actor_of_key, actor_of_user
+from wallet_app.service.credentials import KEY_PREFIX, Digest, Vault
+from wallet_app.service.denials import Denials, Seldom
+from wallet_app.service.key_views import IS_LIVE, KeySettings
+from wallet_app.service.keys import NewKey
+from wallet_app.service.permits import TOKEN_SCOPES
 from wallet_app.service.tokens import MadeToken, Signer, UserToken
 
 log = structlog.get_logger("wallet")
@@ -46,44 +46,17 @@ KEYS_SECONDS = 2.0
 KEYS_SECONDS_MAX = 4.0
 """Keys that are older are not believed: a revoked one works no longer than this."""
 
-_UNKNOWN_SECONDS = 0.25
-"""An unknown key may be a new one, so for it the keys are read anew after this time already."""
+NEW_KEY_SECONDS = 0.25
+"""An unknown key may be a new one, so for it the keys are read anew after this time already. One that was made longer
+ago is known everywhere."""
 
 _AWAY_SECONDS = 1.0
 """When the keys could not be read, so long is answered without another try."""
 
 _USES_SECONDS = 60.0
-_SELDOM_SECONDS = 60.0
 
 TOKENS_MAX = 10_000
 """User tokens that are remembered as proved; with more, all are proved again."""
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Actor:
-    """Who asks. `client` owns the references and `id` is who speaks for it, as in the ledger."""
-
-    id: str
-    kind: Literal["anonymous", "key", "user"]
-    client: str
-    permit: Permit
-    networks: tuple[Network, ...] | None = None
-    rate_limit: str | None = None
-    expires_at: float | None = None
-    """Seconds since 1970."""
-    key_id: str | None = None
-    """The key, or of a user token the one that it was made with."""
-
-    def require_address(self, address: str) -> None:
-        """Raise NetworkNotAllowedError for an address outside of the networks, if there are any."""
-        if self.networks is not None:
-            _require_network(self.networks, address)
-
-
-ANONYMOUS = Actor(id="anonymous", kind="anonymous", client="anonymous", permit=NOTHING)
-"""Who has no credential, and may do nothing."""
 
 
 @dataclass(slots=True)
@@ -113,8 +86,8 @@ class Gate:
         self._away_until = 0.0
         self._uses: dict[str, float] = {}
         self._uses_written_at = time.monotonic()
-        self._denials = _Seldom(things_max=1_000)
-        self._refused = _Seldom(things_max=20)
+        self._denials = Denials(engine)
+        self._refused = Seldom(things_max=20)
         watched = weakref.WeakMethod(self._look)
         metrics.every_second(lambda: look() if (look := watched()) else ())
 
@@ -165,15 +138,15 @@ class Gate:
         )
         return MadeToken(self._signer.sign(token), token)
 
-    def create_key(self, *, client: str, settings: KeySettings, by: By) -> MadeKey:
+    def create_key(self, *, client: str, settings: KeySettings, by: By, within: Actor | None = None) -> NewKey:
         """Make a key; as `keys.create_key`."""
-        made = keys.create_key(self.engine, self.vault, client=client, settings=settings, by=by)
+        made = keys.create_key(self.engine, self.vault, client=client, settings=settings, by=by, within=within)
         self._forget()
         return made
 
-    def rotate_key(self, key_id: str, *, by: By) -> MadeKey:
+    def rotate_key(self, key_id: str, *, by: By, within: Actor | None = None) -> NewKey:
         """Make another key that allows the same; as `keys.rotate_key`."""
-        made = keys.rotate_key(self.engine, self.vault, key_id, by=by)
+        made = keys.rotate_key(self.engine, self.vault, key_id, by=by, within=within)
         self._forget()
         return made
 
@@ -197,17 +170,8 @@ class Gate:
         self._keys = _Keys()
 
     def note_denial(self, actor: Actor, error: ForbiddenError, *, request_id: str, address: str) -> None:
-        """Record in the audit log what the actor was denied; the same at most once a minute, and never an error."""
-        what = str(error.details.get("scope") or error.details.get("asset") or "")
-        if not self._denials.is_due((actor.id, error.code, what)):
-            return
-        by = By(actor=actor.id, reason=error.detail, request_id=request_id, address=address)
-        try:
-            with unit_of_work(self.engine) as connection:
-                act = Act(by=by, action=f"access:{error.code}", subject=f"client:{actor.client}", outcome="denied")
-                audit.record(connection, act)
-        except Exception as fault:
-            log.error("denial_not_recorded", actor=actor.id, code=error.code, error=type(fault).__name__)
+        """Record in the audit log what the actor was denied; as `Denials.note`."""
+        self._denials.note(actor, error, request_id=request_id, address=address)
 
     def write_uses(self) -> None:
         """Write down which keys were used since the last time, in one statement.
@@ -259,13 +223,13 @@ class Gate:
             raise _bad_token()
         if len(found.users) >= TOKENS_MAX:
             found.users.clear()
-        actor = found.users[sha256(credential.encode()).digest()] = _user(token, key)
+        actor = found.users[sha256(credential.encode()).digest()] = actor_of_user(token, key)
         return actor
 
     def _with_key(self, key_id: str, found: _Keys, now: float) -> _Keys:
         """Return keys that have the key, if there is one that is new."""
-        if key_id not in found.actors and now - found.read_at > _UNKNOWN_SECONDS:
-            return self._read_keys(now, _UNKNOWN_SECONDS, is_stale_enough=True)
+        if key_id not in found.actors and now - found.read_at > NEW_KEY_SECONDS:
+            return self._read_keys(now, NEW_KEY_SECONDS, is_stale_enough=True)
         return found
 
     def _read_keys(self, now: float, seconds: float, *, is_stale_enough: bool) -> _Keys:
@@ -296,7 +260,9 @@ class Gate:
         except DBAPIError:
             self._away_until = time.monotonic() + _AWAY_SECONDS
             raise
-        return _Keys(read_at, {row.key_id: (Digest(row.pepper_version, row.secret_hmac), _actor(row)) for row in rows})
+        return _Keys(
+            read_at, {row.key_id: (Digest(row.pepper_version, row.secret_hmac), actor_of_key(row)) for row in rows}
+        )
 
     def _live_keys(self) -> Sequence[Row[Any]]:
         # Not with the connections of reads: those may all be busy with long ones, and money must go on.
@@ -322,24 +288,6 @@ BOOTSTRAP_CLIENT = "bootstrap"
 """Whose key WALLET_BOOTSTRAP_API_KEY is."""
 
 
-class _Seldom:
-    """Lets each thing happen once a minute, and not more than so many things."""
-
-    def __init__(self, *, things_max: int) -> None:
-        self._things_max = things_max
-        self._since = 0.0
-        self._seen: set[Hashable] = set()
-
-    def is_due(self, thing: Hashable) -> bool:
-        now = time.monotonic()
-        if now - self._since > _SELDOM_SECONDS:
-            self._since, self._seen = now, set()
-        if thing in self._seen or len(self._seen) >= self._things_max:
-            return False
-        self._seen.add(thing)
-        return True
-
-
 def _unknown() -> UnauthenticatedError:
     metrics.UNAUTHENTICATED.add("unknown")
     detail = "This API key is not known, or it has expired or was revoked."
@@ -361,58 +309,12 @@ def _away() -> DatabaseUnavailableError:
     return DatabaseUnavailableError("The database cannot be reached at the moment. Repeat the request in a second.")
 
 
-def _require_network(networks: tuple[Network, ...], address: str) -> None:
-    try:
-        asked = ipaddress.ip_address(address)
-    except ValueError:
-        raise NetworkNotAllowedError("an unknown address") from None
-    mapped = getattr(asked, "ipv4_mapped", None)
-    if not any((mapped or asked) in network for network in networks):
-        raise NetworkNotAllowedError(str(mapped or asked))
-
-
-def _actor(row: Any) -> Actor:
-    expires_at: dt.datetime | None = row.expires_at
-    return Actor(
-        id=f"key:{row.key_id}",
-        kind="key",
-        client=row.client,
-        permit=Permit(
-            scopes=frozenset(row.scopes),
-            amount_max=row.amount_max,
-            assets=None if row.assets is None else frozenset(row.assets),
-        ),
-        networks=None if row.networks is None else tuple(map(ipaddress.ip_network, row.networks)),
-        rate_limit=row.rate_limit,
-        expires_at=None if expires_at is None else expires_at.timestamp(),
-        key_id=row.key_id,
-    )
-
-
-def _user(token: UserToken, key: Actor) -> Actor:
-    """Return who speaks for the user: with what the token was given, where its key allows it."""
-    permit = Permit(
-        scopes=token.scopes & key.permit.scopes & TOKEN_SCOPES,
-        amount_max=key.permit.amount_max,
-        assets=key.permit.assets,
-        user_id=token.user_id,
-    )
-    return Actor(
-        id=f"user:{token.user_id}",
-        kind="user",
-        client=key.client,
-        permit=permit,
-        expires_at=token.expires_at if key.expires_at is None else min(token.expires_at, key.expires_at),
-        key_id=key.key_id,
-    )
-
-
 _LIVE_KEYS = text(f"""
 SELECT api_keys.key_id, api_keys.secret_hmac, api_keys.pepper_version, api_keys.scopes, api_keys.amount_max,
        api_keys.assets, api_keys.networks, api_keys.rate_limit, api_keys.expires_at, clients.name AS client
   FROM api_keys
   JOIN clients ON clients.id = api_keys.client_id
- WHERE {keys.IS_LIVE}
+ WHERE {IS_LIVE}
 """)  # noqa: S608 - constants
 
 # A later use may have been written by another process in the meantime.

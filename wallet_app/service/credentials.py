@@ -22,8 +22,28 @@ KEY_PREFIX = "dino_"
 
 _KEY = re.compile(r"dino_(dev|test|live)_([a-z2-7]{12})_[0-9A-Za-z]{43}([0-9A-Za-z]{6})")
 _ID_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
+_ID_LENGTH = 12
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_BYTES = 32
+
+
+def place_of(key_id: str) -> int:
+    """Return the id as a number below 2^60, for whoever keeps a place in a list of keys."""
+    number = 0
+    for letter in key_id:
+        number = number * len(_ID_LETTERS) + _ID_LETTERS.index(letter)
+    return number
+
+
+def key_id_at(place: int) -> str:
+    """Return the id that has this place; raise ValueError for none."""
+    if not 0 <= place < len(_ID_LETTERS) ** _ID_LENGTH:
+        raise ValueError("is the place of no key")
+    letters = []
+    for _ in range(_ID_LENGTH):
+        place, letter = divmod(place, len(_ID_LETTERS))
+        letters.append(_ID_LETTERS[letter])
+    return "".join(reversed(letters))
 
 
 class MadeKey(NamedTuple):
@@ -49,7 +69,7 @@ class Vault:
 
     def make_key(self) -> MadeKey:
         """Return a new key."""
-        key_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(12))
+        key_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
         body = f"dino_{KEY_WORDS[self.environment]}_{key_id}_{_base62(secrets.randbits(8 * _SECRET_BYTES), 43)}"
         return MadeKey(key_id, body + _checksum(body))
 

@@ -6,7 +6,6 @@ the operator wait (see `throttle`).
 
 from __future__ import annotations
 
-import hmac
 import secrets
 
 from wallet_app.service import sealing
@@ -19,9 +18,9 @@ _PURPOSE = "known browser"
 
 def make_device(operator_id: int, previous: str | None) -> str:
     """Return the cookie for a browser in which the operator has just signed in: the one it has, if it is theirs."""
-    if previous is not None and known_browser(previous, operator_id):
-        return previous
-    named = f"{operator_id}.{secrets.token_hex(16)}"
+    known = known_browser(previous, operator_id)
+    # Signed anew, in case that the key has changed since.
+    named = f"{operator_id}.{secrets.token_hex(16)}" if known is None else known
     return f"{named}.{sealing.signature(named, purpose=_PURPOSE)}"
 
 
@@ -30,4 +29,4 @@ def known_browser(device: str | None, operator_id: int) -> str | None:
     named, _, signed = (device or "").rpartition(".")
     if not named.startswith(f"{operator_id}.") or not signed.isascii():
         return None
-    return named if hmac.compare_digest(signed, sealing.signature(named, purpose=_PURPOSE)) else None
+    return named if sealing.is_signed(named, signed, purpose=_PURPOSE) else None

@@ -5,105 +5,95 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import NamedTuple
 
 from limits import parse_many
-from sqlalchemy import Connection, Engine, Row, func, select, text, update
+from sqlalchemy import Connection, Engine, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from wallet_app.db import reads, unit_of_work
+from wallet_app.db import unit_of_work
 from wallet_app.errors import (
     BadKeySettingsError,
     ClientNotFoundError,
     ClientRevokedError,
-    KeyNotFoundError,
     KeyRevokedError,
     TooManyKeysError,
+    UnauthenticatedError,
 )
 from wallet_app.models import ApiKey, AssetType, Client
 from wallet_app.money import AMOUNT_MAX
-from wallet_app.service import audit, locks
+from wallet_app.service import audit, grants, locks
 from wallet_app.service.audit import Act, By
+from wallet_app.service.callers import Actor
 from wallet_app.service.credentials import Digest, MadeKey, Vault
+from wallet_app.service.key_views import IS_LIVE, KeySettings, KeyView, find_row, get_row, view_of
 from wallet_app.service.permits import SCOPES
 
 KEYS_MAX = 2
 """Live keys of a client: the one in use, and the one that is to replace it."""
 
-RESERVED_CLIENTS = frozenset({"system", "cli"})
-"""Names under which the service itself posts."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeySettings:
-    """What a key allows. None is no limit; `networks` are like 10.0.0.0/8, `rate_limit` like '600 per minute'."""
-
-    scopes: Sequence[str]
-    amount_max: int | None = None
-    assets: Sequence[str] | None = None
-    networks: Sequence[str] | None = None
-    rate_limit: str | None = None
-    expires_at: dt.datetime | None = None
-
+RESERVED_CLIENTS = frozenset({"system", "cli", "console"})
+"""Names under which the service itself and its operators post."""
 
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 EVERYTHING = KeySettings(scopes=tuple(SCOPES))
 
 
-@dataclass(frozen=True, slots=True)
-class KeyView:
-    """A key as its administrators see it. `last_used_at` is right to within about a minute."""
+class NewKey(NamedTuple):
+    """A key that was just made, with what it allows: the only moment at which its text is known."""
 
     key_id: str
-    client: str
-    settings: KeySettings
-    created_at: dt.datetime
-    created_by: str
-    revoked_at: dt.datetime | None
-    last_used_at: dt.datetime | None
-    is_live: bool
+    text: str
+    view: KeyView
 
 
-def create_key(engine: Engine, vault: Vault, *, client: str, settings: KeySettings, by: By) -> MadeKey:
-    """Make a key for the client, which is made too if it is new; return the key's text, which is kept nowhere.
+def create_key(
+    engine: Engine, vault: Vault, *, client: str, settings: KeySettings, by: By, within: Actor | None = None
+) -> NewKey:
+    """Make a key for the client, which is made too if it is new; its text is kept nowhere.
 
-    Locks the client. Raises BadKeySettingsError, ClientRevokedError or TooManyKeysError.
+    `within` is whose own credential makes it: it gives no more than that allows. Locks the client. Raises
+    BadKeySettingsError, ClientRevokedError, TooManyKeysError, and with `within` what `grants.require_within` does.
     """
     made = vault.make_key()
     with unit_of_work(engine) as connection:
         client_id = _ensure_client(connection, client)
         _lock_live_client(connection, client_id, client)
+        if within is not None:
+            _require_grantable(connection, settings, within)
         _require_room(connection, client_id, client)
         _insert(connection, vault, made, (client_id, client), settings=settings, by=by)
-    return made
+        return NewKey(*made, view_of(get_row(connection, made.key_id)))
 
 
-def rotate_key(engine: Engine, vault: Vault, key_id: str, *, by: By) -> MadeKey:
+def rotate_key(engine: Engine, vault: Vault, key_id: str, *, by: By, within: Actor | None = None) -> NewKey:
     """Make another key that allows the same; the one that was there goes on until it is revoked.
 
     Locks the client. Raises as `create_key`, and KeyNotFoundError or KeyRevokedError.
     """
     made = vault.make_key()
     with unit_of_work(engine) as connection:
-        found = _find(connection, key_id)
+        found = get_row(connection, key_id)
+        settings = view_of(found).settings
         _lock_live_client(connection, found.client_id, found.client)
-        if not _find(connection, key_id).is_live:
+        if within is not None:
+            _require_grantable(connection, settings, within)
+        if not get_row(connection, key_id).is_live:
             raise KeyRevokedError(key_id)
         _require_room(connection, found.client_id, found.client)
         client = found.client_id, found.client
-        _insert(connection, vault, made, client, settings=_view(found).settings, by=by, replaces=key_id)
-    return made
+        _insert(connection, vault, made, client, settings=settings, by=by, replaces=key_id)
+        return NewKey(*made, view_of(get_row(connection, made.key_id)))
 
 
 def revoke_key(engine: Engine, key_id: str, *, by: By) -> None:
     """Let the key authenticate nobody any more. Locks the client. Raises KeyNotFoundError or KeyRevokedError."""
     with unit_of_work(engine) as connection:
-        found = _find(connection, key_id)
+        found = get_row(connection, key_id)
         locks.lock_client(connection, found.client_id)
-        if _find(connection, key_id).revoked_at is not None:
+        if get_row(connection, key_id).revoked_at is not None:
             raise KeyRevokedError(key_id)
         _revoke(connection, key_id, by)
 
@@ -132,7 +122,7 @@ def ensure_key(engine: Engine, vault: Vault, given: str, *, client: str, by: By)
     with unit_of_work(engine) as connection:
         client_id = _ensure_client(connection, client)
         revoked_at = locks.lock_client(connection, client_id)
-        found = connection.execute(_FIND, {"key_id": key_id}).first()
+        found = find_row(connection, key_id)
         if found is None and revoked_at is None:
             for old in _live_key_ids(connection, client_id)[KEYS_MAX - 1 :]:
                 _revoke(connection, old, replace(by, reason="Replaced by a newer one that was given from outside."))
@@ -146,18 +136,23 @@ def ensure_key(engine: Engine, vault: Vault, given: str, *, client: str, by: By)
         )
 
 
-@reads
-def list_keys(connection: Connection, *, with_revoked: bool = False) -> list[KeyView]:
-    """Return the keys by client and age, without those that are revoked or expired unless asked for."""
-    rows = connection.execute(_LIST).all()
-    return [_view(row) for row in rows if with_revoked or row.is_live]
-
-
 # --- within a unit of work ---
 
 
+def _require_grantable(connection: Connection, settings: KeySettings, caller: Actor) -> None:
+    """Raise for a key that would allow more than the caller's own, or outlive its revocation.
+
+    After all waiting for locks: meanwhile the caller's key may have been revoked.
+    """
+    # Not by what this process remembers: for some seconds a key that is revoked could make itself a successor.
+    own = find_row(connection, caller.key_id or "")
+    if own is None or not own.is_live:
+        raise UnauthenticatedError("This API key has expired or was revoked.", challenge="invalid_token")
+    grants.require_within(settings, caller)
+
+
 def _ensure_client(connection: Connection, name: str) -> int:
-    if name in RESERVED_CLIENTS:
+    if name.casefold() in RESERVED_CLIENTS:
         raise BadKeySettingsError(f"The name {name} is the service's own.")
     if not _CLIENT_NAME.fullmatch(name):
         raise BadKeySettingsError("A client's name has 1 to 64 letters, digits, dots, dashes and underscores.")
@@ -207,6 +202,7 @@ def _insert(
             rate_limit=settings.rate_limit,
             expires_at=settings.expires_at,
             created_by=by.actor,
+            created_at=func.clock_timestamp(),
         )
     )
     after = {
@@ -225,13 +221,6 @@ def _insert(
 def _revoke(connection: Connection, key_id: str, by: By) -> None:
     connection.execute(update(ApiKey).where(ApiKey.key_id == key_id).values(revoked_at=func.clock_timestamp()))
     audit.record(connection, Act(by=by, action="key:revoke", subject=f"key:{key_id}"))
-
-
-def _find(connection: Connection, key_id: str) -> Row[Any]:
-    row = connection.execute(_FIND, {"key_id": key_id}).first()
-    if row is None:
-        raise KeyNotFoundError(key_id)
-    return row
 
 
 def _checked(connection: Connection, asked: KeySettings) -> KeySettings:
@@ -272,42 +261,6 @@ def _rate_limit(value: str | None) -> str | None:
         raise BadKeySettingsError(f"A rate limit looks like '600 per minute', not {value!r}.") from None
     return value or None
 
-
-def _view(row: Row[Any]) -> KeyView:
-    return KeyView(
-        key_id=row.key_id,
-        client=row.client,
-        settings=KeySettings(
-            scopes=row.scopes,
-            amount_max=row.amount_max,
-            assets=row.assets,
-            networks=[str(one) for one in row.networks] if row.networks else None,
-            rate_limit=row.rate_limit,
-            expires_at=row.expires_at,
-        ),
-        created_at=row.created_at,
-        created_by=row.created_by,
-        revoked_at=row.revoked_at,
-        last_used_at=row.last_used_at,
-        is_live=row.is_live,
-    )
-
-
-IS_LIVE = """
-api_keys.revoked_at IS NULL AND clients.revoked_at IS NULL
-    AND (api_keys.expires_at IS NULL OR api_keys.expires_at > clock_timestamp())
-"""
-"""Holds for a row of `api_keys`, joined to `clients`, that authenticates."""
-
-_KEYS = f"""
-SELECT api_keys.*, clients.name AS client, {IS_LIVE} AS is_live
-  FROM api_keys
-  JOIN clients ON clients.id = api_keys.client_id
-"""  # noqa: S608 - constants
-
-_FIND = text(f"{_KEYS} WHERE api_keys.key_id = :key_id")
-
-_LIST = text(f"{_KEYS} ORDER BY clients.name, api_keys.created_at, api_keys.key_id")
 
 _LIVE = text(f"""
 SELECT key_id

@@ -79,27 +79,31 @@ class TransactionRow(NamedTuple):
     """Whose the entry is; of a transaction without one, whose the anchor is."""
 
 
+def questions(wallet_ids: list[int], commands: Sequence[Command], clock: Clock | None = None) -> tuple[Question, ...]:
+    """Return what is to be asked for the commands' books, after the locks."""
+    pairs = sorted({(command.wallet_id, command.reference) for command in commands})
+    return (
+        _LOAD_WALLETS(wallet_ids),
+        _LOAD_TRANSACTIONS([pair[0] for pair in pairs], [pair[1] for pair in pairs]),
+        *([_LOAD_RATES(wallet_ids)] if _use_rates(commands) else []),
+        *_questions_of_holds(wallet_ids, commands, clock),
+    )
+
+
 def load_books(
     connection: Connection,
-    wallet_ids: list[int],
     locked: Sequence[LockedBalance],
     commands: Sequence[Command],
+    answers: Sequence[list[Any]],
     clock: Clock | None = None,
 ) -> tuple[Books, frozenset[int]]:
     """Return the books of the locked wallets, and the ids of those that are busy: they exist, but are not locked.
 
-    The caller holds the locks on the balance rows `locked`. Raises MissingBalancesError.
+    `answers` are those to `questions` about the commands, asked while the caller held the locks on the balance rows
+    `locked`. Raises MissingBalancesError.
     """
-    pairs = sorted({(command.wallet_id, command.reference) for command in commands})
-    uses_rates = any(command.uses_rates for command in commands)
-    of_rates = [_LOAD_RATES(wallet_ids)] if uses_rates else []
-    rows, transactions, *more = ask(
-        connection,
-        _LOAD_WALLETS(wallet_ids),
-        _LOAD_TRANSACTIONS([pair[0] for pair in pairs], [pair[1] for pair in pairs]),
-        *of_rates,
-        *_questions_of_holds(locked, commands, clock),
-    )
+    rows, transactions, *more = answers
+    rates = _rates(more.pop(0)) if _use_rates(commands) else {}
     now: dt.datetime = rows[0].now
     wallets: list[_WalletRow] = [row for row in rows if row.wallet_id is not None]
     states, busy = _wallet_states(wallets, locked, _assets(connection, wallets))
@@ -110,34 +114,34 @@ def load_books(
         clock=clock or (lambda: now),
         new_id=_new_id,
         new_salt=lambda: os.urandom(16),
-        rates=_rates(more[0]) if uses_rates else {},
+        rates=rates,
     )
-    if of_holds := more[len(of_rates) :]:
-        _add_holds(books, *of_holds)
+    if more:
+        _add_holds(books, *more)
+    elif holding := [row[0] for row in locked if row[2]]:
+        # Only now it is known that they hold something: one more round trip for them, and none for all others.
+        _add_holds(books, *ask(connection, _LOAD_HOLDS(holding, _until(clock), [], [], [])))
     return books, busy
 
 
-def _questions_of_holds(
-    locked: Sequence[LockedBalance], commands: Sequence[Command], clock: Clock | None
-) -> list[Question]:
-    """Return what loads holds: none for commands that name none, on wallets that hold nothing."""
-    holding = [(row[0], row[5]) for row in locked if row[2]]
+def _use_rates(commands: Sequence[Command]) -> bool:
+    return any(command.uses_rates for command in commands)
+
+
+def _questions_of_holds(wallet_ids: list[int], commands: Sequence[Command], clock: Clock | None) -> list[Question]:
+    """Return what loads holds, the due ones of all wallets with them: none for commands that name none."""
     placing = [command for command in commands if isinstance(command, PlaceHold)]
     named = [command.hold_id for command in commands if isinstance(command, OnHold)]
-    if not (holding or placing or named):
+    if not (placing or named):
         return []
-    # An instant of the wallets' own, for a clock that was set back; with another clock, whatever is open may be due.
-    until = max([updated_at for _, updated_at in holding], default=None) if clock is None else _LATEST
-    questions = [
-        _LOAD_HOLDS(
-            [wallet_id for wallet_id, _ in holding],
-            until,
-            [command.wallet_id for command in placing],
-            [command.reference for command in placing],
-            named,
-        )
-    ]
-    return [*questions, _COUNT_OPEN_HOLDS(sorted({command.wallet_id for command in placing}))] if placing else questions
+    anchors, references = [command.wallet_id for command in placing], [command.reference for command in placing]
+    found = _LOAD_HOLDS(wallet_ids, _until(clock), anchors, references, named)
+    return [found, _COUNT_OPEN_HOLDS(sorted(set(anchors)))] if placing else [found]
+
+
+def _until(clock: Clock | None) -> dt.datetime | None:
+    """Return up to when holds may be due: by the database's clock, or, with another one, whatever is open."""
+    return None if clock is None else _LATEST
 
 
 _LATEST = dt.datetime.max.replace(tzinfo=dt.UTC)
@@ -349,7 +353,10 @@ SELECT {HOLD_COLUMNS}
   FROM unnest($1) AS asked (wallet_id)
  CROSS JOIN LATERAL (
        SELECT * FROM holds
-        WHERE wallet_id = asked.wallet_id AND ended_at IS NULL AND expires_at <= greatest($2, clock_timestamp())
+        WHERE wallet_id = asked.wallet_id AND ended_at IS NULL
+          -- When a clock was set back, the wallet's last entry tells the time.
+          AND expires_at <= greatest($2, clock_timestamp(),
+                                     (SELECT updated_at FROM wallet_balances WHERE wallet_id = asked.wallet_id))
        OFFSET 0
        ) AS holds
  UNION ALL

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import BigInteger
 
 from wallet_app.models import Client, WalletBalance
+from wallet_app.models_console import Operator
 from wallet_app.parameters import WHOLE_NUMBER, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement, ask
 
@@ -71,28 +72,36 @@ _WAIT_FOR_SLOT = Statement(
 
 
 class Locked(NamedTuple):
-    """The balance rows that are locked, and the slot of the SYSTEM balances that was free, if one was."""
+    """The balance rows that are locked, the slot of the SYSTEM balances that was free, if one was, and the answers."""
 
     balances: list[LockedBalance]
     slot: int | None
+    answers: list[list[Any]]
 
 
 def lock_wallets(
-    connection: Connection, wallet_ids: Collection[int], *, waits_for: Collection[int] | None = None
+    connection: Connection,
+    wallet_ids: Collection[int],
+    *,
+    waits_for: Collection[int] | None = None,
+    then: Sequence[Question] = (),
 ) -> Locked:
     """Lock the wallets' balance rows, and then a free slot, until the end of the unit of work.
 
     Must be the unit of work's first locking statement. It waits (up to `lock_timeout`) for all rows; or, given
     `waits_for`, only for the rows of these wallets, and then takes of the others those that are free. A wallet that is
     busy, without a balance row, or does not exist is not among the rows returned.
+
+    `then` is asked under the locks, in the same round trip: each statement sees what was committed before it began.
     """
     first = wallet_ids if waits_for is None else waits_for
     others = set(wallet_ids).difference(first)
     questions = [_WAIT(sorted(set(first)))] if first else []
     questions += [_SKIP(sorted(others))] if others else []
     # In one round trip with what begins the transaction.
-    *locked, slots = ask(connection, *questions, _TRY_SLOT())
-    return Locked([row for rows in locked for row in rows], slots[0][0] if slots else None)
+    answers = ask(connection, *questions, _TRY_SLOT(), *then)
+    locked, slots, rest = answers[: len(questions)], answers[len(questions)], answers[len(questions) + 1 :]
+    return Locked([row for rows in locked for row in rows], slots[0][0] if slots else None, rest)
 
 
 def wait_for_slot() -> tuple[int, Question]:
@@ -113,6 +122,23 @@ def lock_client(connection: Connection, client_id: int) -> dt.datetime | None:
     statement = select(Client.revoked_at).where(Client.id == client_id).with_for_update()
     revoked_at: dt.datetime | None = connection.execute(statement).scalar_one()
     return revoked_at
+
+
+def lock_operator(connection: Connection, email: str) -> tuple[int, str] | None:
+    """Lock an operator's row, so that what is recorded of it is what it was; return their id and role, if there is one.
+
+    Must be its unit of work's first locking statement.
+    """
+    statement = select(Operator.id, Operator.role).where(Operator.email == email).with_for_update()
+    row = connection.execute(statement).first()
+    return None if row is None else (row.id, row.role)
+
+
+def lock_epoch(connection: Connection, operator_id: int) -> int | None:
+    """Lock an operator's row and return its epoch, None if they are disabled. Must be the first locking statement."""
+    statement = select(Operator.epoch, Operator.disabled_at).where(Operator.id == operator_id).with_for_update()
+    epoch, disabled_at = connection.execute(statement).one()
+    return None if disabled_at is not None else epoch
 
 
 def lock_audit_chain(connection: Connection) -> None:

@@ -31,7 +31,7 @@ from webauthn.helpers.structs import (
 
 from wallet_app.db import reads, unit_of_work
 from wallet_app.errors import PasskeyRefusedError
-from wallet_app.service import audit, throttle
+from wallet_app.service import audit, sessions, throttle
 from wallet_app.service.sessions import Session, Visitor, act, hash_of
 
 CHALLENGE_SECONDS_MAX = 300
@@ -106,7 +106,7 @@ def ask_to_enrol(session: Session, *, cookie: str, origin: str) -> str:
 
 
 def enrol(session: Session, answer: str, *, name: str, cookie: str, origin: str, visitor: Visitor) -> None:
-    """Keep the new passkey under the name that the operator gave it. Raises PasskeyRefusedError."""
+    """Keep the new passkey under the name that the operator gave it. Raises PasskeyRefusedError, NotSignedInError."""
     try:
         credential = parse_registration_credential_json(answer[:ANSWER_MAX])
         challenge = parse_client_data_json(credential.response.client_data_json).challenge
@@ -117,9 +117,10 @@ def enrol(session: Session, answer: str, *, name: str, cookie: str, origin: str,
             expected_origin=origin,
             require_user_verification=True,
         )
-    except (WebAuthnException, ValueError):
+    except (WebAuthnException, ValueError, RecursionError):
         raise PasskeyRefusedError("The passkey could not be made. Try again, or use another device.") from None
     with unit_of_work() as connection:
+        sessions.require_current(connection, session)
         if not _take_challenge(connection, challenge, "enrol", cookie):
             raise PasskeyRefusedError("It took too long to make the passkey. Try again.")
         if len(_credentials(connection, session.operator_id)) >= PASSKEYS_MAX:
@@ -160,7 +161,7 @@ def check_answer(answer: str, *, origin: str) -> Proven | None:
             credential_current_sign_count=row.sign_count,
             require_user_verification=True,
         )
-    except (WebAuthnException, ValueError):
+    except (WebAuthnException, ValueError, RecursionError):
         return None
     return Proven(row.id, row.operator_id, row.epoch, verified.new_sign_count, challenge)
 

@@ -16,12 +16,12 @@ from sqlalchemy import Connection, text
 
 from wallet_app.errors import WalletServiceError
 from wallet_app.parameters import BYTES, INSTANTS, TEXTS, UUIDS, WHOLE_NUMBER, WHOLE_NUMBERS
-from wallet_app.round_trip import Question, Statement, ask
-from wallet_app.service import locks
+from wallet_app.round_trip import Question, Statement, ask, ask_last
+from wallet_app.service import loading, locks
 from wallet_app.service.books import Books, Details, Entry, Hold, PostedTransaction, Receipt
 from wallet_app.service.chain import GENESIS, json_text
 from wallet_app.service.commands import Command
-from wallet_app.service.loading import Clock, MissingBalancesError, load_books
+from wallet_app.service.loading import Clock, MissingBalancesError
 from wallet_app.service.rules import decide
 
 log = structlog.get_logger("wallet")
@@ -77,13 +77,14 @@ def post(
 
     Locks every wallet of the batch; must be the first thing that its unit of work does. It waits for all of them, or,
     given `waits_for`, for these alone; a command on another wallet that is busy is then DEFERRED, and so is each later
-    one on any wallet of a deferred command: none overtakes another. `clock` replaces the database's for invented
-    history. Raises MissingBalancesError, and whatever the database raises; then the unit of
-    work is lost.
+    one on any wallet of a deferred command: none overtakes another. What is written is sent with the COMMIT, so nothing
+    in the unit of work sees it. `clock` replaces the database's for invented history. Raises MissingBalancesError, and
+    whatever the database raises; then the unit of work is lost.
     """
     wallet_ids = sorted({wallet_id for command in commands for wallet_id in command.wallet_ids()})
-    locked = locks.lock_wallets(connection, wallet_ids, waits_for=waits_for)
-    books, busy = load_books(connection, wallet_ids, locked.balances, commands, clock)
+    asked = loading.questions(wallet_ids, commands, clock)
+    locked = locks.lock_wallets(connection, wallet_ids, waits_for=waits_for, then=asked)
+    books, busy = loading.load_books(connection, locked.balances, commands, locked.answers, clock)
     if busy and waits_for is None:
         # Their balance rows were made after the lock looked for them: begin again, and lock them with the rest.
         raise MissingBalancesError(sorted(busy))
@@ -164,7 +165,7 @@ def _write(connection: Connection, books: Books, slot: int | None) -> None:
     if slot is None:
         slot, wait = locks.wait_for_slot()
         questions.append(wait)
-    ask(connection, *questions, *_system_balances(slot, books.contra_deltas))
+    ask_last(connection, *questions, *_system_balances(slot, books.contra_deltas))
 
 
 def _balances(wallets: Sequence[BalanceRow]) -> Question:

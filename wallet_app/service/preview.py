@@ -18,10 +18,11 @@ import orjson
 from sqlalchemy import Connection, text
 
 from wallet_app.db import snapshot
+from wallet_app.round_trip import ask
 from wallet_app.service.books import Books, Entry, Hold, PostedTransaction
 from wallet_app.service.chain import GENESIS
 from wallet_app.service.commands import Command
-from wallet_app.service.loading import load_books
+from wallet_app.service.loading import load_books, questions
 from wallet_app.service.locks import LockedBalance
 from wallet_app.service.posting import LEDGER_SAYS, Outcome, answer
 
@@ -56,7 +57,8 @@ class Preview:
         """
         wallet_ids = sorted({wallet_id for command in commands for wallet_id in command.wallet_ids()})
         balances = _load_balances(self._connection, wallet_ids)
-        books, _ = load_books(self._connection, wallet_ids, balances, commands, lambda: self._now)
+        answers = ask(self._connection, *questions(wallet_ids, commands, lambda: self._now))
+        books, _ = load_books(self._connection, balances, commands, answers, lambda: self._now)
         books.new_id = lambda _: NO_TRANSACTION
         books.new_salt = lambda: bytes(16)
         open_before = Counter(books.open_holds)

@@ -6,11 +6,13 @@ import hmac
 import re
 import secrets
 import time
+from contextlib import suppress
 from hashlib import sha256
 
 import pyotp
 from sqlalchemy import Connection, text
 
+from wallet_app.config import ConfigurationError
 from wallet_app.service import sealing
 
 ISSUER = "Dino Wallet"
@@ -37,6 +39,24 @@ def seal_totp_secret(secret: str, operator_id: int) -> bytes:
 def unseal_totp_secret(sealed: bytes, operator_id: int) -> str:
     """Return the secret that was stored."""
     return sealing.unseal(sealed, about=f"totp {operator_id}").decode()
+
+
+def renew_seal(connection: Connection, operator_id: int) -> None:
+    """Seal the operator's secret with the newest key, if an older one did; in the caller's unit of work.
+
+    A secret whose key is not there stays as it is: whoever signs in without it must not be kept out by that.
+    """
+    sealed: bytes | None = connection.execute(_SEALED, {"operator_id": operator_id}).scalar()
+    if sealed is None or not has_old_seal(sealed):
+        return
+    with suppress(ConfigurationError):
+        renewed = seal_totp_secret(unseal_totp_secret(sealed, operator_id), operator_id)
+        connection.execute(_RENEW_SEAL, {"operator_id": operator_id, "old": sealed, "new": renewed})
+
+
+def has_old_seal(sealed: bytes | None) -> bool:
+    """Tell whether a secret, if there is one, was sealed with another key than the newest."""
+    return sealed is not None and sealing.version_of(sealed) != sealing.newest_version()
 
 
 def totp_address(secret: str, email: str) -> str:
@@ -98,6 +118,8 @@ def _step_of(secret: str, code: str) -> int | None:
 _ACCEPT = text("""
 UPDATE operators SET totp_step = :step WHERE id = :operator_id AND coalesce(totp_step < :step, true)
 """)
+_SEALED = text("SELECT totp_secret FROM operators WHERE id = :operator_id")
+_RENEW_SEAL = text("UPDATE operators SET totp_secret = :new WHERE id = :operator_id AND totp_secret = :old")
 _DROP_CODES = text("DELETE FROM recovery_codes WHERE operator_id = :operator_id")
 _ADD_CODES = text("INSERT INTO recovery_codes (code_hash, operator_id) VALUES (:hash, :operator_id)")
 _USE_CODE = text("""

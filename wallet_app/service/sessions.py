@@ -9,17 +9,20 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from wallet_app.db import reads, unit_of_work
+from wallet_app.db import CommitNotReplicatedError, reads, unit_of_work
 from wallet_app.errors import NotSignedInError, PermissionDeniedError, ProofNeededError
-from wallet_app.service import audit
+from wallet_app.service import audit, locks
 from wallet_app.service.audit import By
+from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.permissions import ROLES
+from wallet_app.service.permits import NOTHING
 
 IDLE_SECONDS_MAX = 15 * 60
 SECONDS_MAX = 8 * 60 * 60
@@ -28,6 +31,9 @@ HALF_WAY_SECONDS_MAX = 10 * 60
 
 PROOF_SECONDS_MAX = 5 * 60
 """How long after proving who they are an operator may do what needs a fresh proof."""
+
+CONSOLE = "console"
+"""The client that operators belong to, where services have their own."""
 
 _COOKIE_BYTES = 32
 _BROWSER_MAX = 200
@@ -65,6 +71,16 @@ class Session:
         return actor_of(self.operator_id)
 
     @property
+    def caller(self) -> Actor:
+        """Who asks: the operator once they are signed in, and nobody known before.
+
+        Without any scope, because an operator's rights are the permissions of their role.
+        """
+        if self.stage != "signed_in":
+            return ANONYMOUS
+        return Actor(id=self.actor, kind="operator", client=CONSOLE, permit=NOTHING)
+
+    @property
     def is_fresh(self) -> bool:
         """Whether the operator proved just now who they are."""
         return self.proof_age is not None and self.proof_age <= PROOF_SECONDS_MAX
@@ -99,7 +115,8 @@ def find_session(cookie: str) -> Session | None:
     """Return the session that the cookie stands for, if it holds, and remember to the minute that it was used."""
     found = _find(hash_of(cookie))
     if found is not None and found.seen_age >= 60:
-        with unit_of_work() as connection:
+        # If a standby does not confirm that, a failover takes a minute from the session: no reason to refuse the page.
+        with suppress(CommitNotReplicatedError), unit_of_work() as connection:
             connection.execute(_SEEN, {"id_hash": found.id_hash})
     return found
 
@@ -117,6 +134,16 @@ def require(session: Session | None, permission: str, *, visitor: Visitor, fresh
     if fresh and not session.is_fresh:
         raise ProofNeededError
     return session
+
+
+def require_current(connection: Connection, session: Session) -> None:
+    """Raise NotSignedInError if all sessions of the operator were ended since this one was found.
+
+    Locks the operator until the end of the unit of work, before anything else in it: so what gives them a new
+    credential and what voids their credentials come one after the other.
+    """
+    if locks.lock_epoch(connection, session.operator_id) != session.epoch:
+        raise NotSignedInError
 
 
 def begin(

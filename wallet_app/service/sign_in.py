@@ -147,6 +147,7 @@ def _finish(
         instead_of=session,
     )
     audit.record(connection, act(session.operator_id, action, visitor))
+    second_factor.renew_seal(connection, session.operator_id)
     cleaning.clean(connection)
     throttle.succeeded(connection, buckets)
     return SignedIn(cookie, devices.make_device(session.operator_id, visitor.device))
@@ -168,6 +169,7 @@ def _begin(
         instead_of=instead_of,
     )
     audit.record(connection, act(proven.operator_id, "sign_in:passkey", visitor))
+    second_factor.renew_seal(connection, proven.operator_id)
     cleaning.clean(connection)
     throttle.succeeded(connection, buckets)
     return SignedIn(cookie, devices.make_device(proven.operator_id, visitor.device))
