@@ -28,7 +28,7 @@ from wallet_app.db import close_connections, db
 from wallet_app.service import expiry
 
 SEED = 20_261_122
-EXAMPLES, STEPS = 150, 40
+EXAMPLES, STEPS = 80, 40
 STEP_SECONDS = 1_000
 """The clock moves by whole steps, and holds last for such: the seconds that the test itself takes decide nothing."""
 
