@@ -262,8 +262,11 @@ ENTRIES_OF_TRANSACTION = """
         WHERE entry.wallet_id = transactions.wallet_id AND entry.seq = transactions.seq
         UNION ALL
        SELECT entry.* FROM generate_series(1, cardinality(transactions.entry_keys), 2) AS place
-         JOIN ledger_entries AS entry ON entry.wallet_id = transactions.entry_keys[place]
-                                     AND entry.seq = transactions.entry_keys[place + 1]
+       -- One look-up after the other (OFFSET 0 keeps it so): a join would bring them in any order.
+        CROSS JOIN LATERAL (
+              SELECT * FROM ledger_entries
+               WHERE wallet_id = transactions.entry_keys[place] AND seq = transactions.entry_keys[place + 1] OFFSET 0
+              ) AS entry
        ) AS entries ON true
 """
 """Joins `transactions` to its entries by their primary keys alone, in the order in which they were made."""
