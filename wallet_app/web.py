@@ -307,7 +307,7 @@ def _unexpected(error: Exception) -> Problem:
         500,
         code="internal_error",
         title="Internal error",
-        detail="Something went wrong on our side. Repeat with the same reference; "
+        detail="Something went wrong on our side. Try again, a movement of credit with the same reference; "
         f"if it persists, report request {request_id()}.",
     )
 

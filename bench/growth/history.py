@@ -122,7 +122,8 @@ WITH RECURSIVE sides AS (
                   {_NEW_ID} AS transaction_id,
                   CASE WHEN moment.is_top_up THEN 'TOPUP' ELSE 'SPEND' END AS kind,
                   'bench' AS client, 'bench' AS actor, CAST(NULL AS text) AS request_id,
-                  moment.created_at AS occurred_at, CAST(NULL AS uuid) AS reverses, CAST(NULL AS bytea) AS details_hash
+                  moment.created_at AS occurred_at, CAST(NULL AS uuid) AS reverses, CAST(NULL AS bytea) AS details_hash,
+                  CAST(NULL AS jsonb) AS request, CAST(NULL AS jsonb) AS result
            OFFSET 0
            ) AS transactions
      CROSS JOIN LATERAL (

@@ -125,6 +125,15 @@ def test_a_key_is_rotated_and_the_old_one_revoked(app: Flask, client: FlaskClien
     assert [(row[1], row[3], row[4]) for row in revoked] == [(f"key:{old['keyId']}", "r-9", "127.0.0.1")], "once"
 
 
+def test_a_new_key_works_in_every_process_when_its_answer_comes(client: FlaskClient, client_with: MakeClient) -> None:
+    elsewhere = client_with().application
+    made = ask(client)
+    for _ in range(2):
+        assert client_of(elsewhere).get("/wallets/3").status_code == 200, "the keys are read there by now"
+        assert client_of(elsewhere, made.json["key"]).get("/wallets/3").status_code == 200
+        made = client.post(f"/keys/{made.json['keyId']}/rotate")
+
+
 def test_a_client_has_two_live_keys_at_most_also_when_many_ask_at_once(app: Flask, client: FlaskClient) -> None:
     first = ask(client).json
     answers: list[Any] = []

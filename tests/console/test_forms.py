@@ -185,6 +185,7 @@ def test_a_fault_of_ours_is_a_page_without_its_detail(browser: Browser, monkeypa
     assert answer.status_code == 500
     assert "<h1>Internal error</h1>" in text_of(answer)
     assert "a detail" not in text_of(answer)
+    assert "Try again" in text_of(answer)
     require_headers(answer)
 
 

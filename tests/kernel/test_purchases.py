@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.kernel.conftest import DOE, JOHN, JOHN_DIAMOND, ORIGIN, Books, outcome_of
 from tests.kernel.test_books_properties import Clock, attempt, make_books, seen
 from wallet_app import service
+from wallet_app.db import db
 from wallet_app.errors import (
     AmountNotAllowedError,
     BalanceAboveBoundError,
@@ -177,3 +178,17 @@ def test_a_preview_says_the_same(books: Books) -> None:
     assert again.is_replay
     assert [one.amount for one in again.transaction.entries] == [-200, 5]
     assert not service.execute(command).is_replay
+
+
+@pytest.mark.parametrize("join", ["hash", "merge"])
+def test_a_replay_has_the_entries_in_their_order_however_the_planner_joins(books: Books, join: str) -> None:
+    for setting in {"nestloop", "hashjoin", "mergejoin"} - {f"{join}join"}:
+        books.sql(f"ALTER DATABASE {books.url.database} SET enable_{setting} = off")
+    db.engine.dispose()
+    command = purchase(
+        *[(wallet, kind, 1) for kind in ("TOPUP", "SPEND") for wallet in (JOHN_DIAMOND, JOHN)] * 5, reference="many"
+    )
+    made = service.execute(command).transaction
+    replayed = service.execute(command)
+    assert replayed.is_replay
+    assert replayed.transaction.entries == made.entries
