@@ -318,7 +318,7 @@ def test_a_line_that_is_too_long_is_refused_and_never_cut(app: Flask, tmp_path: 
         (
             b"",
             "The file is empty: its first line must name columns: type, walletId, amount, referenceId, note, from, to, "
-            "rate, expiresIn, holdId, final.",
+            "rate, expiresIn, holdId, final, side, until, reason.",
         ),
         (b"type,walletId,amount\n", "The first line lacks the column referenceId."),
         (b"type,walletId\n", "The first line lacks the columns amount, referenceId."),

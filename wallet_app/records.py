@@ -32,6 +32,7 @@ from wallet_app.fields import (
     is_final,
     refusal,
 )
+from wallet_app.records_states import CloseRecord, FreezeRecord, UnfreezeRecord
 from wallet_app.service import Command, Origin
 
 
@@ -238,6 +239,9 @@ AnyRecord = (
     | HoldRecord
     | CaptureRecord
     | ReleaseRecord
+    | FreezeRecord
+    | UnfreezeRecord
+    | CloseRecord
 )
 Record = Annotated[AnyRecord, Field(discriminator="type")]
 
@@ -252,6 +256,9 @@ _SCOPES = {
     "release": service.ReleaseHold.scope,
     "transfer": service.Transfer.scope,
     "exchange": service.Exchange.scope,
+    "freeze": service.Freeze.scope,
+    "unfreeze": service.Unfreeze.scope,
+    "close": service.Close.scope,
 }
 
 

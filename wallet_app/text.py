@@ -22,6 +22,9 @@ REFERENCE_PATTERN = rf"^{TRIMMED}{_EDGE}{_ANY}{{1,198}}{_EDGE}{TRIMMED}$"
 NOTE_PATTERN = rf"^{TRIMMED}(?:{_EDGE}(?:{_ANY}{{0,498}}{_EDGE})?)?{TRIMMED}$"
 """Trimmed, at most 500 characters, no control characters."""
 
+REASON_PATTERN = rf"^{TRIMMED}{_EDGE}(?:{_ANY}{{0,498}}{_EDGE})?{TRIMMED}$"
+"""Trimmed, 1 to 500 characters, no control characters."""
+
 NAME_PATTERN = rf"^{TRIMMED}{_EDGE}(?:{_ANY}{{0,198}}{_EDGE})?{TRIMMED}$"
 """Trimmed, 1 to 200 characters, no control characters."""
 

@@ -9,7 +9,7 @@ from flask import Response, make_response, render_template
 from pydantic import BaseModel
 
 from wallet_app import access
-from wallet_app.api import examples
+from wallet_app.api import examples, examples_states
 from wallet_app.api.operations import OPERATIONS, Operation, blueprint
 from wallet_app.api.schemas import HealthAnswer, Problem, json_schemas
 from wallet_app.service import SCOPES, TOKEN_SCOPES
@@ -46,6 +46,7 @@ _TAGS = {
     "Movements": "Credit comes in and goes out, once per reference",
     "Holds": "Credit is set aside, then spent or given back",
     "Between wallets": "Credit goes from wallet to wallet, all of it or nothing",
+    "Stop switches": "What must not move any more: of a wallet, a user, an asset, or at all",
     "Keys": "Which services may do what",
     "Batches": "Many commands in one request, and runs of any length",
     "Users": "Who has wallets",
@@ -93,6 +94,7 @@ _DOCS_POLICY = (
 )
 
 
+examples_states.add()
 access.declare("api.openapi", access.PUBLIC)
 access.declare("api.docs", access.PUBLIC)
 

@@ -8,15 +8,18 @@ from typing import Any
 
 from wallet_app.money import format_rate, json_integer
 from wallet_app.service import (
+    NO_END,
     AssetView,
     Entry,
     EntryView,
+    Frozen,
     Hold,
     HoldView,
     KeyView,
     MadeToken,
     NewKey,
     Receipt,
+    SwitchView,
     TransactionView,
     UserView,
     WalletView,
@@ -142,6 +145,29 @@ def purchase(posted: Receipt) -> dict[str, Any]:
     }
 
 
+def state(posted: Receipt) -> dict[str, Any]:
+    """Present the receipt of what froze, unfroze or closed a wallet."""
+    wallet = posted.wallets[0]
+    now = wallet.frozen if posted.as_of is None else wallet.frozen.at(posted.as_of)
+    return {
+        **_posted(posted),
+        "type": posted.transaction.kind,
+        "walletId": wallet.wallet_id,
+        "userId": wallet.user_id,
+        "balance": wallet.balance,
+        "held": wallet.held,
+        "version": wallet.version,
+        "status": "FROZEN" if wallet.status == "ACTIVE" and any(now) else wallet.status,
+        **_frozen(now),
+    }
+
+
+def _frozen(now: Frozen) -> dict[str, Any]:
+    sides = now._asdict().items()
+    shown = {side: {"until": None if until == NO_END else instant(until)} for side, until in sides if until}
+    return {"frozen": shown} if shown else {}
+
+
 _BY_KIND = {
     "TRANSFER": transfer,
     "EXCHANGE": exchange,
@@ -150,6 +176,9 @@ _BY_KIND = {
     "CAPTURE": on_hold,
     "RELEASE": on_hold,
     "HOLD_EXPIRY": on_hold,
+    "FREEZE": state,
+    "UNFREEZE": state,
+    "CLOSE": state,
 }
 
 
@@ -181,6 +210,25 @@ def _side(posted: Receipt, moved: Entry) -> dict[str, Any]:
         "amount": moved.amount,
         "balanceAfter": moved.balance_after,
         "seq": moved.seq,
+    }
+
+
+def switch(view: SwitchView) -> dict[str, Any]:
+    """Present a switch."""
+    return {
+        "switchId": view.switch_id,
+        "target": view.target,
+        "userId": view.user_id,
+        "asset": view.asset_code,
+        "side": view.side,
+        "reason": view.reason,
+        "until": _instant_if(view.until),
+        "set": view.is_set,
+        "setBy": view.set_by,
+        "setAt": instant(view.set_at),
+        "liftedBy": view.lifted_by,
+        "liftedAt": _instant_if(view.lifted_at),
+        "liftReason": view.lift_reason,
     }
 
 
@@ -262,6 +310,7 @@ def wallet(view: WalletView) -> dict[str, Any]:
         "userType": view.user_type,
         "scale": view.asset_scale,
         "status": view.status,
+        **_frozen(view.frozen),
         "createdAt": instant(view.created_at),
     }
 

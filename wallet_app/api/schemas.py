@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
+from wallet_app.api.schemas_states import Frozen, StateAnswer, Status
 from wallet_app.fields import (
     FINAL_OR_AMOUNT,
     Amount,
@@ -374,7 +375,8 @@ class ListedWallet(Balance):
     user_name: str
     user_type: Literal["USER", "SYSTEM"]
     scale: int = Field(description="Decimal places of the asset, for display.")
-    status: Literal["ACTIVE", "FROZEN", "CLOSED"]
+    status: Status
+    frozen: Frozen = None
     created_at: Instant
 
 
@@ -475,7 +477,7 @@ class BatchItemAnswer(Outside):
     """What the item would have been answered with alone."""
 
     status: int = Field(description="200, 201 for a new hold, or the status of the problem.")
-    body: HoldMovementAnswer | MovementAnswer | TransferAnswer | ExchangeAnswer | PurchaseAnswer | Problem
+    body: HoldMovementAnswer | MovementAnswer | TransferAnswer | ExchangeAnswer | PurchaseAnswer | StateAnswer | Problem
 
 
 class BatchAnswer(Outside):

@@ -44,6 +44,8 @@ class Command:
     """What a permit must allow; with None, no permit is enough."""
     uses_rates: ClassVar[bool] = False
     """Whether the decision may need a configured exchange rate."""
+    passes_freezes: ClassVar[bool] = False
+    """Whether no freeze and no switch stops it: the system's own, and what was decided by people who may see it."""
 
     wallet_id: int
     reference: str
@@ -192,6 +194,7 @@ class ExpireHold(OnHold):
 
     kind = "HOLD_EXPIRY"
     scope = None
+    passes_freezes = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

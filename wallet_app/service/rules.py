@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from wallet_app.errors import WalletNotActiveError, WalletNotFoundError
-from wallet_app.service import exchanges, holds, movements, purchases, transfers
-from wallet_app.service.books import Books, Plan, Receipt, WalletState
+from wallet_app.errors import WalletNotFoundError
+from wallet_app.service import exchanges, holds, movements, purchases, states, transfers
+from wallet_app.service.books import Books, Plan, Receipt
 from wallet_app.service.commands import (
     Bonus,
     CaptureHold,
@@ -37,6 +37,9 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
     Transfer: transfers.transfer,
     Exchange: exchanges.exchange,
     Purchase: purchases.purchase,
+    states.Freeze: states.freeze,
+    states.Unfreeze: states.unfreeze,
+    states.Close: states.close,
 }
 
 
@@ -62,10 +65,12 @@ def decide(books: Books, command: Command) -> Receipt:
         _require_assets(books, command, permit)
     if replayed:
         return replayed
-    _require_active(anchor)
+    states.require_open(anchor)
     for wallet_id in command.wallet_ids()[1:]:
-        _require_active(books.wallet(wallet_id))
+        states.require_open(books.wallet(wallet_id))
     plan = RULES[type(command)](books, command)
+    if not command.passes_freezes:
+        states.require_not_stopped(books, plan)
     if permit is not None and permit.amount_max is not None:
         permit.require_amount(_most(plan))
     return books.apply(command, plan)
@@ -88,11 +93,6 @@ def _most(plan: Plan) -> int:
             continue
         sums[side] = sums.get(side, 0) + abs(amount)
     return max(sums.values(), default=0)
-
-
-def _require_active(wallet: WalletState) -> None:
-    if wallet.status != "ACTIVE":
-        raise WalletNotActiveError(wallet_id=wallet.wallet_id, wallet_status=wallet.status)
 
 
 def _require_assets(books: Books, command: Command, permit: Permit) -> None:
