@@ -1,7 +1,7 @@
 """What our run changes of Schemathesis: one check, the spelling of whole numbers, whose wallets it takes, and lines.
 
-The check: 412, and 422 `reference_mismatch` and `bad_key_settings`, say nothing against the document: they depend on
-what was posted before, and on which assets there are. So with what depends on which wallets belong together; no schema
+The check: 412, and 422 `reference_mismatch`, `bad_key_settings` and `end_passed`, say nothing against the document:
+they depend on what was posted before, on which assets there are, and on what time it is. So with what depends on which wallets belong together; no schema
 can say that two ids differ, or have one user or asset.
 
 The spelling: to JSON Schema 5.0 is an integer, and no schema can say otherwise, but this API refuses every float for
@@ -41,6 +41,7 @@ OF_THE_BOOKS = {
     "asset_mismatch",
     "user_mismatch",
     "payer_without_leg",
+    "end_passed",
 }
 """Codes of 422 for what is valid by itself."""
 
