@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import uuid
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -108,3 +110,36 @@ def test_what_cannot_be_is_told_in_a_sentence(app: Flask, arguments: tuple[str, 
     assert (code, out) == (1, "")
     assert sentence in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_file_freezes_and_closes_and_has_holds(app: Flask, tmp_path: Path, dry_run: bool) -> None:
+    rows = [
+        "type,walletId,amount,expiresIn,side,until,reason,referenceId",
+        "freeze,3,,,debits,2999-01-01T00:00:00Z,Case 17,row-1",
+        "spend,3,1,,,,,row-2",
+        "hold,5,1,60,,,,row-3",
+        "unfreeze,3,,,,,Over,row-4",
+        "spend,3,1,,,,,row-5",
+        "close,6,,,,,Asked for,row-6",
+        "topup,6,1,,,,,row-7",
+        "freeze,3,,,neither,,Case 18,row-8",
+    ]
+    file = tmp_path / "rows.csv"
+    file.write_text("".join(f"{row}\n" for row in rows))
+    code, _, err = run(app, "import", str(file), *(["--dry-run"] if dry_run else []))
+    assert (code, err) == (1, "")
+    written = file.with_name(f"rows.csv.{'dry-run' if dry_run else 'result'}.csv")
+    with written.open(newline="") as lines:
+        told = [(line["status"], line["code"]) for line in csv.DictReader(lines, strict=True)]
+    assert told == [
+        ("done", ""),
+        ("refused", "wallet_not_active"),
+        ("done", ""),
+        ("done", ""),
+        ("done", ""),
+        ("done", ""),
+        ("refused", "wallet_closed"),
+        ("invalid", "validation_error"),
+    ]
+    assert service.get_wallet(DOE_DIAMOND).status == ("ACTIVE" if dry_run else "CLOSED")
