@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from wallet_app import service
 from wallet_app.config import current_settings
+from wallet_app.details import WithDetails
 from wallet_app.errors import HoldNotFoundError, WalletServiceError
 from wallet_app.fields import (
     FINAL_OR_AMOUNT,
@@ -23,7 +24,6 @@ from wallet_app.fields import (
     Final,
     HoldId,
     HoldSeconds,
-    Note,
     Outside,
     Rate,
     Reference,
@@ -35,13 +35,12 @@ from wallet_app.fields import (
 from wallet_app.service import Command, Origin
 
 
-class MovementRecord(Outside):
+class MovementRecord(WithDetails):
     """What the records of top-ups, bonuses and spends have in common."""
 
     wallet_id: WalletId
     amount: Amount
     reference_id: Reference
-    note: Note = None
 
 
 class TopUpRecord(MovementRecord):
@@ -77,17 +76,16 @@ class HoldRecord(MovementRecord):
             amount=self.amount,
             expires_in=self.expires_in,
             seconds_max=current_settings().hold_seconds_max,
-            note=self.note,
+            **self.details(),
         )
 
 
-class Transfer(Outside):
+class Transfer(WithDetails):
     """What a transfer says, as a record and as a request."""
 
     from_wallet_id: WalletId = Field(alias="from")
     to_wallet_id: WalletId = Field(alias="to")
     amount: AmountOrUpTo
-    note: Note = None
 
     def made(self, reference: str, origin: Origin) -> Command:
         """Return the command under the reference."""
@@ -99,16 +97,15 @@ class Transfer(Outside):
             is_up_to=is_up_to,
             reference=reference,
             origin=origin,
-            note=self.note,
+            **self.details(),
         )
 
 
-class OnHoldRecord(Outside):
+class OnHoldRecord(WithDetails):
     """What the records that name a hold have in common: the wallet is the hold's."""
 
     hold_id: HoldId
     reference_id: Reference
-    note: Note = None
 
     def command_on(self, wallet_id: int, origin: Origin) -> Command:
         """Return the command; the hold is the wallet's."""
@@ -120,7 +117,7 @@ class OnHoldRecord(Outside):
             "hold_id": self.hold_id,
             "reference": self.reference_id,
             "origin": origin,
-            "note": self.note,
+            **self.details(),
         }
 
 
@@ -151,14 +148,13 @@ class TransferRecord(Transfer):
         return self.made(self.reference_id, origin)
 
 
-class Exchange(Outside):
+class Exchange(WithDetails):
     """What an exchange says, as a record and as a request."""
 
     from_wallet_id: WalletId = Field(alias="from")
     to_wallet_id: WalletId = Field(alias="to")
     amount: Amount
     rate: Rate = None
-    note: Note = None
 
     def made(self, reference: str, origin: Origin) -> Command:
         """Return the command under the reference."""
@@ -169,7 +165,7 @@ class Exchange(Outside):
             rate=self.rate,
             reference=reference,
             origin=origin,
-            note=self.note,
+            **self.details(),
         )
 
 
@@ -192,12 +188,11 @@ class PurchaseLeg(Outside):
     amount: Amount
 
 
-class Purchase(Outside):
+class Purchase(WithDetails):
     """What a purchase says, as a record and as a request."""
 
     wallet_id: WalletId
     legs: Annotated[list[PurchaseLeg], Field(min_length=1, max_length=LEGS_MAX)]
-    note: Note = None
 
     def made(self, reference: str, origin: Origin) -> Command:
         """Return the command under the reference."""
@@ -206,7 +201,7 @@ class Purchase(Outside):
             legs=tuple(service.Leg(leg.wallet_id, leg.type.upper(), leg.amount) for leg in self.legs),
             reference=reference,
             origin=origin,
-            note=self.note,
+            **self.details(),
         )
 
 
@@ -224,7 +219,7 @@ def _movement(command: type[service.Movement], record: MovementRecord, origin: O
         reference=record.reference_id,
         origin=origin,
         amount=record.amount,
-        note=record.note,
+        **record.details(),
     )
 
 

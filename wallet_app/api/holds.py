@@ -53,7 +53,7 @@ def place_hold() -> Response:
             amount=body.amount,
             expires_in=body.expires_in,
             seconds_max=current_settings().hold_seconds_max,
-            note=body.note,
+            **body.details(),
         )
     )
 
@@ -88,7 +88,7 @@ def capture_hold(hold_id: str) -> Response:
             origin=origin(),
             amount=body.amount,
             is_final=final,
-            note=body.note,
+            **body.details(),
         )
     )
 
@@ -114,7 +114,7 @@ def release_hold(hold_id: str) -> Response:
     reference = read_reference(body.reference_id)
     return _answer(
         service.ReleaseHold(
-            wallet_id=_wallet_of(found), hold_id=found, reference=reference, origin=origin(), note=body.note
+            wallet_id=_wallet_of(found), hold_id=found, reference=reference, origin=origin(), **body.details()
         )
     )
 

@@ -77,6 +77,6 @@ def _move(command: type[service.Movement], wallet_id: str) -> Response:
     body = read_body(MovementRequest)
     reference = read_reference(body.reference_id)
     receipt = service.execute(
-        command(wallet_id=anchor, reference=reference, origin=origin(), amount=body.amount, note=body.note)
+        command(wallet_id=anchor, reference=reference, origin=origin(), amount=body.amount, **body.details())
     )
     return json_response(present.movement(receipt), headers=present.replay_headers(receipt))

@@ -99,6 +99,7 @@ def listed_hold(view: HoldView) -> dict[str, Any]:
         "asset": {"code": view.asset_code, "name": view.asset_name},
         "referenceId": view.reference,
         "note": view.note,
+        "metadata": view.metadata,
     }
 
 
@@ -289,6 +290,7 @@ def listed_entry(view: EntryView) -> dict[str, Any]:
         "kind": view.kind,
         "actor": view.actor,
         "note": view.note,
+        "metadata": view.metadata,
         "occurredAt": instant(view.occurred_at),
     }
 
@@ -307,6 +309,7 @@ def transaction(view: TransactionView) -> dict[str, Any]:
         "requestId": posted.request_id,
         "reverses": None if posted.reverses is None else str(posted.reverses),
         "note": view.note,
+        "metadata": view.metadata,
         "occurredAt": instant(posted.occurred_at),
         "createdAt": instant(posted.created_at),
         "digest": posted.digest.hex(),
