@@ -30,6 +30,11 @@ def status(accepted: Receipt) -> int:
     return 201 if accepted.transaction.kind == "HOLD" and not accepted.is_replay else 200
 
 
+def tag(version: int) -> str:
+    """Return a wallet's version as an entity tag."""
+    return f'"{version}"'
+
+
 def movement(receipt: Receipt) -> dict[str, Any]:
     """Present the receipt of a command that moves one wallet by one entry."""
     wallet, transaction = receipt.wallets[0], receipt.transaction
