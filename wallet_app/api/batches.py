@@ -15,7 +15,7 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from wallet_app import access, service, strict_json
 from wallet_app.api import ndjson, present
-from wallet_app.api.body import read_body, refuse_unknown_parameters
+from wallet_app.api.body import read_body, refuse_condition, refuse_unknown_parameters
 from wallet_app.api.ndjson import Line
 from wallet_app.api.operations import operation
 from wallet_app.api.schemas import BatchAnswer, BatchLineAnswer, BatchRequest
@@ -42,7 +42,7 @@ Answer = tuple[int, dict[str, Any]]
     request=BatchRequest,
     answer=BatchAnswer,
     line=BatchLineAnswer,
-    problems=(400, 404, 409, 413, 415, 422, 429, 503),
+    problems=(400, 404, 409, 412, 413, 415, 422, 429, 503),
 )
 def post_batch() -> Response:
     """Post up to 1,000 commands, each on its own or all or nothing.
@@ -59,6 +59,8 @@ def post_batch() -> Response:
     problem of the first item that was refused, with its `index`; what is wrong in itself is found before the books are
     asked. Replayed items count as done. A problem without an `index` is about the batch as a whole.
 
+    An item's `ifVersion` is what If-Match is to a command of its own; earlier items of the batch count.
+
     For long runs send application/x-ndjson (or application/jsonl): one record a line, always "each", of any length.
     The answer has one line for each line, in order, with its number from 0 as `index`; blank lines are counted and not
     answered. Lines are posted and answered as they come, at most 1,000 together, so read the answer while you send. A
@@ -68,6 +70,7 @@ def post_batch() -> Response:
     content_type = request.headers.get("Content-Type", "")
     if _NDJSON_TYPE.fullmatch(content_type):
         refuse_unknown_parameters(())
+        refuse_condition()
         return _stream()
     if not _JSON_TYPE.match(content_type):
         raise UnsupportedMediaType("The body must be sent as Content-Type: application/json or application/x-ndjson.")

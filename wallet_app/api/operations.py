@@ -11,6 +11,7 @@ from flask import Blueprint, Response
 from pydantic import BaseModel
 
 from wallet_app import access
+from wallet_app.api.conditions import IF_MATCH
 from wallet_app.web import camel_case, json_response
 
 blueprint = Blueprint("api", __name__)
@@ -39,8 +40,19 @@ class Operation:
     """Whether it is answered 201 when what it asks for is new, and 200 when it was there."""
     always_new: bool
     """Whether each request makes another one: then it is answered 201 and never 200."""
+    tells_version: bool
+    """Whether it is answered with a wallet's version as ETag."""
     parameters: tuple[dict[str, Any], ...]
     problems: tuple[int, ...]
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it moves something, under a reference."""
+        return _is_command(self.request)
+
+
+def _is_command(request: type[BaseModel] | None) -> bool:
+    return request is not None and "reference_id" in request.model_fields
 
 
 OPERATIONS: list[Operation] = []
@@ -57,13 +69,17 @@ def operation(
     line: type[BaseModel] | None = None,
     creates: bool = False,
     always_new: bool = False,
+    tells_version: bool = False,
     parameters: tuple[dict[str, Any], ...] = (),
     problems: tuple[int, ...] = (),
 ) -> Callable[[View], View]:
     """Register the view under the path, for who has the scope; ValueError for a scope that does not exist.
 
-    Its docstring is the documentation: first line the summary, then the rest.
+    Its docstring is the documentation: first line the summary, then the rest. What every command has besides, If-Match
+    and its 412, is added here.
     """
+    everywhere = () if scope == access.PUBLIC else (401, 403)
+    conditions, unmet = ((IF_MATCH,), (412,)) if _is_command(request) else ((), ())
 
     def register(view: View) -> View:
         access.declare(f"{blueprint.name}.{view.__name__}", scope)
@@ -82,8 +98,9 @@ def operation(
                 line=line,
                 creates=creates,
                 always_new=always_new,
-                parameters=parameters,
-                problems=tuple(sorted({*problems, *(() if scope == access.PUBLIC else (401, 403))})),
+                tells_version=tells_version or _is_command(request),
+                parameters=(*parameters, *conditions),
+                problems=tuple(sorted({*problems, *unmet, *everywhere})),
             )
         )
         blueprint.add_url_rule(re.sub(r"\{(\w+)\}", _flask_parameter, path), view_func=view, methods=[method])

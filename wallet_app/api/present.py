@@ -30,6 +30,11 @@ def status(accepted: Receipt) -> int:
     return 201 if accepted.transaction.kind == "HOLD" and not accepted.is_replay else 200
 
 
+def tag(version: int) -> str:
+    """Return a wallet's version as an entity tag."""
+    return f'"{version}"'
+
+
 def movement(receipt: Receipt) -> dict[str, Any]:
     """Present the receipt of a command that moves one wallet by one entry."""
     wallet, transaction = receipt.wallets[0], receipt.transaction
@@ -99,6 +104,7 @@ def listed_hold(view: HoldView) -> dict[str, Any]:
         "asset": {"code": view.asset_code, "name": view.asset_name},
         "referenceId": view.reference,
         "note": view.note,
+        "metadata": view.metadata,
     }
 
 
@@ -289,6 +295,7 @@ def listed_entry(view: EntryView) -> dict[str, Any]:
         "kind": view.kind,
         "actor": view.actor,
         "note": view.note,
+        "metadata": view.metadata,
         "occurredAt": instant(view.occurred_at),
     }
 
@@ -307,6 +314,7 @@ def transaction(view: TransactionView) -> dict[str, Any]:
         "requestId": posted.request_id,
         "reverses": None if posted.reverses is None else str(posted.reverses),
         "note": view.note,
+        "metadata": view.metadata,
         "occurredAt": instant(posted.occurred_at),
         "createdAt": instant(posted.created_at),
         "digest": posted.digest.hex(),

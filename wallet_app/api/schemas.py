@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
+from wallet_app.details import METADATA_SCHEMA, WithDetails
 from wallet_app.fields import (
     FINAL_OR_AMOUNT,
     Amount,
@@ -23,7 +24,6 @@ from wallet_app.fields import (
     KeyScopes,
     KeySeconds,
     Name,
-    Note,
     Outside,
     ReferenceIfGiven,
     TokenScopes,
@@ -47,17 +47,35 @@ ExactInteger = Annotated[
 ]
 Instant = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 Next = Annotated[str | None, Field(description="The `cursor` of the next page; absent on the last one.")]
+KeptMetadata = Annotated[
+    dict[str, Any] | None,
+    WithJsonSchema(
+        {
+            "anyOf": [METADATA_SCHEMA, {"type": "null"}],
+            "description": "As it was sent; null for none, or when it was erased.",
+        }
+    ),
+]
+OccurredAtAnswer = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "date-time",
+            "description": "When it happened, as the caller said; else as `createdAt`.",
+        }
+    ),
+]
 Identifier = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
 
 
-class MovementRequest(Outside):
+class MovementRequest(WithDetails):
     """A top-up, bonus or spend."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["amount", "referenceId"]})
 
     amount: Amount
     reference_id: ReferenceIfGiven = None
-    note: Note = None
 
 
 class AssetAnswer(Outside):
@@ -86,7 +104,7 @@ class MovementAnswer(Outside):
     created_at: Instant
 
 
-class HoldRequest(Outside):
+class HoldRequest(WithDetails):
     """A hold."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["walletId", "amount", "expiresIn", "referenceId"]})
@@ -95,10 +113,9 @@ class HoldRequest(Outside):
     amount: Amount
     expires_in: HoldSeconds
     reference_id: ReferenceIfGiven = None
-    note: Note = None
 
 
-class CaptureRequest(Outside):
+class CaptureRequest(WithDetails):
     """A capture of a hold."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["referenceId"], **FINAL_OR_AMOUNT})
@@ -106,16 +123,14 @@ class CaptureRequest(Outside):
     amount: AmountIfGiven = None
     final: Final = None
     reference_id: ReferenceIfGiven = None
-    note: Note = None
 
 
-class ReleaseRequest(Outside):
+class ReleaseRequest(WithDetails):
     """A release of a hold."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["referenceId"]})
 
     reference_id: ReferenceIfGiven = None
-    note: Note = None
 
 
 class HoldAnswer(Outside):
@@ -139,6 +154,7 @@ class ListedHold(HoldAnswer):
     asset: AssetAnswer
     reference_id: str = Field(description="That of its placing.")
     note: str | None
+    metadata: KeptMetadata
 
 
 class HoldReadAnswer(ListedHold):
@@ -409,7 +425,8 @@ class ListedEntryAnswer(EntryAnswer):
     kind: str
     actor: str
     note: str | None
-    occurred_at: Instant
+    metadata: KeptMetadata
+    occurred_at: OccurredAtAnswer
 
 
 class EntriesAnswer(Outside):
@@ -436,7 +453,8 @@ class TransactionAnswer(Outside):
     request_id: str | None
     reverses: Identifier | None
     note: str | None
-    occurred_at: Instant
+    metadata: KeptMetadata
+    occurred_at: OccurredAtAnswer
     created_at: Instant
     digest: str = Field(description="SHA-256 over who did what; part of the hash of each entry. Hexadecimal.")
     entries: list[EntryAnswer]

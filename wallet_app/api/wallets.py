@@ -64,6 +64,7 @@ def list_wallets() -> Response:
     tag="Wallets",
     scope="wallets:read",
     answer=WalletAnswer,
+    tells_version=True,
     parameters=(parameters.WALLET_ID,),
     problems=_PROBLEMS,
 )
@@ -71,7 +72,7 @@ def get_wallet(wallet_id: str) -> Response:
     """Read a wallet."""
     refuse_unknown_parameters(())
     view = service.get_wallet(parameters.wallet_id(wallet_id), permit=permit())
-    return json_response({"ok": True, **present.wallet(view)})
+    return json_response({"ok": True, **present.wallet(view)}, headers=_tagged(view))
 
 
 @operation(
@@ -80,6 +81,7 @@ def get_wallet(wallet_id: str) -> Response:
     tag="Wallets",
     scope="wallets:read",
     answer=BalanceAnswer,
+    tells_version=True,
     parameters=(parameters.WALLET_ID,),
     problems=_PROBLEMS,
 )
@@ -87,7 +89,7 @@ def get_balance(wallet_id: str) -> Response:
     """Read a wallet's balance."""
     refuse_unknown_parameters(())
     view = service.get_wallet(parameters.wallet_id(wallet_id), permit=permit())
-    return json_response({"ok": True, **present.balance(view)})
+    return json_response({"ok": True, **present.balance(view)}, headers=_tagged(view))
 
 
 @operation(
@@ -114,3 +116,8 @@ def list_entries(wallet_id: str) -> Response:
     return json_response(
         {"ok": True, "walletId": wallet, "entries": [present.listed_entry(view) for view in page], **following}
     )
+
+
+def _tagged(view: service.WalletView) -> dict[str, str]:
+    """Return the version as the header that If-Match takes; a SYSTEM wallet has none."""
+    return {"ETag": present.tag(view.version)} if view.user_type == "USER" else {}
