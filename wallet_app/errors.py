@@ -159,7 +159,7 @@ class ExternalIdTakenError(RefusedError):
     code = "external_id_taken"
     title = "External id is taken"
 
-    def __init__(self, *, external_id: str, user_id: int) -> None:
+    def __init__(self, *, external_id: str | None, user_id: int) -> None:
         super().__init__(
             f"External id {external_id!r} is that of user {user_id}, whose name is another one.",
             external_id=external_id,

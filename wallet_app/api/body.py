@@ -24,15 +24,17 @@ _KEY = re.compile(
 )
 
 
-def read_body(model: type[Model], *, tag: str | None = None, takes_condition: bool = False) -> Model:
+def read_body(
+    model: type[Model], *, tag: str | None = None, takes_condition: bool = False, parameters: Iterable[str] = ()
+) -> Model:
     """Return the request's JSON body as the model, or raise: 415, 413, 400 (unreadable), 422 (wrong in itself).
 
     `tag` names the field that tells what the body is, if the model is a union. Unless it `takes_condition`, a request
-    that makes one is refused: it must not be done without.
+    that makes one is refused: it must not be done without. `parameters` are those that the query may have.
     """
     if not _JSON_TYPE.fullmatch(request.headers.get("Content-Type", "")):
         raise UnsupportedMediaType("The body must be sent as Content-Type: application/json.")
-    refuse_unknown_parameters(())
+    refuse_unknown_parameters(parameters)
     if not takes_condition:
         refuse_condition()
     try:

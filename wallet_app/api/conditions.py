@@ -9,7 +9,7 @@ from flask import request
 from werkzeug.exceptions import BadRequest
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e]*"'
-_TAGS_PATTERN = rf"^[ \t]*(?:\*|{_TAG}(?:(?:[ \t]*,)+[ \t]*{_TAG})*)[ \t]*$"
+_TAGS_PATTERN = rf"^(?:\*|{_TAG}(?:(?:[ \t]*,)+[ \t]*{_TAG})*)$"
 _TAGS = re.compile(_TAGS_PATTERN.removeprefix("^").removesuffix("$"))
 # Compared as text: "07" is no version of ours. A weak tag is none either, because it never matches strongly.
 _VERSION = re.compile(r'(?<!W/)"(0|[1-9][0-9]{0,18})"')
@@ -31,7 +31,8 @@ def if_match() -> tuple[int, ...] | None:
     value = request.environ.get("HTTP_IF_MATCH")
     if value is None:
         return None
+    value = value.strip(" \t")
     if not _TAGS.fullmatch(value):
         raise BadRequest('If-Match must be a version as ETag tells it, like "7", several of them with commas, or *.')
     # With *, there must be something: without the wallet, the answer is 404 anyway.
-    return None if value.strip(" \t") == "*" else tuple(int(one) for one in _VERSION.findall(value))
+    return None if value == "*" else tuple(int(one) for one in _VERSION.findall(value))

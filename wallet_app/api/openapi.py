@@ -40,6 +40,10 @@ timeout or a 503, repeat. A refusal leaves the reference free.
 To act on what was read and on nothing else, send its `ETag`, the wallet's version, as `If-Match` with the command: it
 is refused with 412 if the wallet has moved on. In records it is `ifVersion`.
 
+With `?dryRun=true`, commands, batches, and what makes users and wallets tell what they would answer, and do nothing: no
+reference is used up. What hands out secrets (keys, tokens) has no dry run, because the secret is the answer; nor has
+what revokes them.
+
 Send an API key with every request: `Authorization: Bearer dino_...`. Its scopes say what it may do, each operation says
 which it needs; a key may also be limited to amounts, assets and networks.
 
@@ -73,8 +77,7 @@ _HEADERS: dict[str, Any] = {
         "schema": {"type": "string", "pattern": '^"(?:0|[1-9][0-9]*)"$'},
     },
     "Location": {
-        "description": "Where what was made is to be read",
-        "required": True,
+        "description": "Where what was made is to be read; absent in a dry run",
         "schema": {"type": "string", "format": "uri-reference"},
     },
     "WWW-Authenticate": {
