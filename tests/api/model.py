@@ -88,9 +88,11 @@ class World:
         anchor, *others = self.wallets_of(record)
         if anchor not in self.wallets:
             raise DeclinedError("wallet_not_found")
+        before = self.accepted.get((anchor, record["referenceId"]))
+        if before is None and record.get("ifVersion", self.wallets[anchor].version) != self.wallets[anchor].version:
+            raise DeclinedError("version_mismatch")
         for wallet in (anchor, *others):
             self.settle(wallet)
-        before = self.accepted.get((anchor, record["referenceId"]))
         if before is not None:
             if _asked(before.record) != _asked(record):
                 raise DeclinedError("reference_mismatch")
@@ -246,8 +248,9 @@ class World:
 
 
 def _asked(record: Record) -> dict[str, Any]:
-    """Return what makes a record the same as another one: a note does not count."""
-    asked = {name: value for name, value in record.items() if name != "note"}
+    """Return what makes a record the same as another one: what is said beside it does not count."""
+    beside = ("note", "metadata", "occurredAt", "ifVersion")
+    asked = {name: value for name, value in record.items() if name not in beside}
     if record["type"] == "capture":
         # Without an amount it is final, whatever else was said.
         asked["amount"] = record.get("amount")

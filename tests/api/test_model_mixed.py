@@ -38,7 +38,7 @@ Given = tuple[int, dict[str, Any]]
 """A status and a body."""
 
 STATUS = {"wallet_not_found": 404, "reference_mismatch": 422, "same_wallet": 422, "asset_mismatch": 422}
-STATUS |= {"user_mismatch": 422, "payer_without_leg": 422}
+STATUS |= {"user_mismatch": 422, "payer_without_leg": 422, "version_mismatch": 412}
 """What a refusal is answered with, where it is not 409."""
 
 WAYS = ("alone", "each", "atomic", "lines")
@@ -116,7 +116,19 @@ class Machine(RuleBasedStateMachine):
         record: dict[str, Any] = getattr(self, f"a_{kind}", lambda chance: self.a_movement(chance, kind))(chance)
         taken = [reference for _, reference in self.world.accepted] + [one["referenceId"] for one in before]
         reference = chance.choice(taken) if chance.random() < 0.1 else next(self.references)
-        return {**record, "referenceId": reference}
+        return {**record, "referenceId": reference, **self.beside(chance, record)}
+
+    def beside(self, chance: Random, record: Record) -> dict[str, Any]:
+        """Return what else is said of it: that may be anything, but for the version that it is asked on."""
+        said: dict[str, Any] = {}
+        if chance.random() < 0.2:
+            said["metadata"] = {"level": chance.randint(1, 9)}
+        if chance.random() < 0.2:
+            said["occurredAt"] = f"2026-01-{chance.randint(10, 28)}T12:00:00+01:00"
+        if chance.random() < 0.2:
+            anchor = self.world.wallets[self.world.wallets_of(record)[0]]
+            said["ifVersion"] = max(0, anchor.version - chance.choice([0, 0, 0, 1]))
+        return said
 
     def a_movement(self, chance: Random, kind: str) -> dict[str, Any]:
         wallet = chance.choice(self.ids)
@@ -201,7 +213,7 @@ class Machine(RuleBasedStateMachine):
     def answers(self, records: Sequence[Record], way: str) -> list[Given]:
         sent = [self.outside(record) for record in records]
         if way == "alone":
-            return [self.post(*self.route_of(record)) for record in sent]
+            return [self.post_alone(record) for record in sent]
         if way == "lines":
             lines = b"\n".join(map(orjson.dumps, sent))
             answer = self.client.post("/batches", data=lines, content_type="application/x-ndjson")
@@ -210,15 +222,20 @@ class Machine(RuleBasedStateMachine):
         assert status == 200, body
         return [(item["status"], item["body"]) for item in body["items"]]
 
-    def post(self, path: str, body: Record) -> Given:
-        answer = self.client.post(path, json=body)
+    def post_alone(self, record: Record) -> Given:
+        path, body = self.route_of(record)
+        version = body.pop("ifVersion", None)
+        return self.post(path, body, {} if version is None else {"If-Match": f'"{version}"'})
+
+    def post(self, path: str, body: Record, headers: dict[str, str] | None = None) -> Given:
+        answer = self.client.post(path, json=body, headers=headers)
         return answer.status_code, answer.json
 
     def outside(self, record: Record) -> dict[str, Any]:
         """Return the record as the service takes it: seconds for steps."""
         return {**record, **({"expiresIn": record["expiresIn"] * clock.STEP_SECONDS} if "expiresIn" in record else {})}
 
-    def route_of(self, record: Record) -> tuple[str, Record]:
+    def route_of(self, record: Record) -> tuple[str, dict[str, Any]]:
         body = dict(record)
         kind = body.pop("type")
         if kind in ("topup", "bonus", "spend"):
@@ -289,7 +306,7 @@ _DECLINES = {
 OUTCOMES = {
     "due and unsettled", "swept", "settled by a command", "atomic: refused", "atomic: accepted", "alone: accepted",
     "alone: declined", "each: accepted", "each: declined", "lines: accepted", "lines: declined",
-    *(f"{kind}: {how}" for kind in _DECLINES for how in ("done", "replayed", *_DECLINES[kind])),
+    *(f"{kind}: {how}" for kind in _DECLINES for how in ("done", "replayed", "version_mismatch", *_DECLINES[kind])),
 }  # fmt: skip
 
 
