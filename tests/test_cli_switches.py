@@ -47,7 +47,12 @@ def test_the_ledger_tells_who_froze_it_and_why(app: Flask) -> None:
     found = re.search(r"Transaction ([0-9a-f-]{36})", out)
     assert found is not None
     view = service.get_transaction(uuid.UUID(found[1]))
-    assert (view.note, view.transaction.client, view.transaction.actor[:4]) == ("Case 17", "cli", "cli:")
+    made = view.transaction
+    assert (made.requested["reason"], made.client, made.actor[:4]) == (
+        "Case 17",
+        "cli",
+        "cli:",
+    )
 
 
 def test_only_an_empty_wallet_is_closed(app: Flask) -> None:

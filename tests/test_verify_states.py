@@ -20,14 +20,14 @@ def live() -> None:
     """Wallet 3 was frozen on both sides, unfrozen on one, frozen there again with an end; 6 is closed."""
 
     def freeze(reference: str, side: service.Side, until: dt.datetime | None = None) -> service.Freeze:
-        return service.Freeze(wallet_id=JOHN, reference=reference, origin=ORIGIN, side=side, until=until, note="why")
+        return service.Freeze(wallet_id=JOHN, reference=reference, origin=ORIGIN, side=side, until=until, reason="why")
 
     for command in (
         freeze("first", "both"),
-        service.Unfreeze(wallet_id=JOHN, reference="second", origin=ORIGIN, side="credits", note="why"),
+        service.Unfreeze(wallet_id=JOHN, reference="second", origin=ORIGIN, side="credits", reason="why"),
         freeze("third", "credits", FAR),
         freeze("fourth", "debits", FAR),
-        service.Close(wallet_id=DOE_DIAMOND, reference="end", origin=ORIGIN, note="why"),
+        service.Close(wallet_id=DOE_DIAMOND, reference="end", origin=ORIGIN, reason="why"),
     ):
         service.execute(command)
 
@@ -35,7 +35,7 @@ def live() -> None:
 def test_how_wallets_stand_is_right_at_each_step(app: Flask) -> None:
     assert app
     live()
-    service.execute(service.Unfreeze(wallet_id=JOHN, reference="last", origin=ORIGIN))
+    service.execute(service.Unfreeze(wallet_id=JOHN, reference="last", origin=ORIGIN, reason="why"))
     for full in (False, False, True, False):
         assert service.verify(full=full).broken() == set()
 

@@ -55,7 +55,7 @@ def freeze(wallet_id: int, *, side: Side, until: dt.datetime | None, reason: str
         origin=_origin(),
         side=side,
         until=_utc(until),
-        note=reason,
+        reason=reason,
     )
     _tell(service.execute(command))
 
@@ -70,7 +70,11 @@ def freeze(wallet_id: int, *, side: Side, until: dt.datetime | None, reason: str
 def unfreeze(wallet_id: int, *, side: Side, reason: str, reference: str | None) -> None:
     """Let the wallet go again. What a switch stops stays stopped."""
     command = service.Unfreeze(
-        wallet_id=wallet_id, reference=reference or _new_reference(), origin=_origin(), side=side, note=reason
+        wallet_id=wallet_id,
+        reference=reference or _new_reference(),
+        origin=_origin(),
+        side=side,
+        reason=reason,
     )
     _tell(service.execute(command))
 
@@ -83,7 +87,9 @@ def unfreeze(wallet_id: int, *, side: Side, reason: str, reference: str | None) 
 @cli.plainly
 def close(wallet_id: int, *, reason: str, reference: str | None) -> None:
     """Close the wallet, for good. Only an empty one can be closed."""
-    command = service.Close(wallet_id=wallet_id, reference=reference or _new_reference(), origin=_origin(), note=reason)
+    command = service.Close(
+        wallet_id=wallet_id, reference=reference or _new_reference(), origin=_origin(), reason=reason
+    )
     _tell(service.execute(command))
 
 

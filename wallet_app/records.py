@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from wallet_app import service
 from wallet_app.config import current_settings
+from wallet_app.details import IfVersion, WithDetails
 from wallet_app.errors import HoldNotFoundError, WalletServiceError
 from wallet_app.fields import (
     FINAL_OR_AMOUNT,
@@ -23,7 +25,6 @@ from wallet_app.fields import (
     Final,
     HoldId,
     HoldSeconds,
-    Note,
     Outside,
     Rate,
     Reference,
@@ -32,17 +33,26 @@ from wallet_app.fields import (
     is_final,
     refusal,
 )
-from wallet_app.records_states import CloseRecord, FreezeRecord, UnfreezeRecord
+from wallet_app.fields_states import Reason, SideField, Until
 from wallet_app.service import Command, Origin
 
 
-class MovementRecord(Outside):
+class Item(WithDetails):
+    """What all records have in common."""
+
+    if_version: IfVersion = None
+
+    def on_condition(self, command: Command) -> Command:
+        """Return the command with the version on which the record asks for it."""
+        return command if self.if_version is None else replace(command, if_versions=(self.if_version,))
+
+
+class MovementRecord(Item):
     """What the records of top-ups, bonuses and spends have in common."""
 
     wallet_id: WalletId
     amount: Amount
     reference_id: Reference
-    note: Note = None
 
 
 class TopUpRecord(MovementRecord):
@@ -78,17 +88,16 @@ class HoldRecord(MovementRecord):
             amount=self.amount,
             expires_in=self.expires_in,
             seconds_max=current_settings().hold_seconds_max,
-            note=self.note,
+            **self.details(),
         )
 
 
-class Transfer(Outside):
+class Transfer(WithDetails):
     """What a transfer says, as a record and as a request."""
 
     from_wallet_id: WalletId = Field(alias="from")
     to_wallet_id: WalletId = Field(alias="to")
     amount: AmountOrUpTo
-    note: Note = None
 
     def made(self, reference: str, origin: Origin) -> Command:
         """Return the command under the reference."""
@@ -100,16 +109,15 @@ class Transfer(Outside):
             is_up_to=is_up_to,
             reference=reference,
             origin=origin,
-            note=self.note,
+            **self.details(),
         )
 
 
-class OnHoldRecord(Outside):
+class OnHoldRecord(Item):
     """What the records that name a hold have in common: the wallet is the hold's."""
 
     hold_id: HoldId
     reference_id: Reference
-    note: Note = None
 
     def command_on(self, wallet_id: int, origin: Origin) -> Command:
         """Return the command; the hold is the wallet's."""
@@ -121,7 +129,7 @@ class OnHoldRecord(Outside):
             "hold_id": self.hold_id,
             "reference": self.reference_id,
             "origin": origin,
-            "note": self.note,
+            **self.details(),
         }
 
 
@@ -144,7 +152,7 @@ class ReleaseRecord(OnHoldRecord):
         return service.ReleaseHold(**self._common(wallet_id, origin))
 
 
-class TransferRecord(Transfer):
+class TransferRecord(Transfer, Item):
     type: Literal["transfer"]
     reference_id: Reference
 
@@ -152,14 +160,13 @@ class TransferRecord(Transfer):
         return self.made(self.reference_id, origin)
 
 
-class Exchange(Outside):
+class Exchange(WithDetails):
     """What an exchange says, as a record and as a request."""
 
     from_wallet_id: WalletId = Field(alias="from")
     to_wallet_id: WalletId = Field(alias="to")
     amount: Amount
     rate: Rate = None
-    note: Note = None
 
     def made(self, reference: str, origin: Origin) -> Command:
         """Return the command under the reference."""
@@ -170,11 +177,11 @@ class Exchange(Outside):
             rate=self.rate,
             reference=reference,
             origin=origin,
-            note=self.note,
+            **self.details(),
         )
 
 
-class ExchangeRecord(Exchange):
+class ExchangeRecord(Exchange, Item):
     type: Literal["exchange"]
     reference_id: Reference
 
@@ -193,12 +200,11 @@ class PurchaseLeg(Outside):
     amount: Amount
 
 
-class Purchase(Outside):
+class Purchase(WithDetails):
     """What a purchase says, as a record and as a request."""
 
     wallet_id: WalletId
     legs: Annotated[list[PurchaseLeg], Field(min_length=1, max_length=LEGS_MAX)]
-    note: Note = None
 
     def made(self, reference: str, origin: Origin) -> Command:
         """Return the command under the reference."""
@@ -207,16 +213,93 @@ class Purchase(Outside):
             legs=tuple(service.Leg(leg.wallet_id, leg.type.upper(), leg.amount) for leg in self.legs),
             reference=reference,
             origin=origin,
-            note=self.note,
+            **self.details(),
         )
 
 
-class PurchaseRecord(Purchase):
+class PurchaseRecord(Purchase, Item):
     type: Literal["purchase"]
     reference_id: Reference
 
     def command(self, origin: Origin) -> Command:
         return self.made(self.reference_id, origin)
+
+
+class Freeze(WithDetails):
+    """What a freeze says beside its wallet, as a record and as a request."""
+
+    side: SideField
+    until: Until = None
+    reason: Reason
+
+    def made(self, wallet_id: int, reference: str, origin: Origin) -> Command:
+        """Return the command under the reference."""
+        return service.Freeze(
+            wallet_id=wallet_id,
+            reference=reference,
+            origin=origin,
+            side=self.side,
+            until=self.until,
+            reason=self.reason,
+            **self.details(),
+        )
+
+
+class Unfreeze(WithDetails):
+    """What the end of a freeze says beside its wallet."""
+
+    side: SideField = "both"
+    reason: Reason
+
+    def made(self, wallet_id: int, reference: str, origin: Origin) -> Command:
+        """Return the command under the reference."""
+        return service.Unfreeze(
+            wallet_id=wallet_id,
+            reference=reference,
+            origin=origin,
+            side=self.side,
+            reason=self.reason,
+            **self.details(),
+        )
+
+
+class Close(WithDetails):
+    """What a wallet's end says beside its wallet."""
+
+    reason: Reason
+
+    def made(self, wallet_id: int, reference: str, origin: Origin) -> Command:
+        """Return the command under the reference."""
+        return service.Close(
+            wallet_id=wallet_id, reference=reference, origin=origin, reason=self.reason, **self.details()
+        )
+
+
+class FreezeRecord(Freeze, Item):
+    type: Literal["freeze"]
+    wallet_id: WalletId
+    reference_id: Reference
+
+    def command(self, origin: Origin) -> Command:
+        return self.made(self.wallet_id, self.reference_id, origin)
+
+
+class UnfreezeRecord(Unfreeze, Item):
+    type: Literal["unfreeze"]
+    wallet_id: WalletId
+    reference_id: Reference
+
+    def command(self, origin: Origin) -> Command:
+        return self.made(self.wallet_id, self.reference_id, origin)
+
+
+class CloseRecord(Close, Item):
+    type: Literal["close"]
+    wallet_id: WalletId
+    reference_id: Reference
+
+    def command(self, origin: Origin) -> Command:
+        return self.made(self.wallet_id, self.reference_id, origin)
 
 
 def _movement(command: type[service.Movement], record: MovementRecord, origin: Origin) -> Command:
@@ -225,7 +308,7 @@ def _movement(command: type[service.Movement], record: MovementRecord, origin: O
         reference=record.reference_id,
         origin=origin,
         amount=record.amount,
-        note=record.note,
+        **record.details(),
     )
 
 
@@ -292,7 +375,7 @@ def _read(record: object, origin: Origin) -> Command | OnHoldRecord | WalletServ
         read = _RECORDS.validate_python(record)
         if isinstance(read, OnHoldRecord):
             return read
-        command: Command = read.command(origin)
+        command: Command = read.on_condition(read.command(origin))
     except ValidationError as exc:
         return refusal(exc, tag="type")
     except WalletServiceError as refused:
@@ -304,6 +387,6 @@ def _on_hold(record: OnHoldRecord, wallets: Mapping[uuid.UUID, int], origin: Ori
     if record.hold_id not in wallets:
         return HoldNotFoundError(str(record.hold_id))
     try:
-        return record.command_on(wallets[record.hold_id], origin)
+        return record.on_condition(record.command_on(wallets[record.hold_id], origin))
     except WalletServiceError as refused:
         return refused

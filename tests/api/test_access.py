@@ -113,7 +113,7 @@ def nothing_stays_stopped(shared_app: Flask, keys: Keys) -> None:
         service.lift_switch(view.switch_id, reason="the next test", by=BY)
     if service.get_wallet(3).status == "FROZEN":
         origin = service.Origin(client="tests", actor="tests")
-        service.execute(service.Unfreeze(wallet_id=3, reference=new_reference(), origin=origin))
+        service.execute(service.Unfreeze(wallet_id=3, reference=new_reference(), origin=origin, reason="x"))
 
 
 SIGNER = Signer("development", TOKEN_KEYS)

@@ -57,7 +57,8 @@ def test_a_freeze_is_answered_read_and_lifted(client: FlaskClient) -> None:
     assert (body["type"], body["status"], body["frozen"]) == ("FREEZE", "FROZEN", {"debits": {"until": None}})
     assert (body["balance"], body["version"], body["idempotent"]) == (500, 1, False)
     transaction = client.get(f"/transactions/{body['transactionId']}").json
-    assert (transaction["kind"], transaction["note"]) == ("FREEZE", "Spends nobody knows of")
+    assert (transaction["kind"], transaction["reason"], transaction["note"]) == ("FREEZE", body["reason"], None)
+    assert body["reason"] == "Spends nobody knows of"
     assert (transaction["entries"], transaction["legs"]) == ([], [])
 
     problem = assert_problem(client.post(f"/wallets/{JOHN_GOLD}/spend", json=movement(1)), 409, "wallet_not_active")
@@ -71,10 +72,11 @@ def test_a_freeze_is_answered_read_and_lifted(client: FlaskClient) -> None:
     lifted = command(client, "unfreeze").json
     assert (lifted["type"], lifted["status"]) == ("UNFREEZE", "ACTIVE")
     assert "frozen" not in lifted
-    again = freeze(client, side="debits", referenceId="case-17", reason="In other words")
+    again = freeze(client, side="debits", referenceId="case-17", reason="Spends nobody knows of", note="Again")
     assert (again.status_code, again.headers["Idempotent-Replayed"]) == (200, "true")
     assert (again.json["transactionId"], again.json["status"]) == (body["transactionId"], "ACTIVE"), "as it stands now"
-    assert_problem(freeze(client, side="both", referenceId="case-17"), 422, "reference_mismatch")
+    mismatch = assert_problem(freeze(client, side="both", referenceId="case-17"), 422, "reference_mismatch")
+    assert mismatch["fields"] == ["side", "reason"]
     assert client.post(f"/wallets/{JOHN_GOLD}/spend", json=movement(1)).status_code == 200
 
 
@@ -172,7 +174,7 @@ def test_wrong_items_name_their_fields(client: FlaskClient) -> None:
         ({"type": "freeze", "side": "both", "until": "tomorrow"}, "/until"),
         ({"type": "unfreeze", "until": UNTIL}, "/until"),
         ({"type": "close", "side": "both"}, "/side"),
-        ({"type": "close", "note": "x"}, "/note"),
+        ({"type": "close", "reason": None}, "/reason"),
     ]
     for body, pointer in wrong:
         item = {"walletId": JOHN_GOLD, "reason": "x", "referenceId": new_reference(), **body}

@@ -73,12 +73,12 @@ class Books:
         reference, why = f"stop-{next(self._references)}", "a test"
         if status == "FROZEN":
             service.execute(
-                service.Freeze(wallet_id=wallet_id, reference=reference, origin=ORIGIN, side="both", note=why)
+                service.Freeze(wallet_id=wallet_id, reference=reference, origin=ORIGIN, side="both", reason=why)
             )
             return
         if left := self.balance(wallet_id):
             service.execute(self.spend(wallet_id, left))
-        service.execute(service.Close(wallet_id=wallet_id, reference=reference, origin=ORIGIN, note=why))
+        service.execute(service.Close(wallet_id=wallet_id, reference=reference, origin=ORIGIN, reason=why))
 
     def balance(self, wallet_id: int) -> int:
         return service.get_wallet(wallet_id).balance

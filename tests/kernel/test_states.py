@@ -38,16 +38,19 @@ FAR = dt.datetime(2999, 1, 1, tzinfo=dt.UTC)
 
 def freeze(books: Books, wallet_id: int = JOHN, side: str = "both", reference: str | None = None, **more: Any) -> Any:
     reference = reference or f"freeze-{next(books._references)}"
-    return service.Freeze(wallet_id=wallet_id, reference=reference, side=side, **({"origin": ORIGIN} | more))
+    return service.Freeze(
+        wallet_id=wallet_id, reference=reference, side=side, **({"origin": ORIGIN, "reason": "why"} | more)
+    )
 
 
 def unfreeze(books: Books, wallet_id: int = JOHN, side: str = "both", reference: str | None = None) -> service.Unfreeze:
     reference = reference or f"unfreeze-{next(books._references)}"
-    return service.Unfreeze(wallet_id=wallet_id, reference=reference, origin=ORIGIN, side=side)
+    return service.Unfreeze(wallet_id=wallet_id, reference=reference, origin=ORIGIN, side=side, reason="why")
 
 
 def close(books: Books, wallet_id: int = JOHN, reference: str | None = None) -> service.Close:
-    return service.Close(wallet_id=wallet_id, reference=reference or f"close-{next(books._references)}", origin=ORIGIN)
+    reference = reference or f"close-{next(books._references)}"
+    return service.Close(wallet_id=wallet_id, reference=reference, origin=ORIGIN, reason="why")
 
 
 def set_switch(target: str = "everything", side: str = "both", **more: Any) -> service.SwitchView:
@@ -184,7 +187,7 @@ def test_what_the_books_refuse_anyway_is_told_first(books: Books) -> None:
 
 
 def test_a_freeze_names_its_side_and_leaves_the_other(books: Books) -> None:
-    receipt = service.execute(freeze(books, side="debits", note="case 17"))
+    receipt = service.execute(freeze(books, side="debits", reason="case 17", note="Ann called"))
     assert (receipt.transaction.kind, receipt.transaction.entries) == ("FREEZE", ())
     assert receipt.wallets[0].frozen == service.Frozen(debits=service.NO_END)
     refused = outcome_of(books.spend(JOHN, 1))
@@ -192,7 +195,8 @@ def test_a_freeze_names_its_side_and_leaves_the_other(books: Books) -> None:
     assert refused.details == {"wallet_id": JOHN, "wallet_status": "FROZEN", "side": "debits"}
     service.execute(books.top_up(JOHN, 1))
     assert (status(), status(DOE)) == ("FROZEN", "ACTIVE")
-    assert service.get_transaction(receipt.transaction.transaction_id).note == "case 17"
+    view = service.get_transaction(receipt.transaction.transaction_id)
+    assert (view.note, view.transaction.requested["reason"]) == ("Ann called", "case 17")
 
 
 def test_sides_are_frozen_and_unfrozen_each_by_itself(books: Books) -> None:
@@ -252,17 +256,18 @@ def test_an_end_that_has_passed_is_refused_and_a_retry_after_it_replays(books: B
 
 
 def test_retries_replay_and_another_command_is_a_mismatch(books: Books) -> None:
-    first = service.execute(freeze(books, reference="one", side="debits", note="why"))
+    first = service.execute(freeze(books, reference="one", side="debits", note="a"))
     service.execute(unfreeze(books, reference="two"))
-    again = service.execute(freeze(books, reference="one", side="debits", note="other words"))
+    again = service.execute(freeze(books, reference="one", side="debits", note="b"))
     assert again.is_replay
     assert again.transaction.transaction_id == first.transaction.transaction_id
     assert again.wallets[0].frozen == service.Frozen(), "as it stands now"
     for other, fields in (
         (freeze(books, reference="one", side="both"), ["side"]),
         (freeze(books, reference="one", side="debits", until=FAR), ["until"]),
+        (freeze(books, reference="one", side="debits", reason="another"), ["reason"]),
         (unfreeze(books, reference="one", side="debits"), ["kind", "until"]),
-        (books.spend(JOHN, 1, "one"), ["kind", "amount", "side", "until"]),
+        (books.spend(JOHN, 1, "one"), ["kind", "amount", "side", "until", "reason"]),
     ):
         refused = outcome_of(other)
         assert isinstance(refused, ReferenceMismatchError)
@@ -279,8 +284,8 @@ def test_no_user_may_freeze_or_close(books: Books) -> None:
     origin = service.Origin(client="tests", actor="user:2", permit=permit)
     for command in (
         freeze(books, origin=origin),
-        service.Unfreeze(wallet_id=JOHN, reference="x", origin=origin),
-        service.Close(wallet_id=JOHN, reference="x", origin=origin),
+        service.Unfreeze(wallet_id=JOHN, reference="x", origin=origin, reason="why"),
+        service.Close(wallet_id=JOHN, reference="x", origin=origin, reason="why"),
     ):
         assert isinstance(outcome_of(command), MissingScopeError)
 

@@ -87,13 +87,14 @@ class Model:
 
 def command_of(verb: str, what: Any, reference: str, now: dt.datetime) -> service.Command:
     common: dict[str, Any] = {"wallet_id": WALLET, "reference": reference, "origin": ORIGIN}
+    why = common | {"reason": "why"}
     if verb == "freeze":
         until = None if what[1] is None else now + dt.timedelta(seconds=what[1])
-        return service.Freeze(side=what[0], until=until, **common)
+        return service.Freeze(side=what[0], until=until, **why)
     if verb == "unfreeze":
-        return service.Unfreeze(side=what, **common)
+        return service.Unfreeze(side=what, **why)
     if verb == "close":
-        return service.Close(**common)
+        return service.Close(**why)
     if verb == "transfer":
         return service.Transfer(to_wallet_id=OTHER, amount=what, **common)
     if verb == "receive":

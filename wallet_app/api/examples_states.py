@@ -10,10 +10,12 @@ from wallet_app.api.present import REPLAYED
 _ID = "019a202e-4254-7c9c-bda5-498cff37d325"
 _INSTANT = "2026-01-31T12:00:00.000000Z"
 _UNTIL = "2999-03-01T00:00:00Z"
+_UNKNOWN = "Spends the player does not know of"
+_OVER = "The account is the player's again"
 _UNTIL_TOLD = "2999-03-01T00:00:00.000000Z"
 
 
-def _answer(kind: str, reference: str, status: str, balance: int, **more: Any) -> dict[str, Any]:
+def _answer(kind: str, reference: str, reason: str, status: str, balance: int, **more: Any) -> dict[str, Any]:
     first = {
         "ok": True,
         "idempotent": False,
@@ -21,6 +23,7 @@ def _answer(kind: str, reference: str, status: str, balance: int, **more: Any) -
         "referenceId": reference,
         "createdAt": _INSTANT,
         "type": kind,
+        "reason": reason,
         "walletId": 3,
         "userId": 2,
         "balance": balance,
@@ -57,16 +60,16 @@ _LIFTED = {
     "set": False,
     "liftedBy": "key:k3f6m2q7zt5a",
     "liftedAt": _INSTANT,
-    "liftReason": "The account is the player's again",
+    "liftReason": _OVER,
 }
 _EVERYTHING = {"target": "everything", "side": "both", "reason": "Moving to another database"}
 
 _REQUESTS: dict[str, dict[str, Any]] = {
     "freezeWallet": {
-        "request": {"side": "debits", "reason": "Spends the player does not know of", "referenceId": "case-17-freeze"},
+        "request": {"side": "debits", "reason": _UNKNOWN, "referenceId": "case-17-freeze"},
         "until": {"side": "both", "until": _UNTIL, "reason": "Chargeback pending", "referenceId": "case-18-freeze"},
     },
-    "unfreezeWallet": {"request": {"reason": "The account is the player's again", "referenceId": "case-17-end"}},
+    "unfreezeWallet": {"request": {"reason": _OVER, "referenceId": "case-17-end"}},
     "closeWallet": {"request": {"reason": "Asked for by the player", "referenceId": "case-19-close"}},
     "setSwitch": {
         "asset": {name: _SWITCH[name] for name in ("target", "asset", "side", "reason")} | {"until": _UNTIL},
@@ -75,9 +78,9 @@ _REQUESTS: dict[str, dict[str, Any]] = {
     },
 }
 _ANSWERS: dict[str, dict[str, Any]] = {
-    "freezeWallet": _answer("FREEZE", "case-17-freeze", "FROZEN", 500, frozen={"debits": {"until": None}}),
-    "unfreezeWallet": _answer("UNFREEZE", "case-17-end", "ACTIVE", 500),
-    "closeWallet": _answer("CLOSE", "case-19-close", "CLOSED", 0),
+    "freezeWallet": _answer("FREEZE", "case-17-freeze", _UNKNOWN, "FROZEN", 500, frozen={"debits": {"until": None}}),
+    "unfreezeWallet": _answer("UNFREEZE", "case-17-end", _OVER, "ACTIVE", 500),
+    "closeWallet": _answer("CLOSE", "case-19-close", "Asked for by the player", "CLOSED", 0),
     "setSwitch": {"switch": {"ok": True, **_SWITCH}},
     "getSwitch": {"set": {"ok": True, **_SWITCH}, "lifted": {"ok": True, **_LIFTED}},
     "listSwitches": {

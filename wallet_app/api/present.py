@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from fractions import Fraction
 from typing import Any
 
 from wallet_app.money import format_rate, json_integer
 from wallet_app.service import (
     NO_END,
+    NO_ID,
+    NO_TRANSACTION,
     AssetView,
     Entry,
     EntryView,
@@ -33,6 +36,11 @@ def status(accepted: Receipt) -> int:
     return 201 if accepted.transaction.kind == "HOLD" and not accepted.is_replay else 200
 
 
+def tag(version: int) -> str:
+    """Return a wallet's version as an entity tag."""
+    return f'"{version}"'
+
+
 def movement(receipt: Receipt) -> dict[str, Any]:
     """Present the receipt of a command that moves one wallet by one entry."""
     wallet, transaction = receipt.wallets[0], receipt.transaction
@@ -47,7 +55,7 @@ def movement(receipt: Receipt) -> dict[str, Any]:
         "balance": wallet.balance,
         "held": wallet.held,
         "version": wallet.version,
-        "transactionId": str(transaction.transaction_id),
+        "transactionId": _if_made(transaction.transaction_id),
         "referenceId": transaction.reference,
         "type": entry.entry_type,
         "amount": entry.amount,
@@ -80,7 +88,7 @@ def on_hold(posted: Receipt) -> dict[str, Any]:
 def hold(held: Hold) -> dict[str, Any]:
     """Present a hold."""
     return {
-        "holdId": str(held.hold_id),
+        "holdId": _if_made(held.hold_id),
         "state": held.state,
         "amount": held.amount,
         "captured": held.captured,
@@ -102,6 +110,7 @@ def listed_hold(view: HoldView) -> dict[str, Any]:
         "asset": {"code": view.asset_code, "name": view.asset_name},
         "referenceId": view.reference,
         "note": view.note,
+        "metadata": view.metadata,
     }
 
 
@@ -152,6 +161,7 @@ def state(posted: Receipt) -> dict[str, Any]:
     return {
         **_posted(posted),
         "type": posted.transaction.kind,
+        "reason": posted.transaction.requested["reason"],
         "walletId": wallet.wallet_id,
         "userId": wallet.user_id,
         "balance": wallet.balance,
@@ -192,10 +202,14 @@ def _posted(posted: Receipt) -> dict[str, Any]:
         "ok": True,
         "idempotent": posted.is_replay,
         **({"message": REPLAYED} if posted.is_replay else {}),
-        "transactionId": str(posted.transaction.transaction_id),
+        "transactionId": _if_made(posted.transaction.transaction_id),
         "referenceId": posted.transaction.reference,
         "createdAt": instant(posted.transaction.created_at),
     }
+
+
+def _if_made(transaction_id: uuid.UUID) -> str | None:
+    return None if transaction_id == NO_TRANSACTION else str(transaction_id)
 
 
 def _side(posted: Receipt, moved: Entry) -> dict[str, Any]:
@@ -216,7 +230,7 @@ def _side(posted: Receipt, moved: Entry) -> dict[str, Any]:
 def switch(view: SwitchView) -> dict[str, Any]:
     """Present a switch."""
     return {
-        "switchId": view.switch_id,
+        "switchId": None if view.switch_id == NO_ID else view.switch_id,
         "target": view.target,
         "userId": view.user_id,
         "asset": view.asset_code,
@@ -235,7 +249,7 @@ def switch(view: SwitchView) -> dict[str, Any]:
 def user(view: UserView) -> dict[str, Any]:
     """Present a user."""
     return {
-        "userId": view.user_id,
+        "userId": None if view.user_id == NO_ID else view.user_id,
         "name": view.name,
         "externalId": view.external_id,
         "createdAt": instant(view.created_at),
@@ -306,6 +320,7 @@ def wallet(view: WalletView) -> dict[str, Any]:
     """Present a wallet."""
     return {
         **balance(view),
+        "walletId": None if view.wallet_id == NO_ID else view.wallet_id,
         "userName": view.user_name,
         "userType": view.user_type,
         "scale": view.asset_scale,
@@ -338,6 +353,7 @@ def listed_entry(view: EntryView) -> dict[str, Any]:
         "kind": view.kind,
         "actor": view.actor,
         "note": view.note,
+        "metadata": view.metadata,
         "occurredAt": instant(view.occurred_at),
     }
 
@@ -355,7 +371,9 @@ def transaction(view: TransactionView) -> dict[str, Any]:
         "actor": posted.actor,
         "requestId": posted.request_id,
         "reverses": None if posted.reverses is None else str(posted.reverses),
+        "reason": posted.requested.get("reason"),
         "note": view.note,
+        "metadata": view.metadata,
         "occurredAt": instant(posted.occurred_at),
         "createdAt": instant(posted.created_at),
         "digest": posted.digest.hex(),

@@ -9,10 +9,23 @@ from pydantic import ConfigDict, Field, RootModel, WithJsonSchema
 from wallet_app.fields import AssetCode, Outside, ReferenceIfGiven, UserId
 from wallet_app.fields_states import Reason, SideField, Until
 from wallet_app.money import AMOUNT_MAX
+from wallet_app.records import Close, Freeze, Unfreeze
 from wallet_app.service import SIDES, SWITCH_TARGETS
 
 Instant = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
-Identifier = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
+IfMade = Annotated[
+    str | None,
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "format": "uuid"}, {"type": "null"}],
+            "description": "Null in a dry run, unless it was made before.",
+        }
+    ),
+]
+DryRun = Annotated[
+    Literal[True] | None,
+    Field(description="Only in a dry run: this is what would have been answered, and nothing was done."),
+]
 Integer53 = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
 Status = Annotated[
     Literal["ACTIVE", "FROZEN", "CLOSED"],
@@ -20,33 +33,27 @@ Status = Annotated[
 ]
 
 
-class FreezeRequest(Outside):
+class FreezeRequest(Freeze):
     """A freeze."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["side", "reason", "referenceId"]})
 
-    side: SideField
-    until: Until = None
-    reason: Reason
     reference_id: ReferenceIfGiven = None
 
 
-class UnfreezeRequest(Outside):
+class UnfreezeRequest(Unfreeze):
     """The end of a freeze."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["reason", "referenceId"]})
 
-    side: SideField = "both"
-    reason: Reason
     reference_id: ReferenceIfGiven = None
 
 
-class CloseRequest(Outside):
+class CloseRequest(Close):
     """A wallet's end."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["reason", "referenceId"]})
 
-    reason: Reason
     reference_id: ReferenceIfGiven = None
 
 
@@ -77,10 +84,12 @@ class StateAnswer(Outside):
     version: int = Field(description="The number of the wallet's last entry; this command made none.")
     status: Status
     frozen: Frozen = None
-    transaction_id: Identifier
+    transaction_id: IfMade
     reference_id: str
     type: Literal["FREEZE", "UNFREEZE", "CLOSE"]
+    reason: str
     created_at: Instant
+    dry_run: DryRun = None
 
 
 class _Switch(Outside):
@@ -131,6 +140,13 @@ class ListedSwitch(Outside):
 
 class SwitchAnswer(ListedSwitch):
     ok: Literal[True]
+
+
+class MadeSwitchAnswer(SwitchAnswer):
+    switch_id: int | None = Field(  # type: ignore[assignment]
+        description="Null in a dry run, unless the switch was set before."
+    )
+    dry_run: DryRun = None
 
 
 class SwitchesAnswer(Outside):

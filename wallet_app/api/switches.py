@@ -10,7 +10,14 @@ from wallet_app import service
 from wallet_app.api import cursor, parameters, present
 from wallet_app.api.body import read_body, refuse_body, refuse_unknown_parameters
 from wallet_app.api.operations import created, operation
-from wallet_app.api.schemas_states import AssetSwitch, SwitchAnswer, SwitchesAnswer, SwitchRequest, UserSwitch
+from wallet_app.api.schemas_states import (
+    AssetSwitch,
+    MadeSwitchAnswer,
+    SwitchAnswer,
+    SwitchesAnswer,
+    SwitchRequest,
+    UserSwitch,
+)
 from wallet_app.fields import ID_MAX, invalid
 from wallet_app.fields_states import REASON_SCHEMA, read_reason, read_switch_id
 from wallet_app.service import SwitchSettings
@@ -71,8 +78,9 @@ def list_switches() -> Response:
     scope="admin:switches",
     tag="Stop switches",
     request=SwitchRequest,
-    answer=SwitchAnswer,
+    answer=MadeSwitchAnswer,
     creates=True,
+    dry_run=True,
     problems=(400, 404, 413, 415, 422, 429, 503),
 )
 def set_switch() -> Response:
@@ -83,7 +91,8 @@ def set_switch() -> Response:
     until it is lifted or has ended. Wallets can be frozen, unfrozen and closed all the while. Safe to repeat: the same
     switch, while it is set, is answered with 200. It stands in the audit log.
     """
-    asked = read_body(SwitchRequest, tag="target").root
+    asked = read_body(SwitchRequest, tag="target", parameters=("dryRun",)).root
+    dry_run = parameters.dry_run()
     settings = SwitchSettings(
         target=asked.target,
         side=asked.side,
@@ -92,8 +101,8 @@ def set_switch() -> Response:
         user_id=asked.user_id if isinstance(asked, UserSwitch) else None,
         asset_code=asked.asset if isinstance(asked, AssetSwitch) else None,
     )
-    view, is_new = service.set_switch(settings, by=by())
-    return created(f"/switches/{view.switch_id}", present.switch(view), is_new=is_new)
+    view, is_new = (service.preview_switch if dry_run else service.set_switch)(settings, by=by())
+    return created(f"/switches/{view.switch_id}", present.switch(view), is_new=is_new, dry_run=dry_run)
 
 
 @operation(

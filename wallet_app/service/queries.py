@@ -17,7 +17,7 @@ from wallet_app.db import reads
 from wallet_app.errors import SystemEntriesError, TransactionNotFoundError, WalletNotFoundError
 from wallet_app.parameters import UUID, WHOLE_NUMBER
 from wallet_app.round_trip import Statement, ask
-from wallet_app.service.books import Entry, Frozen, PostedTransaction
+from wallet_app.service.books import NOT_FROZEN, Entry, Frozen, PostedTransaction
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, TransactionRow, posted_transaction
 from wallet_app.service.permits import Permit, reaches
 
@@ -45,11 +45,14 @@ class WalletView(NamedTuple):
     created_at: dt.datetime
     updated_at: dt.datetime
     due: int
-    frozen: Frozen
+    frozen: Frozen = NOT_FROZEN
 
 
 class EntryView(NamedTuple):
-    """An entry with what its transaction tells about it. The note is None when there was none, or it was erased."""
+    """An entry with what its transaction tells about it.
+
+    Note and metadata are None when there were none, or they were erased.
+    """
 
     entry: Entry
     transaction_id: uuid.UUID
@@ -57,15 +60,17 @@ class EntryView(NamedTuple):
     kind: str
     actor: str
     note: str | None
+    metadata: dict[str, Any] | None
     occurred_at: dt.datetime
 
 
 @dataclass(frozen=True, slots=True)
 class TransactionView:
-    """A transaction with its note and, by wallet id, the code of the asset that each entry moved."""
+    """A transaction with note and metadata and, by wallet id, the code of the asset that each entry moved."""
 
     transaction: PostedTransaction
     note: str | None
+    metadata: dict[str, Any] | None
     asset_codes: dict[int, str]
 
 
@@ -116,7 +121,7 @@ def get_transaction(
     if permit is not None:
         for code in codes.values():
             permit.require_asset(code)
-    return TransactionView(posted_transaction(rows), rows[0].note, codes)
+    return TransactionView(posted_transaction(rows), rows[0].note, rows[0].metadata, codes)
 
 
 def wallet_view(columns: Sequence[Any]) -> WalletView:
@@ -147,6 +152,7 @@ class _EntryRow(NamedTuple):
     actor: str
     occurred_at: dt.datetime
     note: str | None
+    metadata: dict[str, Any] | None
 
 
 def _entry_view(row: _EntryRow) -> EntryView:
@@ -166,6 +172,7 @@ def _entry_view(row: _EntryRow) -> EntryView:
         kind=row.kind,
         actor=row.actor,
         note=row.note,
+        metadata=row.metadata,
         occurred_at=row.occurred_at,
     )
 
@@ -217,7 +224,7 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.user_type, asset_types.co
        page.seq, page.transaction_id, page.entry_type, page.amount, page.balance_after, page.contra_wallet_id,
        page.created_at, page.hash,
        transactions.reference_id, transactions.kind, transactions.actor, transactions.occurred_at,
-       transaction_details.note
+       transaction_details.note, transaction_details.metadata
   FROM wallets
   JOIN users ON users.id = wallets.user_id
   JOIN asset_types ON asset_types.id = wallets.asset_type_id
@@ -246,7 +253,8 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.user_type, asset_types.co
 _TRANSACTION = Statement(
     "read_transaction",
     f"""
-SELECT {TRANSACTION_COLUMNS}, transaction_details.note, asset_types.code AS asset_code,
+SELECT {TRANSACTION_COLUMNS}, transaction_details.note, transaction_details.metadata,
+       asset_types.code AS asset_code,
        coalesce(wallets.user_id, anchors.user_id) AS user_id
   FROM transactions
   JOIN wallets AS anchors ON anchors.id = transactions.wallet_id

@@ -28,17 +28,19 @@ Side = Literal["debits", "credits", "both"]
 class Freeze(Command):
     """Stops debits, credits or both of the wallet, until an instant or (None) until they are unfrozen.
 
-    A side that is frozen already gets the new end. The reason is the note: it may name people, and can be erased.
+    A side that is frozen already gets the new end. `reason` says why, and stays in the ledger for ever.
     """
 
     kind = "FREEZE"
     scope = "wallets:freeze"
 
     side: Side
+    reason: str
     until: dt.datetime | None = None
 
     def requested(self) -> Requested:
-        return {"side": self.side, "until": None if self.until is None else instant_text(self.until)}
+        until = None if self.until is None else instant_text(self.until)
+        return {"side": self.side, "until": until, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +50,11 @@ class Unfreeze(Command):
     kind = "UNFREEZE"
     scope = "wallets:freeze"
 
+    reason: str
     side: Side = "both"
 
     def requested(self) -> Requested:
-        return {"side": self.side}
+        return {"side": self.side, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +64,10 @@ class Close(Command):
     kind = "CLOSE"
     scope: ClassVar[str | None] = "wallets:close"
 
+    reason: str
+
     def requested(self) -> Requested:
-        return {}
+        return {"reason": self.reason}
 
 
 def freeze(books: Books, command: Freeze) -> Plan:

@@ -20,6 +20,7 @@ from wallet_app.errors import AssetNotFoundError, EndPassedError, SwitchNotFound
 from wallet_app.models import AssetType, StopSwitch, User
 from wallet_app.service import audit
 from wallet_app.service.audit import Act, By
+from wallet_app.service.dry_run import NO_ID
 from wallet_app.service.queries import PAGE_MAX
 from wallet_app.service.repeatable import repeatable
 from wallet_app.service.states import Side, instant_text
@@ -67,6 +68,30 @@ def set_switch(settings: SwitchSettings, *, by: By) -> tuple[SwitchView, bool]:
     return get_switch(switch_id), is_new
 
 
+@reads
+def preview_switch(connection: Connection, settings: SwitchSettings, *, by: By) -> tuple[SwitchView, bool]:
+    """Return the switch that `set_switch` would, and whether it would be set now, then without an id; raises so."""
+    values = _values(connection, settings)
+    if (same := _same(connection, values)) is not None:
+        return SwitchView(*connection.execute(_SWITCH, {"switch_id": same}).one()), False
+    view = SwitchView(
+        NO_ID,
+        settings.target,
+        settings.user_id,
+        settings.asset_code,
+        settings.side,
+        settings.reason,
+        settings.until,
+        is_set=True,
+        set_by=by.actor,
+        set_at=connection.execute(text("SELECT clock_timestamp()")).scalar_one(),
+        lifted_by=None,
+        lifted_at=None,
+        lift_reason=None,
+    )
+    return view, True
+
+
 def lift_switch(switch_id: int, *, reason: str, by: By) -> SwitchView:
     """Let it go again; one that was lifted before stays as it was. Raises SwitchNotFoundError, OutcomeUnknownError."""
     repeatable(partial(_lift, switch_id=switch_id, reason=reason, by=by))
@@ -100,10 +125,16 @@ def _set(connection: Connection, *, settings: SwitchSettings, by: By) -> tuple[i
         insert(StopSwitch).values(**values, set_by=by.actor).on_conflict_do_nothing().returning(StopSwitch.id)
     )
     if made is None:
-        same = [getattr(StopSwitch, name).is_not_distinct_from(value) for name, value in values.items()]
-        return connection.scalars(select(StopSwitch.id).where(StopSwitch.lifted_at.is_(None), *same)).one(), False
+        # None, if it was lifted in this moment: then this is tried again.
+        same = _same(connection, values)
+        return _set(connection, settings=settings, by=by) if same is None else (same, False)
     audit.record(connection, Act(by=by, action="switch:set", subject=f"switch:{made}", after=_told(settings)))
     return made, True
+
+
+def _same(connection: Connection, values: dict[str, Any]) -> int | None:
+    same = [getattr(StopSwitch, name).is_not_distinct_from(value) for name, value in values.items()]
+    return connection.scalar(select(StopSwitch.id).where(StopSwitch.lifted_at.is_(None), *same))
 
 
 def _values(connection: Connection, settings: SwitchSettings) -> dict[str, Any]:
