@@ -429,7 +429,7 @@ def reversed_parts(transaction: PostedTransaction) -> Sequence[Sequence[int]]:
 
     Of each entry its wallet id and seq, what was moved (signed) and what it owes more, or less, since then.
     """
-    return () if transaction.reverses is None or transaction.result is None else transaction.result["parts"]
+    return () if transaction.reverses is None or transaction.result is None else transaction.result.get("parts", ())
 
 
 def _reversed_after(plan: Plan, transaction: PostedTransaction) -> list[ReversedEntry]:
