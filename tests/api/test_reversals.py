@@ -170,6 +170,17 @@ def test_a_debt_of_all_of_it_is_a_transaction_without_entries(client: FlaskClien
     assert (seen["entries"], seen["legs"], seen["reverses"]) == ([], [], topped)
 
 
+def test_a_transaction_without_entries_is_of_its_wallet_s_asset(app: Flask, client: FlaskClient, make: MakeKey) -> None:
+    topped = posted(client, f"/wallets/{JOHN_GOLD}/topup", amount=100)
+    posted(client, f"/wallets/{JOHN_GOLD}/spend", amount=600)
+    made = reverse(client, topped, onShortfall="debt").json["transactionId"]
+    diamonds = client_of(app, make(assets=["DIAMOND"]).text)
+    assert_problem(diamonds.get(f"/transactions/{made}"), 403, "asset_not_allowed")
+    assert_problem(diamonds.get(f"/wallets/{JOHN_GOLD}/debts"), 403, "asset_not_allowed")
+    gold = client_of(app, make(client="other", assets=["GOLD"]).text)
+    assert gold.get(f"/transactions/{made}").status_code == 200
+
+
 def test_what_is_due_of_a_hold_repays_before_it_is_available(client: FlaskClient) -> None:
     hold = client.post(
         "/holds", json={"walletId": JOHN_GOLD, "amount": 70, "expiresIn": 1, "referenceId": new_reference()}
