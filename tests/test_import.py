@@ -129,6 +129,26 @@ def test_every_row_is_decided_on_its_own_and_has_a_line(app: Flask, tmp_path: Pa
     assert (made.actor, made.note) == ("import rows.csv", "Weekly prize")
 
 
+def test_a_row_has_its_metadata_as_json_in_a_cell(app: Flask, tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        'bonus,3,1,abc-1,"{""quest"": 7}",2026-01-31T12:00:00Z',
+        "bonus,3,1,abc-2,,",
+        "bonus,3,1,abc-3,quest 7,",
+        'bonus,3,1,abc-4,"{""quest"": 1, ""quest"": 2}",',
+        'bonus,3,1,abc-5,"{""quest"": []}",yesterday',
+        header="type,walletId,amount,referenceId,metadata,occurredAt",
+    )
+    assert run(app, file)[0] == 1
+    assert statuses(file) == ["done", "done", "invalid", "invalid", "invalid"]
+    assert messages(file)[2].startswith("The metadata is not JSON")
+    assert messages(file)[3] == "The metadata is not JSON: a key stands twice in one object."
+    assert messages(file)[4] == "metadata: must be flat: its values are texts, numbers, true, false or null."
+    last, first = service.list_entries(JOHN, before_seq=4, limit=2)[:2]
+    assert (first.metadata, first.occurred_at.isoformat()) == ({"quest": 7}, "2026-01-31T12:00:00+00:00")
+    assert (last.metadata, last.occurred_at) == (None, last.entry.created_at)
+
+
 def test_ndjson_is_read_as_strictly_as_a_body(app: Flask, tmp_path: Path) -> None:
     good = '{"type": "topup", "walletId": 3, "amount": "7", "referenceId": "abc-1", "note": "\\ud83c\\udf81"}'
     file = write(
@@ -317,8 +337,9 @@ def test_a_line_that_is_too_long_is_refused_and_never_cut(app: Flask, tmp_path: 
     [
         (
             b"",
-            "The file is empty: its first line must name columns: type, walletId, amount, referenceId, note, from, to, "
-            "rate, expiresIn, holdId, final, reason, onShortfall, transactionId.",
+            "The file is empty: its first line must name columns: type, walletId, amount, referenceId, from, to, "
+            "rate, expiresIn, holdId, final, reason, onShortfall, transactionId, note, metadata, occurredAt, "
+            "ifVersion.",
         ),
         (b"type,walletId,amount\n", "The first line lacks the column referenceId."),
         (b"type,walletId\n", "The first line lacks the columns amount, referenceId."),

@@ -39,6 +39,8 @@ _NETWORK = re.compile(_NETWORK_PATTERN.removeprefix("^").removesuffix("$"))
 _RATE_LIMIT_PATTERN = "^[1-9][0-9]{0,8} per (?:second|minute|hour|day)$"
 _RATE_LIMIT = re.compile(_RATE_LIMIT_PATTERN.removeprefix("^").removesuffix("$"))
 _ERRORS_MAX = 20
+DETAILS = ("note", "metadata", "occurredAt", "ifVersion")
+"""The fields of what is said of any command beside what it asks for."""
 _ID_DIGITS_MAX = 100
 _ASSET_CODE_PATTERN = "^[A-Z][A-Z0-9_]{1,31}$"
 _ASSET_CODE = re.compile(_ASSET_CODE_PATTERN.removeprefix("^").removesuffix("$"))
@@ -67,7 +69,18 @@ def invalid(pointer: str, code: str, detail: str) -> ValidationFailedError:
 
 def refusal(fault: ValidationError, *, tag: str | None = None) -> ValidationFailedError:
     """Return pydantic's findings in our words. `tag` names the field by which a union was told apart, if it was."""
-    return ValidationFailedError([_error(error, tag) for error in fault.errors(include_url=False)[:_ERRORS_MAX]])
+    found = sorted(fault.errors(include_url=False), key=_place)
+    return ValidationFailedError([_error(error, tag) for error in found[:_ERRORS_MAX]])
+
+
+def _place(error: Any) -> int:
+    """Return where the error stands among others: what the request is about, then its details, then what is unknown.
+
+    pydantic goes by where a field is declared, and the details are declared for all commands in one place.
+    """
+    if error["type"] == "extra_forbidden":
+        return 2
+    return 1 if error["loc"] and error["loc"][-1] in DETAILS else 0
 
 
 def _error(error: Any, tag: str | None) -> dict[str, str]:
@@ -92,7 +105,7 @@ def _error(error: Any, tag: str | None) -> dict[str, str]:
         return {"pointer": pointer, "code": "invalid", "detail": "must have " + words.format(**error["ctx"])}
     if kind in {"model_type", "model_attributes_type"}:
         return {"pointer": pointer, "code": "invalid", "detail": "must be a JSON object"}
-    code = "reserved" if kind == "reserved" else "invalid"
+    code = kind if kind in {"reserved", "too_large", "out_of_range"} else "invalid"
     return {"pointer": pointer, "code": code, "detail": str(error["msg"])[:1].lower() + str(error["msg"])[1:]}
 
 

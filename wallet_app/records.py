@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from wallet_app import service
 from wallet_app.config import current_settings
+from wallet_app.details import IfVersion, WithDetails
 from wallet_app.errors import HoldNotFoundError, TransactionNotFoundError, WalletServiceError
 from wallet_app.fields import (
     FINAL_OR_AMOUNT,
@@ -23,7 +25,6 @@ from wallet_app.fields import (
     Final,
     HoldId,
     HoldSeconds,
-    Note,
     Outside,
     Rate,
     Reference,
@@ -36,13 +37,22 @@ from wallet_app.reversal_fields import OnShortfall, Reason, ReversedAmount, Tran
 from wallet_app.service import Command, Origin
 
 
-class MovementRecord(Outside):
+class Item(WithDetails):
+    """What all records have in common."""
+
+    if_version: IfVersion = None
+
+    def on_condition(self, command: Command) -> Command:
+        """Return the command with the version on which the record asks for it."""
+        return command if self.if_version is None else replace(command, if_versions=(self.if_version,))
+
+
+class MovementRecord(Item):
     """What the records of top-ups, bonuses and spends have in common."""
 
     wallet_id: WalletId
     amount: Amount
     reference_id: Reference
-    note: Note = None
 
 
 class TopUpRecord(MovementRecord):
@@ -78,17 +88,16 @@ class HoldRecord(MovementRecord):
             amount=self.amount,
             expires_in=self.expires_in,
             seconds_max=current_settings().hold_seconds_max,
-            note=self.note,
+            **self.details(),
         )
 
 
-class Transfer(Outside):
+class Transfer(WithDetails):
     """What a transfer says, as a record and as a request."""
 
     from_wallet_id: WalletId = Field(alias="from")
     to_wallet_id: WalletId = Field(alias="to")
     amount: AmountOrUpTo
-    note: Note = None
 
     def made(self, reference: str, origin: Origin) -> Command:
         """Return the command under the reference."""
@@ -100,16 +109,15 @@ class Transfer(Outside):
             is_up_to=is_up_to,
             reference=reference,
             origin=origin,
-            note=self.note,
+            **self.details(),
         )
 
 
-class OnHoldRecord(Outside):
+class OnHoldRecord(Item):
     """What the records that name a hold have in common: the wallet is the hold's."""
 
     hold_id: HoldId
     reference_id: Reference
-    note: Note = None
 
     def command_on(self, wallet_id: int, origin: Origin) -> Command:
         """Return the command; the hold is the wallet's."""
@@ -121,7 +129,7 @@ class OnHoldRecord(Outside):
             "hold_id": self.hold_id,
             "reference": self.reference_id,
             "origin": origin,
-            "note": self.note,
+            **self.details(),
         }
 
 
@@ -144,13 +152,12 @@ class ReleaseRecord(OnHoldRecord):
         return service.ReleaseHold(**self._common(wallet_id, origin))
 
 
-class Reversal(Outside):
+class Reversal(WithDetails):
     """What a reversal says, as a record and as a request."""
 
     reason: Reason
     amount: ReversedAmount = None
     on_shortfall: OnShortfall = service.SHORTFALLS[0]
-    note: Note = None
 
     def made(
         self, transaction_id: uuid.UUID, moved: service.Moved | None, reference: str, origin: Origin
@@ -167,21 +174,21 @@ class Reversal(Outside):
             on_shortfall=self.on_shortfall,
             reference=reference,
             origin=origin,
-            note=self.note,
+            **self.details(),
         )
 
 
-class ReversalRecord(Reversal):
+class ReversalRecord(Reversal, Item):
     type: Literal["reversal"]
     transaction_id: TransactionId
     reference_id: Reference
 
     def command_of(self, moved: service.Moved | None, origin: Origin) -> Command:
         """Return the command; `moved` are the wallets of the transaction, if there is one."""
-        return self.made(self.transaction_id, moved, self.reference_id, origin)
+        return self.on_condition(self.made(self.transaction_id, moved, self.reference_id, origin))
 
 
-class TransferRecord(Transfer):
+class TransferRecord(Transfer, Item):
     type: Literal["transfer"]
     reference_id: Reference
 
@@ -189,14 +196,13 @@ class TransferRecord(Transfer):
         return self.made(self.reference_id, origin)
 
 
-class Exchange(Outside):
+class Exchange(WithDetails):
     """What an exchange says, as a record and as a request."""
 
     from_wallet_id: WalletId = Field(alias="from")
     to_wallet_id: WalletId = Field(alias="to")
     amount: Amount
     rate: Rate = None
-    note: Note = None
 
     def made(self, reference: str, origin: Origin) -> Command:
         """Return the command under the reference."""
@@ -207,11 +213,11 @@ class Exchange(Outside):
             rate=self.rate,
             reference=reference,
             origin=origin,
-            note=self.note,
+            **self.details(),
         )
 
 
-class ExchangeRecord(Exchange):
+class ExchangeRecord(Exchange, Item):
     type: Literal["exchange"]
     reference_id: Reference
 
@@ -230,12 +236,11 @@ class PurchaseLeg(Outside):
     amount: Amount
 
 
-class Purchase(Outside):
+class Purchase(WithDetails):
     """What a purchase says, as a record and as a request."""
 
     wallet_id: WalletId
     legs: Annotated[list[PurchaseLeg], Field(min_length=1, max_length=LEGS_MAX)]
-    note: Note = None
 
     def made(self, reference: str, origin: Origin) -> Command:
         """Return the command under the reference."""
@@ -244,11 +249,11 @@ class Purchase(Outside):
             legs=tuple(service.Leg(leg.wallet_id, leg.type.upper(), leg.amount) for leg in self.legs),
             reference=reference,
             origin=origin,
-            note=self.note,
+            **self.details(),
         )
 
 
-class PurchaseRecord(Purchase):
+class PurchaseRecord(Purchase, Item):
     type: Literal["purchase"]
     reference_id: Reference
 
@@ -262,7 +267,7 @@ def _movement(command: type[service.Movement], record: MovementRecord, origin: O
         reference=record.reference_id,
         origin=origin,
         amount=record.amount,
-        note=record.note,
+        **record.details(),
     )
 
 
@@ -347,7 +352,7 @@ def _read(record: object, origin: Origin) -> Command | OnHoldRecord | ReversalRe
         read = _RECORDS.validate_python(record)
         if isinstance(read, OnHoldRecord | ReversalRecord):
             return read
-        command: Command = read.command(origin)
+        command: Command = read.on_condition(read.command(origin))
     except ValidationError as exc:
         return refusal(exc, tag="type")
     except WalletServiceError as refused:
@@ -359,6 +364,6 @@ def _on_hold(record: OnHoldRecord, wallets: Mapping[uuid.UUID, int], origin: Ori
     if record.hold_id not in wallets:
         return HoldNotFoundError(str(record.hold_id))
     try:
-        return record.command_on(wallets[record.hold_id], origin)
+        return record.on_condition(record.command_on(wallets[record.hold_id], origin))
     except WalletServiceError as refused:
         return refused

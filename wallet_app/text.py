@@ -30,6 +30,12 @@ UUID_PATTERN = "^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
 NAME_PATTERN = rf"^{TRIMMED}{_EDGE}(?:{_ANY}{{0,198}}{_EDGE})?{TRIMMED}$"
 """Trimmed, 1 to 200 characters, no control characters."""
 
+KEY_PATTERN = rf"^{_EDGE}(?:{_ANY}{{0,62}}{_EDGE})?$"
+"""A key of metadata: 1 to 64 characters, no blanks around it, no control characters."""
+
+VALUE_PATTERN = rf"^{_ANY}*$"
+"""A text of metadata: no control characters."""
+
 _BLANKS = "".join(re.findall(TRIMMED.removesuffix("*"), "".join(map(chr, range(0x10000)))))
 _REFUSED = re.compile(rf"[{_CONTROL}\ud800-\udfff]")
 
@@ -49,6 +55,11 @@ def clean(value: object, *, low: int, high: int) -> str:
     if not low <= len(text) <= high:
         raise ValueError(f"must have {low} to {high} characters" if low else f"must have at most {high} characters")
     return text
+
+
+def is_refused(value: str) -> bool:
+    """Tell whether there are characters in it that are refused everywhere: control characters, lone surrogates."""
+    return _REFUSED.search(value) is not None
 
 
 def name(value: object) -> str:

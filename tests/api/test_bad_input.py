@@ -124,6 +124,71 @@ NOTES = TEXTS | {
     "many blanks inside": json.dumps("a" + " " * 60_000 + "b"),
     "500 astral characters and one": json.dumps("\U0001f995" * 501, ensure_ascii=False),
 }
+METADATA = {
+    "text": '"a"',
+    "text of an object": json.dumps('{"a": 1}'),
+    "number": "7",
+    "true": "true",
+    "list": '[{"a": 1}]',
+    "object inside": '{"a": {}}',
+    "list inside": '{"a": [1]}',
+    "empty key": '{"": 1}',
+    "blank key": '{" ": 1}',
+    "blank before a key": '{" a": 1}',
+    "blank behind a key": '{"a\u00a0": 1}',
+    "long key": json.dumps({"k" * 65: 1}),
+    "NUL in a key": r'{"a\u0000": 1}',
+    "line feed in a key": r'{"a\nb": 1}',
+    "lone surrogate in a key": r'{"a\ud800": 1}',
+    "long text": json.dumps({"a": "x" * 501}),
+    "NUL in a text": r'{"a": "b\u0000"}',
+    "tab in a text": r'{"a": "b\tc"}',
+    "C1 control in a text": r'{"a": "b\u0085c"}',
+    "lone surrogate in a text": r'{"a": "\udc00"}',
+    "too large a number": '{"a": 9007199254740992}',
+    "too small a number": '{"a": -9007199254740992}',
+    "2^64": '{"a": 18446744073709551616}',
+    "thousands of digits": f'{{"a": {"9" * 5_000}}}',
+    "infinity": '{"a": 1e999}',
+    "large float": '{"a": 1e16}',
+    "51 keys": json.dumps({f"k{number}": 1 for number in range(51)}),
+    "thousands of keys": json.dumps({f"k{number}": 1 for number in range(5_000)}),
+    "too many bytes": json.dumps({f"k{number}": "x" * 500 for number in range(5)}),
+    "too many bytes of astral characters": json.dumps({f"k{number}": "\U0001f995" * 110 for number in range(5)}),
+}
+INSTANTS = TEXTS | {
+    "empty": '""',
+    "blanks around": '" 2026-01-31T12:00:00Z "',
+    "line feed behind": '"2026-01-31T12:00:00Z\\n"',
+    "without offset": '"2026-01-31T12:00:00"',
+    "date": '"2026-01-31"',
+    "blank instead of T": '"2026-01-31 12:00:00Z"',
+    "small letters": '"2026-01-31t12:00:00z"',
+    "basic form": '"20260131T120000Z"',
+    "week": '"2026-W05-6T12:00:00Z"',
+    "without seconds": '"2026-01-31T12:00Z"',
+    "nanoseconds": '"2026-01-31T12:00:00.123456789Z"',
+    "comma": '"2026-01-31T12:00:00,5Z"',
+    "offset without colon": '"2026-01-31T12:00:00+0200"',
+    "offset of a day": '"2026-01-31T12:00:00+24:00"',
+    "offset with seconds": '"2026-01-31T12:00:00+02:00:30"',
+    "hour 24": '"2026-01-31T24:00:00Z"',
+    "leap second": '"2016-12-31T23:59:60Z"',
+    "month 13": '"2026-13-01T00:00:00Z"',
+    "30 February": '"2026-02-30T00:00:00Z"',
+    "29 February of no leap year": '"2026-02-29T00:00:00Z"',
+    "31 April": '"2026-04-31T00:00:00Z"',
+    "1970": '"1970-01-01T00:00:00Z"',
+    "before 2000": '"1999-12-31T23:59:59.999999Z"',
+    "before 2000 by its offset": '"2000-01-01T00:00:00+00:01"',
+    "far future": '"2099-01-01T00:00:00Z"',
+    "year 10000": '"10000-01-01T00:00:00Z"',
+    "year 0": '"0000-01-01T00:00:00Z"',
+    "infinity": '"infinity"',
+    "now": '"now"',
+    "milliseconds": "1769860800000",
+    "arabic digits": '"٢٠٢٦-01-31T12:00:00Z"',
+}
 NAMES = TEXTS | {
     "null": "null",
     "empty": '""',
@@ -267,6 +332,23 @@ def test_references(shared: FlaskClient, verb: str, reference: str) -> None:
 def test_notes(shared: FlaskClient, verb: str, note: str) -> None:
     answer = post(shared, verb, f'{{"amount": 1, "referenceId": "abc", "note": {note}}}')
     assert_problem(answer, 422, "validation_error", "/note")
+
+
+@pytest.mark.parametrize("metadata", METADATA.values(), ids=METADATA)
+def test_metadata(shared: FlaskClient, metadata: str) -> None:
+    answer = post(shared, "topup", f'{{"amount": 1, "referenceId": "abc", "metadata": {metadata}}}')
+    assert_problem(answer, 422, "validation_error", "/metadata")
+
+
+def test_metadata_with_a_key_twice(shared: FlaskClient) -> None:
+    answer = post(shared, "topup", '{"amount": 1, "referenceId": "abc", "metadata": {"a": 1, "a": 1}}')
+    assert_problem(answer, 400, "bad_request")
+
+
+@pytest.mark.parametrize("instant", INSTANTS.values(), ids=INSTANTS)
+def test_instants(shared: FlaskClient, instant: str) -> None:
+    answer = post(shared, "topup", f'{{"amount": 1, "referenceId": "abc", "occurredAt": {instant}}}')
+    assert_problem(answer, 422, "validation_error", "/occurredAt")
 
 
 @pytest.mark.parametrize("verb", MOVEMENTS)

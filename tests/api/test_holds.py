@@ -60,6 +60,7 @@ def test_a_hold_is_made_read_and_found_again(client: FlaskClient) -> None:
         "asset": {"code": "GOLD", "name": "Gold Coins"},
         "referenceId": "hold-1",
         "note": "Auction 17",
+        "metadata": None,
     }
     again = place(client, 100, referenceId="hold-1")
     assert (again.status_code, again.headers["Idempotent-Replayed"]) == (200, "true")

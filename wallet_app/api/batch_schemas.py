@@ -8,6 +8,7 @@ from pydantic import Field
 
 from wallet_app.api.reversal_schemas import ReversalAnswer
 from wallet_app.api.schemas import (
+    DryRun,
     ExchangeAnswer,
     HoldMovementAnswer,
     MovementAnswer,
@@ -40,6 +41,7 @@ class BatchAnswer(Outside):
     replayed: int = Field(description="How many items had been posted before.")
     refused: int = Field(description="How many items were not accepted, for whatever reason; `atomic`: none.")
     items: list[BatchItemAnswer] = Field(description="In the order of the request.")
+    dry_run: DryRun = None
 
 
 class BatchLineAnswer(BatchItemAnswer):

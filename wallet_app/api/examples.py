@@ -18,6 +18,12 @@ _GOLD = {"code": "GOLD", "name": "Gold Coins"}
 _HASH = "5f0c6f3ab7a24f1f0c37de1e8f5a3f1c5b9d0c8fe2f9a1d7c4b6e8a0d2f4c6e8"
 
 
+_DETAILS: dict[str, Any] = {
+    "metadata": {"orderId": "A-1001", "level": 7},
+    "occurredAt": "2026-01-31T11:58:30Z",
+}
+
+
 def _request(reference: str, amount: int, note: str) -> dict[str, Any]:
     return {"amount": amount, "referenceId": reference, "note": note}
 
@@ -63,7 +69,14 @@ _HOLD: dict[str, Any] = {
 }
 _CAPTURED = _HOLD | {"state": "captured", "captured": 70, "released": 30, "remaining": 0, "endedAt": _INSTANT}
 _RELEASED = _HOLD | {"state": "released", "released": 100, "remaining": 0, "endedAt": _INSTANT}
-_LISTED_HOLD = {"walletId": 3, "userId": 2, "asset": _GOLD, "referenceId": "hold-1001", "note": "Auction 17"}
+_LISTED_HOLD = {
+    "walletId": 3,
+    "userId": 2,
+    "asset": _GOLD,
+    "referenceId": "hold-1001",
+    "note": "Auction 17",
+    "metadata": None,
+}
 
 
 def _on_hold(kind: str, reference: str, amount: int, balance: int, hold: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +116,8 @@ _TRANSACTION = {
     "kind": "SPEND",
     "actor": "key:k3f6m2q7zt5a",
     "note": "Sword",
-    "occurredAt": _INSTANT,
+    "metadata": _DETAILS["metadata"],
+    "occurredAt": "2026-01-31T11:58:30.000000Z",
 }
 
 _DIAMOND = {"code": "DIAMOND", "name": "Diamonds"}
@@ -221,7 +235,7 @@ _NEW_KEY = {"ok": True, "key": "dino_live_k3f6m2q7zt5a_...", **_KEY}
 REQUESTS: dict[str, dict[str, Any]] = {
     "topUp": {"request": _request("topup-1001", 100, "Starter pack")},
     "grantBonus": {"request": _request("bonus-1001", 25, "Daily login")},
-    "spend": {"request": _request("spend-1001", 30, "Sword")},
+    "spend": {"request": _request("spend-1001", 30, "Sword") | _DETAILS},
     "placeHold": {"request": {"walletId": 3, **_request("hold-1001", 100, "Auction 17"), "expiresIn": 900}},
     "captureHold": {
         "rest": {"referenceId": "sold-1001"},
@@ -641,6 +655,17 @@ _EVERYWHERE: dict[int, dict[str, Any]] = {
         ),
     },
     403: _FORBIDDEN,
+    412: {
+        "version": _problem(
+            412,
+            "version_mismatch",
+            "Version does not match",
+            "Wallet 3 is at version 8 with 470 GOLD, not at the version that was asked for. Read it again.",
+            walletId=3,
+            balance=470,
+            version=8,
+        )
+    },
     413: {
         "large": _problem(
             413,
@@ -760,6 +785,7 @@ PROBLEMS: dict[str, dict[int, dict[str, Any]]] = {
         403: _at(_FORBIDDEN, 1),
         404: _at(_NO_WALLET, 1),
         409: _at(_INSUFFICIENT | _SYSTEM, 1),
+        412: _at(_EVERYWHERE[412], 1),
         415: {
             "type": _problem(
                 415,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from fractions import Fraction
 from typing import Any
 
 from wallet_app.money import format_rate, json_integer
 from wallet_app.service import (
+    NO_ID,
+    NO_TRANSACTION,
     AssetView,
     DebtsView,
     Entry,
@@ -33,6 +36,11 @@ def status(accepted: Receipt) -> int:
     return 201 if accepted.transaction.kind == "HOLD" and not accepted.is_replay else 200
 
 
+def tag(version: int) -> str:
+    """Return a wallet's version as an entity tag."""
+    return f'"{version}"'
+
+
 def movement(receipt: Receipt) -> dict[str, Any]:
     """Present the receipt of a command that moves one wallet by one entry."""
     wallet, transaction = receipt.wallets[0], receipt.transaction
@@ -47,7 +55,7 @@ def movement(receipt: Receipt) -> dict[str, Any]:
         "balance": wallet.balance,
         "held": wallet.held,
         "version": wallet.version,
-        "transactionId": str(transaction.transaction_id),
+        "transactionId": _if_made(transaction.transaction_id),
         "referenceId": transaction.reference,
         "type": entry.entry_type,
         "amount": entry.amount,
@@ -80,7 +88,7 @@ def on_hold(posted: Receipt) -> dict[str, Any]:
 def hold(held: Hold) -> dict[str, Any]:
     """Present a hold."""
     return {
-        "holdId": str(held.hold_id),
+        "holdId": _if_made(held.hold_id),
         "state": held.state,
         "amount": held.amount,
         "captured": held.captured,
@@ -102,6 +110,7 @@ def listed_hold(view: HoldView) -> dict[str, Any]:
         "asset": {"code": view.asset_code, "name": view.asset_name},
         "referenceId": view.reference,
         "note": view.note,
+        "metadata": view.metadata,
     }
 
 
@@ -221,10 +230,14 @@ def _posted(posted: Receipt) -> dict[str, Any]:
         "ok": True,
         "idempotent": posted.is_replay,
         **({"message": REPLAYED} if posted.is_replay else {}),
-        "transactionId": str(posted.transaction.transaction_id),
+        "transactionId": _if_made(posted.transaction.transaction_id),
         "referenceId": posted.transaction.reference,
         "createdAt": instant(posted.transaction.created_at),
     }
+
+
+def _if_made(transaction_id: uuid.UUID) -> str | None:
+    return None if transaction_id == NO_TRANSACTION else str(transaction_id)
 
 
 def _side(posted: Receipt, moved: Entry) -> dict[str, Any]:
@@ -251,7 +264,7 @@ def _standing(wallet: WalletState) -> dict[str, Any]:
 def user(view: UserView) -> dict[str, Any]:
     """Present a user."""
     return {
-        "userId": view.user_id,
+        "userId": None if view.user_id == NO_ID else view.user_id,
         "name": view.name,
         "externalId": view.external_id,
         "createdAt": instant(view.created_at),
@@ -325,6 +338,7 @@ def wallet(view: WalletView) -> dict[str, Any]:
     """Present a wallet."""
     return {
         **balance(view),
+        "walletId": None if view.wallet_id == NO_ID else view.wallet_id,
         "userName": view.user_name,
         "userType": view.user_type,
         "scale": view.asset_scale,
@@ -356,6 +370,7 @@ def listed_entry(view: EntryView) -> dict[str, Any]:
         "kind": view.kind,
         "actor": view.actor,
         "note": view.note,
+        "metadata": view.metadata,
         "occurredAt": instant(view.occurred_at),
     }
 
@@ -375,6 +390,7 @@ def transaction(view: TransactionView) -> dict[str, Any]:
         "reverses": None if posted.reverses is None else str(posted.reverses),
         "reason": posted.requested.get("reason"),
         "note": view.note,
+        "metadata": view.metadata,
         "occurredAt": instant(posted.occurred_at),
         "createdAt": instant(posted.created_at),
         "digest": posted.digest.hex(),

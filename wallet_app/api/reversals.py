@@ -6,7 +6,8 @@ from flask import Response
 
 from wallet_app import service
 from wallet_app.api import parameters, present
-from wallet_app.api.body import read_body, read_reference, refuse_unknown_parameters
+from wallet_app.api.body import read_reference, refuse_unknown_parameters
+from wallet_app.api.commands import perform, read_command_body
 from wallet_app.api.operations import operation
 from wallet_app.api.reversal_schemas import DebtsAnswer, ReversalAnswer, ReversalRequest
 from wallet_app.web import json_response, origin, permit
@@ -40,11 +41,10 @@ def reverse_transaction(transaction_id: str) -> Response:
     Idempotency-Key header instead, raw or quoted.
     """
     found = parameters.transaction_id(transaction_id)
-    body = read_body(ReversalRequest)
+    body = read_command_body(ReversalRequest)
     reference = read_reference(body.reference_id)
     moved = service.find_moved_wallets([found]).get(found)
-    receipt = service.execute(body.made(found, moved, reference, origin()))
-    return json_response(present.receipt(receipt), headers=present.replay_headers(receipt))
+    return perform(body.made(found, moved, reference, origin()))
 
 
 @operation(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
+from wallet_app.details import METADATA_SCHEMA, WithDetails
 from wallet_app.fields import (
     FINAL_OR_AMOUNT,
     Amount,
@@ -23,7 +24,6 @@ from wallet_app.fields import (
     KeyScopes,
     KeySeconds,
     Name,
-    Note,
     Outside,
     ReferenceIfGiven,
     TokenScopes,
@@ -47,17 +47,50 @@ ExactInteger = Annotated[
 ]
 Instant = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 Next = Annotated[str | None, Field(description="The `cursor` of the next page; absent on the last one.")]
+KeptMetadata = Annotated[
+    dict[str, Any] | None,
+    WithJsonSchema(
+        {
+            "anyOf": [METADATA_SCHEMA, {"type": "null"}],
+            "description": "As it was sent; null for none, or when it was erased.",
+        }
+    ),
+]
+OccurredAtAnswer = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "date-time",
+            "description": "When it happened, as the caller said; else as `createdAt`.",
+        }
+    ),
+]
 Identifier = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
 
 
-class MovementRequest(Outside):
+IfMade = Annotated[
+    str | None,
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "format": "uuid"}, {"type": "null"}],
+            "description": "Null in a dry run, unless it was made before.",
+        }
+    ),
+]
+DryRun = Annotated[
+    Literal[True] | None,
+    Field(description="Only in a dry run: this is what would have been answered, and nothing was done."),
+]
+
+
+class MovementRequest(WithDetails):
     """A top-up, bonus or spend."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["amount", "referenceId"]})
 
     amount: Amount
     reference_id: ReferenceIfGiven = None
-    note: Note = None
 
 
 class AssetAnswer(Outside):
@@ -77,16 +110,17 @@ class MovementAnswer(Outside):
     balance: Integer53 = Field(description="What can be spent now.")
     held: Integer53
     version: int = Field(description="The number of the wallet's last entry; belongs to `balance`.")
-    transaction_id: Identifier
+    transaction_id: IfMade
     reference_id: str
     type: Literal[ENTRY_TYPES]  # type: ignore[valid-type]
     amount: int = Field(description="Signed: what the balance changed by.")
     balance_after: Integer53 = Field(description="The balance right after this transaction's entry.")
     seq: int = Field(description="The number of this transaction's entry; belongs to `balanceAfter`.")
     created_at: Instant
+    dry_run: DryRun = None
 
 
-class HoldRequest(Outside):
+class HoldRequest(WithDetails):
     """A hold."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["walletId", "amount", "expiresIn", "referenceId"]})
@@ -95,10 +129,9 @@ class HoldRequest(Outside):
     amount: Amount
     expires_in: HoldSeconds
     reference_id: ReferenceIfGiven = None
-    note: Note = None
 
 
-class CaptureRequest(Outside):
+class CaptureRequest(WithDetails):
     """A capture of a hold."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["referenceId"], **FINAL_OR_AMOUNT})
@@ -106,16 +139,14 @@ class CaptureRequest(Outside):
     amount: AmountIfGiven = None
     final: Final = None
     reference_id: ReferenceIfGiven = None
-    note: Note = None
 
 
-class ReleaseRequest(Outside):
+class ReleaseRequest(WithDetails):
     """A release of a hold."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["referenceId"]})
 
     reference_id: ReferenceIfGiven = None
-    note: Note = None
 
 
 class HoldAnswer(Outside):
@@ -139,6 +170,7 @@ class ListedHold(HoldAnswer):
     asset: AssetAnswer
     reference_id: str = Field(description="That of its placing.")
     note: str | None
+    metadata: KeptMetadata
 
 
 class HoldReadAnswer(ListedHold):
@@ -152,6 +184,10 @@ class HoldsAnswer(Outside):
     next: Next = None
 
 
+class MovedHold(HoldAnswer):
+    hold_id: IfMade  # type: ignore[assignment]
+
+
 class HoldMovementAnswer(MovementAnswer):
     """An accepted hold, capture or release: the wallet and the hold as they stand now, and the transaction."""
 
@@ -159,7 +195,7 @@ class HoldMovementAnswer(MovementAnswer):
     amount: int = Field(description="Signed: what the balance changed by, all entries together.")
     balance_after: Integer53 = Field(description="The balance right after this transaction's last entry.")
     seq: int = Field(description="The number of this transaction's last entry; belongs to `balanceAfter`.")
-    hold: HoldAnswer
+    hold: MovedHold
 
 
 class TransferRequest(Transfer):
@@ -190,9 +226,10 @@ class PostedAnswer(Outside):
     ok: Literal[True]
     idempotent: bool = Field(description="True when this reference was accepted before: nothing changed this time.")
     message: str | None = Field(default=None, description="Only with idempotent: says that no balance has changed.")
-    transaction_id: Identifier
+    transaction_id: IfMade
     reference_id: str
     created_at: Instant
+    dry_run: DryRun = None
 
 
 class TransferAnswer(PostedAnswer):
@@ -277,6 +314,11 @@ class ListedUser(Outside):
 
 class UserAnswer(ListedUser):
     ok: Literal[True]
+
+
+class MadeUserAnswer(UserAnswer):
+    user_id: int | None = Field(description="Null in a dry run, unless the user was there.")  # type: ignore[assignment]
+    dry_run: DryRun = None
 
 
 class UsersAnswer(Outside):
@@ -389,6 +431,13 @@ class WalletAnswer(ListedWallet):
     ok: Literal[True]
 
 
+class MadeWalletAnswer(WalletAnswer):
+    wallet_id: int | None = Field(  # type: ignore[assignment]
+        description="Null in a dry run, unless the wallet was there."
+    )
+    dry_run: DryRun = None
+
+
 class WalletsAnswer(Outside):
     ok: Literal[True]
     wallets: list[ListedWallet]
@@ -412,7 +461,8 @@ class ListedEntryAnswer(EntryAnswer):
     kind: str
     actor: str
     note: str | None
-    occurred_at: Instant
+    metadata: KeptMetadata
+    occurred_at: OccurredAtAnswer
 
 
 class EntriesAnswer(Outside):
@@ -451,7 +501,8 @@ class TransactionAnswer(Outside):
     reverses: Identifier | None
     reason: str | None = Field(description="Why it was asked for; only of a reversal.")
     note: str | None
-    occurred_at: Instant
+    metadata: KeptMetadata
+    occurred_at: OccurredAtAnswer
     created_at: Instant
     digest: str = Field(description="SHA-256 over who did what; part of the hash of each entry. Hexadecimal.")
     entries: list[EntryAnswer]

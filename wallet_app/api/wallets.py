@@ -8,7 +8,14 @@ from wallet_app import service
 from wallet_app.api import cursor, parameters, present
 from wallet_app.api.body import read_body, refuse_unknown_parameters
 from wallet_app.api.operations import created, operation
-from wallet_app.api.schemas import BalanceAnswer, EntriesAnswer, WalletAnswer, WalletRequest, WalletsAnswer
+from wallet_app.api.schemas import (
+    BalanceAnswer,
+    EntriesAnswer,
+    MadeWalletAnswer,
+    WalletAnswer,
+    WalletRequest,
+    WalletsAnswer,
+)
 from wallet_app.web import json_response, permit
 
 _PROBLEMS = (404, 422, 429, 503)
@@ -20,8 +27,9 @@ _PROBLEMS = (404, 422, 429, 503)
     scope="wallets:write",
     tag="Wallets",
     request=WalletRequest,
-    answer=WalletAnswer,
+    answer=MadeWalletAnswer,
     creates=True,
+    dry_run=True,
     problems=(400, 404, 413, 415, 422, 429, 503),
 )
 def create_wallet() -> Response:
@@ -29,9 +37,11 @@ def create_wallet() -> Response:
 
     It begins empty. Safe to repeat: a user has one wallet of an asset, and where there is one it is answered with 200.
     """
-    body = read_body(WalletRequest)
-    view, is_new = service.create_wallet(user_id=body.user_id, asset_code=body.asset, permit=permit())
-    return created(f"/wallets/{view.wallet_id}", present.wallet(view), is_new=is_new)
+    body = read_body(WalletRequest, parameters=("dryRun",))
+    dry_run = parameters.dry_run()
+    make = service.preview_wallet if dry_run else service.create_wallet
+    view, is_new = make(user_id=body.user_id, asset_code=body.asset, permit=permit())
+    return created(f"/wallets/{view.wallet_id}", present.wallet(view), is_new=is_new, dry_run=dry_run)
 
 
 @operation(
@@ -64,6 +74,7 @@ def list_wallets() -> Response:
     tag="Wallets",
     scope="wallets:read",
     answer=WalletAnswer,
+    tells_version=True,
     parameters=(parameters.WALLET_ID,),
     problems=_PROBLEMS,
 )
@@ -71,7 +82,7 @@ def get_wallet(wallet_id: str) -> Response:
     """Read a wallet."""
     refuse_unknown_parameters(())
     view = service.get_wallet(parameters.wallet_id(wallet_id), permit=permit())
-    return json_response({"ok": True, **present.wallet(view)})
+    return json_response({"ok": True, **present.wallet(view)}, headers=_tagged(view))
 
 
 @operation(
@@ -80,6 +91,7 @@ def get_wallet(wallet_id: str) -> Response:
     tag="Wallets",
     scope="wallets:read",
     answer=BalanceAnswer,
+    tells_version=True,
     parameters=(parameters.WALLET_ID,),
     problems=_PROBLEMS,
 )
@@ -87,7 +99,7 @@ def get_balance(wallet_id: str) -> Response:
     """Read a wallet's balance."""
     refuse_unknown_parameters(())
     view = service.get_wallet(parameters.wallet_id(wallet_id), permit=permit())
-    return json_response({"ok": True, **present.balance(view)})
+    return json_response({"ok": True, **present.balance(view)}, headers=_tagged(view))
 
 
 @operation(
@@ -114,3 +126,8 @@ def list_entries(wallet_id: str) -> Response:
     return json_response(
         {"ok": True, "walletId": wallet, "entries": [present.listed_entry(view) for view in page], **following}
     )
+
+
+def _tagged(view: service.WalletView) -> dict[str, str]:
+    """Return the version as the header that If-Match takes; a SYSTEM wallet has none."""
+    return {"ETag": present.tag(view.version)} if view.user_type == "USER" else {}

@@ -11,6 +11,7 @@ from typing import BinaryIO, ClassVar, get_args
 
 from wallet_app import records, strict_json
 from wallet_app.errors import InvalidError, WalletServiceError
+from wallet_app.fields import DETAILS
 from wallet_app.imports import ImportFileError
 from wallet_app.service import Command
 
@@ -22,7 +23,8 @@ _CLASSES = [one for one in get_args(records.AnyRecord) if "legs" not in one.mode
 _FIELDS = [
     {field.alias or name: field.is_required() for name, field in record.model_fields.items()} for record in _CLASSES
 ]
-COLUMNS = tuple(dict.fromkeys(["type", *(name for fields in _FIELDS for name in fields)]))
+_OWN = [name for fields in _FIELDS for name in fields if name not in DETAILS]
+COLUMNS = tuple(dict.fromkeys(["type", *_OWN, *DETAILS]))
 """What a CSV may have columns for: the fields of all kinds of records that fit into a row."""
 
 Read = Callable[[object], Command]
@@ -159,9 +161,15 @@ def _csv_command(cells: list[str], columns: list[str], read: Read) -> Command | 
         return UnreadableRowError(f"The row has {len(cells)} cells, the first line names {len(columns)} columns.")
     if any(not cell.isascii() and not _is_utf8(cell) for cell in cells):
         return UnreadableRowError("The row is not UTF-8.")
-    return _command(
-        {name: text for name, cell in zip(columns, cells, strict=True) if (text := cell.strip(" \t"))}, read
-    )
+    record: dict[str, object] = {
+        name: text for name, cell in zip(columns, cells, strict=True) if (text := cell.strip(" \t"))
+    }
+    if (metadata := record.get("metadata")) is not None:
+        try:
+            record["metadata"] = strict_json.parse(str(metadata).encode())
+        except ValueError as problem:
+            return UnreadableRowError(f"The metadata {problem}.")
+    return _command(record, read)
 
 
 def _is_utf8(cell: str) -> bool:

@@ -38,6 +38,14 @@ from wallet_app.service.credentials import MadeKey, Vault, key_id_at, place_of
 from wallet_app.service.devices import (
     SECONDS_MAX as DEVICE_SECONDS_MAX,
 )
+from wallet_app.service.dry_run import (
+    NO_ID,
+    preview_atomic,
+    preview_command,
+    preview_each,
+    preview_user,
+    preview_wallet,
+)
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds
@@ -170,6 +178,7 @@ __all__ = [
     "OnHold",
     "Origin",
     "NEW_KEY_SECONDS",
+    "NO_ID",
     "NO_TRANSACTION",
     "NewKey",
     "PAGE_MAX",
@@ -235,6 +244,11 @@ __all__ = [
     "list_rates",
     "list_wallets",
     "place_of",
+    "preview_atomic",
+    "preview_command",
+    "preview_each",
+    "preview_user",
+    "preview_wallet",
     "previewing",
     "rebuild_balances",
     "seed",

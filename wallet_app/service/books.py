@@ -404,7 +404,8 @@ class Books:
 def differing_fields(transaction: PostedTransaction, command: Command) -> list[str]:
     """Return the names of what the command asks for differently than the transaction's command did.
 
-    Note, metadata and preconditions do not count: a caller may word a retry differently.
+    Note, metadata, `occurred_at` and preconditions do not count: a caller may word a retry differently, and date it
+    anew.
     """
     asked = command.requested()
     before = transaction.requested

@@ -22,7 +22,10 @@ from wallet_app.service.queries import PAGE_MAX
 
 @dataclass(frozen=True, slots=True)
 class HoldView:
-    """A hold with what its transaction tells about it. The note is None when there was none, or it was erased."""
+    """A hold with what its transaction tells about it.
+
+    Note and metadata are None when there were none, or they were erased.
+    """
 
     hold: Hold
     user_id: int
@@ -30,6 +33,7 @@ class HoldView:
     asset_name: str
     reference: str
     note: str | None
+    metadata: dict[str, Any] | None
 
 
 @reads
@@ -90,6 +94,7 @@ def _view(row: Any) -> HoldView:
         row.asset_name,
         row.reference_id,
         row.note,
+        row.metadata,
     )
 
 
@@ -102,7 +107,7 @@ _VIEW = f"""
 SELECT {HOLD_COLUMNS},
        holds.ended_at IS NULL AND holds.expires_at <= greatest(balances.updated_at, clock_timestamp()) AS is_due,
        wallets.user_id, asset_types.code AS asset_code, asset_types.name AS asset_name,
-       origin.reference_id, transaction_details.note
+       origin.reference_id, transaction_details.note, transaction_details.metadata
   FROM {{holds}}
   JOIN wallets ON wallets.id = holds.wallet_id
   JOIN asset_types ON asset_types.id = wallets.asset_type_id

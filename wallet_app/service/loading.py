@@ -74,6 +74,7 @@ class TransactionRow(NamedTuple):
     entry_created_at: Any
     hash: Any
     note: str | None = None
+    metadata: dict[str, Any] | None = None
     asset_code: str | None = None
     user_id: int | None = None
     """Whose the entry is; of a transaction without one, whose the anchor is."""

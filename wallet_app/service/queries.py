@@ -50,7 +50,10 @@ class WalletView(NamedTuple):
 
 
 class EntryView(NamedTuple):
-    """An entry with what its transaction tells about it. The note is None when there was none, or it was erased."""
+    """An entry with what its transaction tells about it.
+
+    Note and metadata are None when there were none, or they were erased.
+    """
 
     entry: Entry
     transaction_id: uuid.UUID
@@ -58,18 +61,20 @@ class EntryView(NamedTuple):
     kind: str
     actor: str
     note: str | None
+    metadata: dict[str, Any] | None
     occurred_at: dt.datetime
 
 
 @dataclass(frozen=True, slots=True)
 class TransactionView:
-    """A transaction with its note and, by wallet id, the code of the asset that each entry moved.
+    """A transaction with note and metadata and, by wallet id, the code of the asset that each entry moved.
 
     `reversible` is what became of its entries that can be reversed; none of a kind that cannot.
     """
 
     transaction: PostedTransaction
     note: str | None
+    metadata: dict[str, Any] | None
     asset_codes: dict[int, str]
     reversible: tuple[ReversedEntry, ...]
 
@@ -122,7 +127,7 @@ def get_transaction(
         for row in rows:
             permit.require_asset(str(row.asset_code))
     transaction = posted_transaction(rows)
-    return TransactionView(transaction, rows[0].note, codes, _reversible(transaction, rows))
+    return TransactionView(transaction, rows[0].note, rows[0].metadata, codes, _reversible(transaction, rows))
 
 
 def _reversible(transaction: PostedTransaction, rows: Sequence[TransactionRow]) -> tuple[ReversedEntry, ...]:
@@ -166,6 +171,7 @@ class _EntryRow(NamedTuple):
     actor: str
     occurred_at: dt.datetime
     note: str | None
+    metadata: dict[str, Any] | None
 
 
 def _entry_view(row: _EntryRow) -> EntryView:
@@ -185,6 +191,7 @@ def _entry_view(row: _EntryRow) -> EntryView:
         kind=row.kind,
         actor=row.actor,
         note=row.note,
+        metadata=row.metadata,
         occurred_at=row.occurred_at,
     )
 
@@ -233,7 +240,7 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.user_type, asset_types.co
        page.seq, page.transaction_id, page.entry_type, page.amount, page.balance_after, page.contra_wallet_id,
        page.created_at, page.hash,
        transactions.reference_id, transactions.kind, transactions.actor, transactions.occurred_at,
-       transaction_details.note
+       transaction_details.note, transaction_details.metadata
   FROM wallets
   JOIN users ON users.id = wallets.user_id
   JOIN asset_types ON asset_types.id = wallets.asset_type_id
@@ -262,7 +269,8 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.user_type, asset_types.co
 _TRANSACTION = Statement(
     "read_transaction",
     f"""
-SELECT {TRANSACTION_COLUMNS}, transaction_details.note, asset_types.code AS asset_code,
+SELECT {TRANSACTION_COLUMNS}, transaction_details.note, transaction_details.metadata,
+       asset_types.code AS asset_code,
        coalesce(wallets.user_id, anchors.user_id) AS user_id,
        reversed_entries.reversed, reversed_entries.owed, reversed_entries.owed_since
   FROM transactions

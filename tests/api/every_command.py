@@ -1,0 +1,88 @@
+"""One good request for every route that is a command, one record for each type: so that a new one is not forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+from flask.testing import FlaskClient
+
+from tests.api.support import DOE_GOLD, JOHN_DIAMOND, JOHN_GOLD, new_reference
+from wallet_app import records
+from wallet_app.api.operations import OPERATIONS
+
+Request = tuple[str, dict[str, Any]]
+"""A path, and the body to post there."""
+
+
+def _hold(client: FlaskClient) -> str:
+    asked = {"walletId": JOHN_GOLD, "amount": 5, "expiresIn": 600, "referenceId": new_reference()}
+    hold: str = client.post("/holds", json=asked).json["hold"]["holdId"]
+    return hold
+
+
+def _spent(client: FlaskClient) -> str:
+    asked = {"amount": 5, "referenceId": new_reference()}
+    transaction: str = client.post(f"/wallets/{JOHN_GOLD}/spend", json=asked).json["transactionId"]
+    return transaction
+
+
+_LEGS = [
+    {"walletId": JOHN_GOLD, "type": "spend", "amount": 2},
+    {"walletId": JOHN_DIAMOND, "type": "bonus", "amount": 1},
+]
+
+REQUESTS: dict[str, Callable[[FlaskClient], Request]] = {
+    "topUp": lambda _: (f"/wallets/{JOHN_GOLD}/topup", {"amount": 7}),
+    "grantBonus": lambda _: (f"/wallets/{JOHN_GOLD}/bonus", {"amount": 7}),
+    "spend": lambda _: (f"/wallets/{JOHN_GOLD}/spend", {"amount": 7}),
+    "transfer": lambda _: ("/transfers", {"from": JOHN_GOLD, "to": DOE_GOLD, "amount": 7}),
+    "exchange": lambda _: ("/exchanges", {"from": JOHN_GOLD, "to": JOHN_DIAMOND, "amount": 7, "rate": "1"}),
+    "purchase": lambda _: ("/purchases", {"walletId": JOHN_GOLD, "legs": _LEGS}),
+    "placeHold": lambda _: ("/holds", {"walletId": JOHN_GOLD, "amount": 7, "expiresIn": 600}),
+    "captureHold": lambda client: (f"/holds/{_hold(client)}/capture", {"amount": 3, "final": True}),
+    "releaseHold": lambda client: (f"/holds/{_hold(client)}/release", {}),
+    "reverseTransaction": lambda client: (
+        f"/transactions/{_spent(client)}/reversal",
+        {"amount": 3, "reason": "a test"},
+    ),
+}
+"""By operation: each moves something of wallet JOHN_GOLD, which is its anchor. The reference is still to be named."""
+
+RECORDS: dict[str, Callable[[FlaskClient], dict[str, Any]]] = {
+    "topup": lambda _: {"walletId": JOHN_GOLD, "amount": 7},
+    "bonus": lambda _: {"walletId": JOHN_GOLD, "amount": 7},
+    "spend": lambda _: {"walletId": JOHN_GOLD, "amount": 7},
+    "transfer": lambda _: {"from": JOHN_GOLD, "to": DOE_GOLD, "amount": 7},
+    "exchange": lambda _: {"from": JOHN_GOLD, "to": JOHN_DIAMOND, "amount": 7, "rate": "1"},
+    "purchase": lambda _: {"walletId": JOHN_GOLD, "legs": _LEGS},
+    "hold": lambda _: {"walletId": JOHN_GOLD, "amount": 7, "expiresIn": 600},
+    "capture": lambda client: {"holdId": _hold(client), "amount": 3, "final": True},
+    "release": lambda client: {"holdId": _hold(client)},
+    "reversal": lambda client: {"transactionId": _spent(client), "amount": 3, "reason": "a test"},
+}
+"""By type: as a batch, a line or a file has it. The reference is still to be named."""
+
+
+def request_of(client: FlaskClient, operation: str) -> Request:
+    """Return a request that the operation accepts, under a new reference."""
+    path, body = REQUESTS[operation](client)
+    return path, {**body, "referenceId": new_reference()}
+
+
+def record_of(client: FlaskClient, kind: str) -> dict[str, Any]:
+    """Return a record that is accepted, under a new reference."""
+    return {"type": kind, **RECORDS[kind](client), "referenceId": new_reference()}
+
+
+def test_every_route_that_is_a_command_is_here() -> None:
+    assert set(REQUESTS) == {one.operation_id for one in OPERATIONS if is_command(one)}
+
+
+def test_every_type_of_record_is_here() -> None:
+    assert set(RECORDS) == {get_args(one.model_fields["type"].annotation)[0] for one in get_args(records.AnyRecord)}
+
+
+def is_command(operation: Any) -> bool:
+    """Tell whether the operation is one that a reference stands for."""
+    return operation.request is not None and "reference_id" in operation.request.model_fields
