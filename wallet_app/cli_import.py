@@ -28,8 +28,14 @@ _NAME_MAX = 150
 _PERMIT = service.Permit(
     scopes=frozenset(
         {
-            *("wallets:topup", "wallets:bonus", "wallets:spend", "wallets:transfer", "holds:write"),
-            *("wallets:freeze", "wallets:close"),
+            "wallets:topup",
+            "wallets:bonus",
+            "wallets:spend",
+            "wallets:transfer",
+            "holds:write",
+            "transactions:reverse",
+            "wallets:freeze",
+            "wallets:close",
         }
     )
 )

@@ -246,12 +246,14 @@ class WalletNotEmptyError(RefusedError):
     code = "wallet_not_empty"
     title = "Wallet is not empty"
 
-    def __init__(self, *, wallet_id: int, asset_code: str, balance: int, held: int, version: int) -> None:
+    def __init__(self, *, wallet_id: int, asset_code: str, balance: int, held: int, owed: int, version: int) -> None:
+        debt = f" and owes {owed}" if owed else ""
         super().__init__(
-            f"Wallet {wallet_id} has {balance} {asset_code}, and {held} held: only an empty one can be closed.",
+            f"Wallet {wallet_id} has {balance} {asset_code}, and {held} held{debt}: only an empty one can be closed.",
             wallet_id=wallet_id,
             balance=balance,
             held=held,
+            owed=owed,
             version=version,
         )
 
@@ -357,6 +359,69 @@ class HoldTooLongError(InvalidError):
     def __init__(self, *, seconds: int, seconds_max: int) -> None:
         super().__init__(
             f"A hold may last {seconds_max} seconds here, not {seconds}.", seconds=seconds, seconds_max=seconds_max
+        )
+
+
+class NotReversibleError(RefusedError):
+    code = "not_reversible"
+    title = "Not reversible"
+
+    def __init__(self, *, transaction_id: str, kind: str) -> None:
+        super().__init__(
+            f"Transaction {transaction_id} is a {kind}, which cannot be reversed.",
+            transaction_id=transaction_id,
+            kind=kind,
+        )
+
+
+class OverReversalError(RefusedError):
+    code = "over_reversal"
+    title = "More than is left to reverse"
+
+    def __init__(self, *, transaction_id: str, remaining: int, amount: int | None) -> None:
+        tail = "" if amount is None else f", {amount} cannot be"
+        super().__init__(
+            f"Of transaction {transaction_id}, {remaining or 'nothing'} is left to be reversed{tail}.",
+            transaction_id=transaction_id,
+            remaining=remaining,
+            **({} if amount is None else {"amount": amount}),
+        )
+
+
+class TooManyDebtsError(RefusedError):
+    code = "too_many_debts"
+    title = "Too many debts"
+
+    def __init__(self, *, wallet_id: int, debts_max: int) -> None:
+        super().__init__(
+            f"Wallet {wallet_id} owes for {debts_max} entries, and may not owe for more.",
+            wallet_id=wallet_id,
+            debts_max=debts_max,
+        )
+
+
+class OnlyAsAWholeError(InvalidError):
+    code = "only_as_a_whole"
+    title = "Only as a whole"
+
+    def __init__(self, *, transaction_id: str, kind: str) -> None:
+        super().__init__(
+            f"Transaction {transaction_id} is a {kind} of several movements: it is reversed as a whole, so name no "
+            'amount, and do not choose onShortfall "partial".',
+            transaction_id=transaction_id,
+            kind=kind,
+        )
+
+
+class NoDebtBetweenUsersError(InvalidError):
+    code = "no_debt_between_users"
+    title = "No debt between users"
+
+    def __init__(self, transaction_id: str) -> None:
+        super().__init__(
+            f"Transaction {transaction_id} is a TRANSFER: who gave gets back what who received still has, so it leaves "
+            'no debt. Choose onShortfall "refuse" or "partial".',
+            transaction_id=transaction_id,
         )
 
 

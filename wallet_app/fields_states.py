@@ -75,14 +75,3 @@ Until = Annotated[
     ),
 ]
 REASON_SCHEMA: dict[str, Any] = {"type": "string", "pattern": text.REASON_PATTERN}
-Reason = Annotated[
-    str,
-    PlainValidator(read_reason),
-    WithJsonSchema(
-        {
-            **REASON_SCHEMA,
-            "description": "Why. Trimmed, 1 to 500 characters. It stays for ever, and a repetition must "
-            "say the same, so what is personal belongs into a `note`.",
-        }
-    ),
-]

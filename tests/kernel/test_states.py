@@ -21,6 +21,7 @@ from wallet_app.errors import (
     MissingScopeError,
     ReferenceMismatchError,
     StoppedError,
+    TransactionNotFoundError,
     UserNotFoundError,
     WalletClosedError,
     WalletNotActiveError,
@@ -109,11 +110,33 @@ CELLS: dict[str, tuple[Prepared, set[str]]] = {
     "CAPTURE": (lambda books: held(books, lambda hold: capture(hold, 1, reference="part")), DEBIT),
     "CAPTURE of all": (lambda books: held(books, lambda hold: capture(hold, reference="all")), DEBIT),
     "RELEASE": (lambda books: held(books, lambda hold: release(hold, "back")), PASSES),
+    "REVERSAL of a top-up": (lambda books: undoing(books.top_up(JOHN, 1)), DEBIT),
+    "REVERSAL of a spend": (lambda books: undoing(books.spend(JOHN, 1)), CREDIT),
+    "REVERSAL for a debt alone": (lambda books: owing_alone(books), PASSES),
     "FREEZE": (lambda books: freeze(books), PASSES),
     "UNFREEZE": (lambda books: unfreeze_again(books), PASSES),
     "CLOSE": (lambda books: emptied(books), PASSES),
 }
 """Of each kind a command, and the sides of wallet JOHN that it needs. HOLD_EXPIRY has a test of its own."""
+
+
+def undoing(command: service.Command, **more: Any) -> service.ReverseTransaction:
+    original = service.execute(command).transaction
+    return service.ReverseTransaction(
+        wallet_id=JOHN,
+        transaction_id=original.transaction_id,
+        reason="why",
+        reference="undo",
+        origin=ORIGIN,
+        **more,
+    )
+
+
+def owing_alone(books: Books) -> service.ReverseTransaction:
+    """Nothing is there to be taken back: all of it is owed, and no entry is made."""
+    command = undoing(books.top_up(JOHN, 1), on_shortfall="debt")
+    service.execute(books.spend(JOHN, books.balance(JOHN)))
+    return command
 
 
 def unfreeze_again(books: Books) -> service.Unfreeze:
@@ -181,6 +204,15 @@ def test_what_is_due_of_a_hold_comes_back_whatever_is_frozen(books: Books, clock
 def test_what_the_books_refuse_anyway_is_told_first(books: Books) -> None:
     service.execute(freeze(books))
     assert isinstance(outcome_of(books.spend(JOHN, 501)), InsufficientBalanceError)
+
+
+@pytest.mark.parametrize("by", ["wallet", "user"])
+def test_a_debt_is_repaid_though_debits_are_stopped(books: Books, by: str) -> None:
+    service.execute(owing_alone(books))
+    service.execute(freeze(books, side="debits")) if by == "wallet" else set_switch("user", "debits")
+    service.execute(books.top_up(JOHN, 3))
+    assert (service.get_wallet(JOHN).balance, service.get_wallet(JOHN).owed) == (2, 0)
+    assert isinstance(outcome_of(books.spend(JOHN, 1)), WalletNotActiveError | StoppedError)
 
 
 # --- a wallet's freeze ---
@@ -306,6 +338,17 @@ def test_only_an_empty_wallet_is_closed(books: Books) -> None:
     service.execute(capture(hold, reference="all"))
     assert service.execute(close(books)).wallets[0].status == "CLOSED"
     assert status() == "CLOSED"
+
+
+def test_a_wallet_that_owes_is_not_closed(books: Books) -> None:
+    service.execute(owing_alone(books))
+    refused = outcome_of(close(books))
+    assert isinstance(refused, WalletNotEmptyError)
+    assert (refused.details["balance"], refused.details["owed"]) == (0, 1)
+    service.execute(books.top_up(JOHN, 1))
+    service.execute(close(books))
+    late = undoing(books.spend(DOE, 1))
+    assert isinstance(outcome_of(late), TransactionNotFoundError | WalletClosedError)
 
 
 def test_what_is_due_makes_a_wallet_with_something_in_it(books: Books, clock: Clock) -> None:

@@ -135,6 +135,7 @@ _NOT_EMPTY = {
         walletId=3,
         balance=500,
         held=0,
+        owed=0,
         version=1,
     )
 }
@@ -159,7 +160,17 @@ def add() -> None:
     examples.REQUESTS.update(_REQUESTS)
     examples.ANSWERS.update(_ANSWERS)
     examples.PROBLEMS.update(_problems())
-    for name in ("topUp", "grantBonus", "spend", "placeHold", "captureHold", "transfer", "exchange", "purchase"):
+    for name in (
+        "topUp",
+        "grantBonus",
+        "spend",
+        "placeHold",
+        "captureHold",
+        "transfer",
+        "exchange",
+        "purchase",
+        "reverseTransaction",
+    ):
         examples.PROBLEMS[name][409] = examples.PROBLEMS[name][409] | FROZEN | _CLOSED
 
 

@@ -127,13 +127,14 @@ def _side_of(entry: PlannedEntry) -> str | None:
 
 
 def _require_empty(wallet: WalletState) -> None:
-    """Raise WalletNotEmptyError. Whatever else may be left of a wallet is to be asked for here."""
-    if wallet.balance or wallet.held:
+    """Raise WalletNotEmptyError for what it has, holds or owes: whatever may be left of a wallet is asked for here."""
+    if wallet.balance or wallet.held or wallet.owed:
         raise WalletNotEmptyError(
             wallet_id=wallet.wallet_id,
             asset_code=wallet.asset.code,
             balance=wallet.balance,
             held=wallet.held,
+            owed=wallet.owed,
             version=wallet.version,
         )
 

@@ -46,15 +46,16 @@ SELECT scope.wallet_id, NULL AS seq,
 _CLOSED = f"""
 WITH {SCOPE}
 SELECT scope.wallet_id, NULL AS seq,
-       format('is closed, with a balance of %s, %s held and %s open holds', balances.balance, balances.held,
-              open.holds) AS what
+       format('is closed, with a balance of %s, %s held in %s holds, %s owed', balances.balance, balances.held,
+              open.holds, balances.owed) AS what
   FROM scope
   JOIN wallets ON wallets.id = scope.wallet_id AND wallets.status = 'CLOSED'
   JOIN wallet_balances AS balances ON balances.wallet_id = scope.wallet_id
  CROSS JOIN LATERAL (
        SELECT count(*) AS holds FROM holds WHERE holds.wallet_id = scope.wallet_id AND holds.ended_at IS NULL
        ) AS open
- WHERE scope.until = {SEQ_MAX} AND (balances.balance <> 0 OR balances.held <> 0 OR open.holds <> 0)
+ WHERE scope.until = {SEQ_MAX}
+   AND (balances.balance <> 0 OR balances.held <> 0 OR open.holds <> 0 OR balances.owed <> 0)
 """
 
 # From how a wallet stands now, back from command to command: there is one way, and each command of the page is on it.
