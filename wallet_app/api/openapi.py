@@ -40,9 +40,9 @@ timeout or a 503, repeat. A refusal leaves the reference free.
 To act on what was read and on nothing else, send its `ETag`, the wallet's version, as `If-Match` with the command: it
 is refused with 412 if the wallet has moved on. In records it is `ifVersion`.
 
-With `?dryRun=true`, commands, batches, and what makes users and wallets tell what they would answer, and do nothing: no
-reference is used up. What hands out secrets (keys, tokens) has no dry run, because the secret is the answer; nor has
-what revokes them.
+With `?dryRun=true`, commands, batches, and what makes users, wallets and switches tell what they would answer, and do
+nothing: no reference is used up. What hands out secrets (keys, tokens) has no dry run, because the secret is the
+answer; nor has what revokes them, or lifts a switch.
 
 Send an API key with every request: `Authorization: Bearer dino_...`. Its scopes say what it may do, each operation says
 which it needs; a key may also be limited to amounts, assets and networks.
