@@ -563,7 +563,7 @@ def test_who_set_and_lifted_it_first_stays_and_stands_in_the_audit_log(books: Bo
         view = service.lift_switch(switch.switch_id, reason=f"said {name}", by=service.By(actor=name, ticket="T-1"))
     assert (view.set_by, view.lifted_by, view.lift_reason, view.is_set) == ("tests", "ann", "said ann", False)
     subject = f"switch:{switch.switch_id}"
-    records = "SELECT actor, action, after ->> 'reason', after ->> 'asset' FROM audit_log WHERE subject = %s"
+    records = "SELECT actor, action, reason, after ->> 'asset' FROM audit_log WHERE subject = %s"
     assert books.sql(f"{records} ORDER BY id", subject) == [
         ("tests", "switch:set", "a test", "GOLD"),
         ("ann", "switch:lift", "said ann", None),

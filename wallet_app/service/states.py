@@ -108,7 +108,8 @@ def require_not_stopped(books: Books, plan: Plan) -> None:
         if side is None:
             continue
         frozen = books.wallets[entry.wallet_id].frozen
-        if any(frozen) and getattr(frozen.at(books.now(entry.wallet_id)), side) is not None:
+        until = frozen.debits if side == "debits" else frozen.credits
+        if until is not None and (until == NO_END or until > books.now(entry.wallet_id)):
             raise WalletNotActiveError(wallet_id=entry.wallet_id, side=side)
         for stop in books.stops.get(entry.wallet_id, ()):
             if stop.covers(side):

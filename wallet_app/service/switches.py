@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -128,7 +128,10 @@ def _set(connection: Connection, *, settings: SwitchSettings, by: By) -> tuple[i
         # None, if it was lifted in this moment: then this is tried again.
         same = _same(connection, values)
         return _set(connection, settings=settings, by=by) if same is None else (same, False)
-    audit.record(connection, Act(by=by, action="switch:set", subject=f"switch:{made}", after=_told(settings)))
+    act = Act(
+        by=replace(by, reason=settings.reason), action="switch:set", subject=f"switch:{made}", after=_told(settings)
+    )
+    audit.record(connection, act)
     return made, True
 
 
@@ -167,7 +170,6 @@ def _told(settings: SwitchSettings) -> dict[str, Any]:
         "asset": settings.asset_code,
         "side": settings.side,
         "until": None if settings.until is None else instant_text(settings.until),
-        "reason": settings.reason,
     }
 
 
@@ -179,7 +181,7 @@ def _lift(connection: Connection, *, switch_id: int, reason: str, by: By) -> Non
         .returning(StopSwitch.id)
     )
     if lifted is not None:
-        act = Act(by=by, action="switch:lift", subject=f"switch:{switch_id}", after={"reason": reason})
+        act = Act(by=replace(by, reason=reason), action="switch:lift", subject=f"switch:{switch_id}")
         audit.record(connection, act)
 
 
