@@ -408,6 +408,9 @@ class Balance(Outside):
         "the worker, gives that back by entries of its own."
     )
     total: ExactInteger = Field(description="available + held")
+    owed: Integer53 = Field(
+        description="What could not be taken back when a credit was reversed. Whatever raises the balance repays it."
+    )
     version: int | None = Field(description="The number of the last entry; null for a SYSTEM wallet.")
     updated_at: Instant
 
@@ -475,6 +478,17 @@ class LegAnswer(Outside):
     amount: int
 
 
+class ReversibleAnswer(Outside):
+    """What became of an entry that can be reversed."""
+
+    wallet_id: int
+    seq: int
+    amount: Integer53 = Field(description="The entry's, without its sign.")
+    reversed: Integer53 = Field(description="How much of it was given or taken back.")
+    owed: Integer53 = Field(description="How much of it could not be taken back, and is still to be repaid.")
+    remaining: Integer53 = Field(description="How much of it can still be reversed.")
+
+
 class TransactionAnswer(Outside):
     ok: Literal[True]
     transaction_id: Identifier
@@ -485,6 +499,7 @@ class TransactionAnswer(Outside):
     actor: str
     request_id: str | None
     reverses: Identifier | None
+    reason: str | None = Field(description="Why it was asked for; only of a reversal.")
     note: str | None
     metadata: KeptMetadata
     occurred_at: OccurredAtAnswer
@@ -492,6 +507,7 @@ class TransactionAnswer(Outside):
     digest: str = Field(description="SHA-256 over who did what; part of the hash of each entry. Hexadecimal.")
     entries: list[EntryAnswer]
     legs: list[LegAnswer] = Field(description="Each entry as its two sides; they sum to zero per asset.")
+    reversible: list[ReversibleAnswer] = Field(description="Empty for a kind of transaction that cannot be reversed.")
 
 
 class HealthAnswer(Outside):
@@ -520,29 +536,6 @@ class Problem(BaseModel):
     ok: Literal[False]
     error: str
     errors: list[FieldError] | None = None
-
-
-class BatchItemAnswer(Outside):
-    """What the item would have been answered with alone."""
-
-    status: int = Field(description="200, 201 for a new hold, or the status of the problem.")
-    body: HoldMovementAnswer | MovementAnswer | TransferAnswer | ExchangeAnswer | PurchaseAnswer | Problem
-
-
-class BatchAnswer(Outside):
-    ok: Literal[True]
-    mode: Literal["each", "atomic"]
-    done: int = Field(description="How many items were posted now.")
-    replayed: int = Field(description="How many items had been posted before.")
-    refused: int = Field(description="How many items were not accepted, for whatever reason; `atomic`: none.")
-    items: list[BatchItemAnswer] = Field(description="In the order of the request.")
-    dry_run: DryRun = None
-
-
-class BatchLineAnswer(BatchItemAnswer):
-    """The answer to one line."""
-
-    index: int = Field(description="The number of the line, from 0.")
 
 
 def json_schemas(models: list[type[BaseModel]]) -> dict[str, Any]:

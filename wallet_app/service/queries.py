@@ -17,9 +17,10 @@ from wallet_app.db import reads
 from wallet_app.errors import SystemEntriesError, TransactionNotFoundError, WalletNotFoundError
 from wallet_app.parameters import UUID, WHOLE_NUMBER
 from wallet_app.round_trip import Statement, ask
-from wallet_app.service.books import Entry, PostedTransaction
+from wallet_app.service.books import Entry, PostedTransaction, ReversedEntry
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, TransactionRow, posted_transaction
 from wallet_app.service.permits import Permit, reaches
+from wallet_app.service.reversals import reversible_entries
 
 PAGE_MAX = 100
 
@@ -28,6 +29,7 @@ class WalletView(NamedTuple):
     """A wallet with its balance. `version` and `held` are 0 for a SYSTEM wallet, whose balance may be below zero.
 
     `due` is the part of `held` whose time is over: it is held no more, and the next command gives it back by an entry.
+    `owed` is what could not be taken back of it.
     """
 
     wallet_id: int
@@ -44,6 +46,7 @@ class WalletView(NamedTuple):
     created_at: dt.datetime
     updated_at: dt.datetime
     due: int
+    owed: int
 
 
 class EntryView(NamedTuple):
@@ -64,12 +67,16 @@ class EntryView(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TransactionView:
-    """A transaction with note and metadata and, by wallet id, the code of the asset that each entry moved."""
+    """A transaction with note and metadata and, by wallet id, the code of the asset that each entry moved.
+
+    `reversible` is what became of its entries that can be reversed; none of a kind that cannot.
+    """
 
     transaction: PostedTransaction
     note: str | None
     metadata: dict[str, Any] | None
     asset_codes: dict[int, str]
+    reversible: tuple[ReversedEntry, ...]
 
 
 @reads
@@ -117,9 +124,25 @@ def get_transaction(
         raise TransactionNotFoundError(str(transaction_id))
     codes = {row.entry_wallet_id: row.asset_code for row in rows if row.entry_wallet_id is not None}
     if permit is not None:
-        for code in codes.values():
-            permit.require_asset(code)
-    return TransactionView(posted_transaction(rows), rows[0].note, rows[0].metadata, codes)
+        for row in rows:
+            permit.require_asset(str(row.asset_code))
+    transaction = posted_transaction(rows)
+    return TransactionView(transaction, rows[0].note, rows[0].metadata, codes, _reversible(transaction, rows))
+
+
+def _reversible(transaction: PostedTransaction, rows: Sequence[TransactionRow]) -> tuple[ReversedEntry, ...]:
+    became = {(row.entry_wallet_id, row.entry_seq): (row.reversed or 0, row.owed or 0, row.owed_since) for row in rows}
+    return tuple(
+        ReversedEntry(
+            entry.wallet_id,
+            entry.seq,
+            transaction.transaction_id,
+            entry.contra_wallet_id,
+            abs(entry.amount),
+            *became[entry.wallet_id, entry.seq],
+        )
+        for entry in reversible_entries(transaction)
+    )
 
 
 def wallet_view(columns: Sequence[Any]) -> WalletView:
@@ -188,7 +211,8 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.
             SELECT CAST(coalesce(sum(amount - captured - released - expired), 0) AS bigint) FROM holds
              WHERE wallet_id = wallets.id AND ended_at IS NULL
                AND expires_at <= greatest(wallet_balances.updated_at, clock_timestamp())
-            ) ELSE 0 END AS due
+            ) ELSE 0 END AS due,
+       coalesce(wallet_balances.owed, 0) AS owed
   FROM {wallets}
   JOIN users ON users.id = wallets.user_id
   JOIN asset_types ON asset_types.id = wallets.asset_type_id
@@ -247,14 +271,16 @@ _TRANSACTION = Statement(
     f"""
 SELECT {TRANSACTION_COLUMNS}, transaction_details.note, transaction_details.metadata,
        asset_types.code AS asset_code,
-       coalesce(wallets.user_id, anchors.user_id) AS user_id
+       coalesce(wallets.user_id, anchors.user_id) AS user_id,
+       reversed_entries.reversed, reversed_entries.owed, reversed_entries.owed_since
   FROM transactions
   JOIN wallets AS anchors ON anchors.id = transactions.wallet_id
   {ENTRIES_OF_TRANSACTION}
   LEFT JOIN wallets ON wallets.id = entries.wallet_id
-  LEFT JOIN asset_types ON asset_types.id = wallets.asset_type_id
+  LEFT JOIN asset_types ON asset_types.id = coalesce(wallets.asset_type_id, anchors.asset_type_id)
   LEFT JOIN transaction_details ON transaction_details.wallet_id = transactions.wallet_id
                                AND transaction_details.transaction_id = transactions.transaction_id
+  LEFT JOIN reversed_entries ON reversed_entries.wallet_id = entries.wallet_id AND reversed_entries.seq = entries.seq
  WHERE transactions.transaction_id = $1
 """,  # noqa: S608 - constants
     UUID,
