@@ -9,7 +9,7 @@ from flask import Response, make_response, render_template
 from pydantic import BaseModel
 
 from wallet_app import access
-from wallet_app.api import examples
+from wallet_app.api import examples, examples_reading
 from wallet_app.api.operations import OPERATIONS, Operation, blueprint
 from wallet_app.api.schemas import HealthAnswer, Problem, json_schemas
 from wallet_app.service import SCOPES, TOKEN_SCOPES
@@ -87,6 +87,8 @@ _SECURITY = {
     "`POST /users/{userId}/tokens`. The scopes, with those that a token can have marked by a star:\n\n"
     + "\n".join(f"- `{name}`{' ★' if name in TOKEN_SCOPES else ''}: {says}" for name, says in SCOPES.items()),
 }
+_ANSWERS = examples.ANSWERS | examples_reading.ANSWERS
+_PROBLEMS = examples.PROBLEMS | examples_reading.PROBLEMS
 _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -147,7 +149,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "parameters": list(operation.parameters),
         "responses": {
             **_answers(operation),
-            **{str(status): _problem(status, examples.PROBLEMS[name][status]) for status in operation.problems},
+            **{str(status): _problem(status, _PROBLEMS[name][status]) for status in operation.problems},
         },
     }
     if operation.scope != access.PUBLIC:
@@ -175,7 +177,7 @@ def _answers(operation: Operation) -> dict[str, Any]:
     headers = ["X-Request-Id"] + (["Idempotent-Replayed"] if moves else [])
     if operation.answer is None:
         return {"204": {"description": "Done", "headers": _refer(headers)}}
-    model, shown = operation.answer.__name__, examples.ANSWERS[operation.operation_id]
+    model, shown = operation.answer.__name__, _ANSWERS[operation.operation_id]
     if operation.always_new:
         return {"201": _answer("Made", model, shown, [*headers, "Location"])}
     if operation.creates:

@@ -36,8 +36,11 @@ from wallet_app.service.credentials import MadeKey, Vault, key_id_at, place_of
 from wallet_app.service.devices import (
     SECONDS_MAX as DEVICE_SECONDS_MAX,
 )
+from wallet_app.service.erasure import Erasable, count_erasable, erase_user
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
+from wallet_app.service.filters import RANGE_DAYS_MAX, Filters
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
+from wallet_app.service.history import Page, find_entries, list_transactions, places_of
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
@@ -74,6 +77,7 @@ from wallet_app.service.permissions import (
     ROLES,
 )
 from wallet_app.service.permits import SCOPES, TOKEN_SCOPES, Permit
+from wallet_app.service.points import get_wallet_at
 from wallet_app.service.posting import BatchRefusedError
 from wallet_app.service.preview import NO_TRANSACTION, Preview, previewing
 from wallet_app.service.queries import (
@@ -85,7 +89,7 @@ from wallet_app.service.queries import (
     get_wallet,
     list_entries,
 )
-from wallet_app.service.rates import RateView, list_rates, set_rate
+from wallet_app.service.rates import AppliedRate, RateView, list_applied_rates, list_rates, set_rate
 from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
 from wallet_app.service.second_factor import (
     RECOVERY_CODES,
@@ -130,6 +134,7 @@ from wallet_app.service.wallets import create_wallet
 
 __all__ = [
     "ANONYMOUS",
+    "AppliedRate",
     "Actor",
     "AssetView",
     "BATCH_MAX",
@@ -143,6 +148,8 @@ __all__ = [
     "Command",
     "ENTRY_TYPES",
     "EVERYTHING",
+    "Erasable",
+    "Filters",
     "Entry",
     "EntryView",
     "Exchange",
@@ -169,6 +176,14 @@ __all__ = [
     "NO_TRANSACTION",
     "NewKey",
     "PAGE_MAX",
+    "Page",
+    "RANGE_DAYS_MAX",
+    "count_erasable",
+    "erase_user",
+    "find_entries",
+    "get_wallet_at",
+    "list_applied_rates",
+    "list_transactions",
     "PlaceHold",
     "Permit",
     "PostedTransaction",
@@ -220,6 +235,7 @@ __all__ = [
     "list_rates",
     "list_wallets",
     "place_of",
+    "places_of",
     "previewing",
     "rebuild_balances",
     "seed",

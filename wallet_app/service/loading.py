@@ -78,6 +78,8 @@ class TransactionRow(NamedTuple):
     asset_code: str | None = None
     user_id: int | None = None
     """Whose the entry is; of a transaction without one, whose the anchor is."""
+    anchor_user_id: int | None = None
+    anchor_asset_code: str | None = None
 
 
 def questions(wallet_ids: list[int], commands: Sequence[Command], clock: Clock | None = None) -> tuple[Question, ...]:

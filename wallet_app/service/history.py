@@ -1,0 +1,233 @@
+"""Reads: lists of transactions, and of a wallet's entries by filters, newest first, page by page.
+
+A page may have fewer items than asked for, or none, and others still follow: a rare filter looks at a bounded number of
+rows for each page. `permit` is what who asks may do; None is the service itself. What it does not reach is not there.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sqlalchemy import Connection, text
+
+from wallet_app.db import reads
+from wallet_app.errors import BadFilterError, SystemEntriesError, WalletNotFoundError
+from wallet_app.service import walks
+from wallet_app.service.filters import Filters, all_of, is_limited, permit_values, reached
+from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, TransactionRow
+from wallet_app.service.permits import Permit, reaches
+from wallet_app.service.queries import (
+    PAGE_MAX,
+    EntryRow,
+    EntryView,
+    TransactionView,
+    entry_view,
+    transaction_view,
+)
+from wallet_app.service.walks import BEGINNING, Reach
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Items, newest first; and the position that the next page begins below, None if there is nothing more."""
+
+    items: Sequence[T]
+    following: tuple[int, ...] | None
+
+
+@reads
+def list_transactions(
+    connection: Connection,
+    filters: Filters,
+    *,
+    wallet_id: int | None,
+    before: tuple[int, ...] | None,
+    limit: int,
+    permit: Permit | None = None,
+) -> Page[TransactionView]:
+    """Return a page of the transactions below the position `before`; of those that touch the wallet, if one is given.
+
+    Of each the permit is shown what it reaches. Raises WalletNotFoundError, AssetNotAllowedError, SystemEntriesError,
+    and BadFilterError for a search without an end, or for a user's permit without a wallet.
+    """
+    limit = min(limit, PAGE_MAX)
+    if wallet_id is not None:
+        _require_wallet(connection, wallet_id, permit)
+    elif permit is not None and permit.user_id is not None:
+        raise BadFilterError("A user token lists the transactions of one wallet at a time: say which by walletId.")
+    elif before is None:
+        filters.require_range(connection.execute(_NOW).scalar_one())
+    count = places_of(filters, wallet_id)
+    start = before or (BEGINNING,) * count
+    made = [
+        walks.walk_transactions(connection, filters, wallet_id=wallet_id, before=start[0], limit=limit, permit=permit)
+    ]
+    if count == 2 and wallet_id is not None:
+        made.append(walks.walk_entries(connection, wallet_id, filters, before=start[1], limit=limit, permit=permit))
+    found, following = walks.together(made, before=start, limit=limit)
+    return Page(_views(connection, [one.transaction_id for one in found], permit), following)
+
+
+def places_of(filters: Filters, wallet_id: int | None) -> int:
+    """Return how many positions a page of `list_transactions` begins below: one for each walk."""
+    return 2 if wallet_id is not None and filters.reference is None else 1
+
+
+@reads
+def find_entries(
+    connection: Connection,
+    wallet_id: int,
+    filters: Filters,
+    *,
+    before: tuple[int, ...] | None,
+    limit: int,
+    permit: Permit | None = None,
+) -> Page[EntryView]:
+    """Return a page of a user wallet's entries with seq below the position `before`.
+
+    Raises WalletNotFoundError, AssetNotAllowedError or SystemEntriesError.
+    """
+    limit = min(limit, PAGE_MAX)
+    owner = _require_wallet(connection, wallet_id, permit)
+    below = before[0] if before else BEGINNING
+    reach = walks.entries_in_reach(connection, wallet_id, filters, before=min(below, 2**63 - 1))
+    seqs = _seqs_under(connection, wallet_id, filters, permit)
+    part = reach if seqs is not None else walks.page_in_reach(reach, is_rare=not filters.is_of_time_alone, limit=limit)
+    conditions = [
+        *filters.of_transaction(),
+        *(reached("transactions.wallet_id", permit) if filters.has_texts else ()),
+    ]
+    of_entry = [*filters.of_amount("amount")]
+    of_entry += ["entry_type = :kind"] if filters.kind is not None else []
+    of_entry += ["seq = ANY (CAST(:seqs AS bigint[]))"] if seqs is not None else []
+    values = {"wallet_id": wallet_id, "low": part.low, "high": part.high, "seqs": seqs, "rows": limit + 1}
+    rows = connection.execute(
+        text(_ENTRIES.format(of_entry=all_of(of_entry), conditions=all_of(conditions))),
+        values | filters.values() | permit_values(permit),
+    )
+    found = [entry_view(EntryRow(wallet_id, *owner, *row), permit) for row in rows]
+    return Page(found[:limit], _below(found, reach, part, limit))
+
+
+def _below(found: Sequence[EntryView], reach: Reach, part: Reach, limit: int) -> tuple[int, ...] | None:
+    if len(found) > limit:
+        return (found[limit - 1].entry.seq,)
+    return (part.low,) if part.low > reach.low else None
+
+
+def _require_wallet(connection: Connection, wallet_id: int, permit: Permit | None) -> tuple[int, str, str]:
+    """Return user id, user type and asset code of a wallet that has entries of its own, and that the permit reaches."""
+    owner = connection.execute(_OWNER, {"wallet_id": wallet_id}).first()
+    if owner is None or not reaches(permit, owner.user_id):
+        raise WalletNotFoundError(wallet_id)
+    if permit is not None:
+        permit.require_asset(owner.asset_code)
+    if owner.user_type == "SYSTEM":
+        raise SystemEntriesError(wallet_id)
+    return owner.user_id, owner.user_type, owner.asset_code
+
+
+def _seqs_under(connection: Connection, wallet_id: int, filters: Filters, permit: Permit | None) -> list[int] | None:
+    """Return the seqs of the wallet's entries under the filters' reference; None if they are not to be told so.
+
+    By the reference's index, so that they are found at once in a deep wallet. But a reference that very many wallets
+    have, like a campaign's, is looked for in the wallet itself.
+    """
+    if filters.reference is None:
+        return None
+    under = Filters(reference=filters.reference)
+    walk = walks.walk_transactions(
+        connection, under, wallet_id=wallet_id, before=BEGINNING, limit=PAGE_MAX, permit=permit
+    )
+    if walk.floor is not None or len(walk.found) > PAGE_MAX:
+        return None
+    ids = [one.transaction_id for one in walk.found]
+    return list(connection.scalars(_SEQS_OF, {"wallet_id": wallet_id, "transaction_ids": ids}))
+
+
+def _views(
+    connection: Connection, transaction_ids: Sequence[uuid.UUID], permit: Permit | None
+) -> list[TransactionView]:
+    """Return the transactions in the given order, each with the entries that the permit reaches."""
+    rows: dict[uuid.UUID, list[TransactionRow]] = {one: [] for one in transaction_ids}
+    if rows:
+        for row in connection.execute(_TRANSACTIONS, {"transaction_ids": list(rows)}):
+            rows[row.transaction_id].append(TransactionRow(*row))
+    return [transaction_view(_reached(group, permit), permit) for group in rows.values()]
+
+
+def _reached(rows: Sequence[TransactionRow], permit: Permit | None) -> Sequence[TransactionRow]:
+    """Return the rows of the entries that the permit reaches."""
+    if not is_limited(permit) or permit is None:
+        return rows
+    found = [
+        row
+        for row in rows
+        if reaches(permit, row.user_id or 0) and (permit.assets is None or row.asset_code in permit.assets)
+    ]
+    # Of a transaction of a wallet that wrote it no entry, it is the transaction itself that is reached.
+    return found or [rows[0]._replace(entry_wallet_id=None)]
+
+
+_NOW = text("SELECT clock_timestamp()")
+
+_OWNER = text("""
+SELECT wallets.user_id, users.user_type, asset_types.code AS asset_code
+  FROM wallets
+  JOIN users ON users.id = wallets.user_id
+  JOIN asset_types ON asset_types.id = wallets.asset_type_id
+ WHERE wallets.id = :wallet_id
+""")
+
+_ENTRIES = f"""
+SELECT page.seq, page.transaction_id, page.entry_type, page.amount, page.balance_after, page.contra_wallet_id,
+       page.created_at, page.hash,
+       transactions.reference_id, transactions.kind, transactions.actor, transactions.occurred_at, details.note,
+       details.metadata, anchors.user_id, anchors.asset_code
+  FROM (
+       SELECT * FROM ledger_entries
+        WHERE wallet_id = :wallet_id AND seq BETWEEN :low AND :high AND {{of_entry}}
+        ORDER BY wallet_id DESC, seq DESC OFFSET 0
+       ) AS page
+ CROSS JOIN LATERAL (SELECT * FROM transactions WHERE transaction_id = page.transaction_id OFFSET 0) AS transactions
+  {walks.WITH_DETAILS}
+  LEFT JOIN LATERAL (
+       SELECT wallets.user_id, asset_types.code AS asset_code
+         FROM wallets JOIN asset_types ON asset_types.id = wallets.asset_type_id
+        WHERE wallets.id = transactions.wallet_id AND wallets.id <> :wallet_id OFFSET 0
+       ) AS anchors ON true
+ WHERE {{conditions}}
+ ORDER BY page.seq DESC LIMIT :rows
+"""  # noqa: S608 - constants
+
+_SEQS_OF = text("""
+SELECT CASE WHEN entry_keys IS NULL THEN seq ELSE entry_keys[place + 1] END
+  FROM unnest(CAST(:transaction_ids AS uuid[])) AS asked (transaction_id)
+ CROSS JOIN LATERAL (SELECT * FROM transactions WHERE transaction_id = asked.transaction_id OFFSET 0) AS transactions
+ CROSS JOIN LATERAL generate_series(1, coalesce(cardinality(entry_keys), 1), 2) AS place
+ WHERE CASE WHEN entry_keys IS NULL THEN seq IS NOT NULL AND wallet_id = :wallet_id
+            ELSE entry_keys[place] = :wallet_id END
+""")
+
+_OWNER_OF = """
+       SELECT wallets.user_id, asset_types.code AS asset_code
+         FROM wallets JOIN asset_types ON asset_types.id = wallets.asset_type_id
+"""
+
+_TRANSACTIONS = text(f"""
+SELECT {TRANSACTION_COLUMNS}, details.note, details.metadata,
+       coalesce(owners.asset_code, anchors.asset_code) AS asset_code,
+       coalesce(owners.user_id, anchors.user_id) AS user_id,
+       anchors.user_id AS anchor_user_id, anchors.asset_code AS anchor_asset_code
+  FROM unnest(CAST(:transaction_ids AS uuid[])) AS asked (transaction_id)
+ CROSS JOIN LATERAL (SELECT * FROM transactions WHERE transaction_id = asked.transaction_id OFFSET 0) AS transactions
+  {ENTRIES_OF_TRANSACTION}
+  {walks.WITH_DETAILS}
+  LEFT JOIN LATERAL ({_OWNER_OF} WHERE wallets.id = entries.wallet_id OFFSET 0) AS owners ON true
+  LEFT JOIN LATERAL ({_OWNER_OF} WHERE wallets.id = transactions.wallet_id OFFSET 0) AS anchors ON true
+""")  # noqa: S608 - constants
