@@ -154,7 +154,6 @@ class Transaction(Base):
         CheckConstraint("octet_length(digest) = 32", name="digest_length"),
         CheckConstraint("octet_length(details_hash) = 32", name="details_hash_length"),
         Index("ix_transactions_transaction_id", "transaction_id"),
-        Index("ix_transactions_reference_id_transaction_id", "reference_id", "transaction_id"),
         Index(
             "ix_transactions_without_entry",
             "wallet_id",

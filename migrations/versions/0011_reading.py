@@ -1,10 +1,8 @@
-"""Indexes to read by: transactions by their reference, and those of a wallet that wrote it no entry.
+"""An index to find those transactions of a wallet that wrote it no entry.
 
-Safe under load: both are built while everything else is read, but a posting waits until they are; on a large ledger
-build them beforehand by CREATE INDEX CONCURRENTLY, under the same names: then there is nothing left to do here.
-
-A wallet's other transactions are found by its entries, so the second index has only what is not: it costs a posting
-nothing. The first has the id too, so that what many wallets have under one reference is read page by page.
+Safe under load: it has no row of an ordinary transaction, which is found by its entry, and so costs a posting nothing.
+But a posting waits while it is built: on a large ledger build it beforehand by CREATE INDEX CONCURRENTLY, under the
+same name; then there is nothing left to do here.
 """
 
 from __future__ import annotations
@@ -16,18 +14,15 @@ down_revision = "0008"
 branch_labels = None
 depends_on = None
 
-_INDEXES = """
-CREATE INDEX IF NOT EXISTS ix_transactions_reference_id_transaction_id ON transactions (reference_id, transaction_id);
-CREATE INDEX IF NOT EXISTS ix_transactions_without_entry ON transactions (wallet_id, transaction_id)
- WHERE seq IS NULL AND entry_keys[1] IS DISTINCT FROM wallet_id;
-"""
-
 
 def upgrade() -> None:
-    """Add the indexes."""
-    op.execute(_INDEXES)
+    """Add the index."""
+    op.execute("""
+        CREATE INDEX IF NOT EXISTS ix_transactions_without_entry ON transactions (wallet_id, transaction_id)
+         WHERE seq IS NULL AND entry_keys[1] IS DISTINCT FROM wallet_id
+    """)
 
 
 def downgrade() -> None:
-    """Drop them."""
-    op.execute("DROP INDEX ix_transactions_without_entry, ix_transactions_reference_id_transaction_id")
+    """Drop it."""
+    op.execute("DROP INDEX ix_transactions_without_entry")

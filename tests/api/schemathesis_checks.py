@@ -2,7 +2,8 @@
 
 The check: 412, and 422 `reference_mismatch` and `bad_key_settings`, say nothing against the document: they depend on
 what was posted before, and on which assets there are. So with what depends on which wallets belong together; no schema
-can say that two ids differ, or have one user or asset.
+can say that two ids differ, or have one user or asset. `bad_filter` is about filters that need each other, and
+`instant_ahead` about what time it is.
 
 The spelling: to JSON Schema 5.0 is an integer, and no schema can say otherwise, but this API refuses every float for
 money. So the run sends whole amounts as integers, and test_bad_input.py holds that 5.0 is refused.
@@ -41,6 +42,8 @@ OF_THE_BOOKS = {
     "asset_mismatch",
     "user_mismatch",
     "payer_without_leg",
+    "bad_filter",
+    "instant_ahead",
 }
 """Codes of 422 for what is valid by itself."""
 

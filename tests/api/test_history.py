@@ -47,11 +47,11 @@ def test_what_was_posted_is_found_by_all_that_is_known_of_it(client: FlaskClient
     client.post(f"/wallets/{JOHN_GOLD}/topup", json=movement(5))
     created_at = dt.datetime.fromisoformat(posted["createdAt"])
     microsecond = dt.timedelta(microseconds=1)
-    actor = items(get(client, path, reference=reference))[0]["actor"]
+    actor = client.get(f"/transactions/{posted['transactionId']}").json["actor"]
     range_ = {"from": (created_at - microsecond).isoformat(), "to": (created_at + microsecond).isoformat()}
     kind = "type" if "entries" in path else "kind"
     for asked in (
-        {"reference": reference},
+        {"reference": reference, **range_},
         {"amountMin": 17, "amountMax": 17},
         {"from": posted["createdAt"], "to": (created_at + microsecond).isoformat()},
         {"actor": actor, **range_},
@@ -65,7 +65,7 @@ def test_what_was_posted_is_found_by_all_that_is_known_of_it(client: FlaskClient
         assert found["transactionId"] == posted["transactionId"], asked
         assert found["metadata"] == {"order": "A 1", "level": 7, "vip": True}
     for asked in (
-        {"reference": new_reference()},
+        {"reference": new_reference(), **range_},
         {"amountMin": 18, "amountMax": 299},
         {"to": posted["createdAt"], "amountMin": 11, "amountMax": 17},
         {"actor": "key:another", **range_},

@@ -76,7 +76,8 @@ COMMON = (
     _parameter("amountMax", "Only with an entry of at most this size, whichever its sign", _AMOUNT_SCHEMA, 500),
     _parameter(
         "reference",
-        "Only under this referenceId, the service's own included; over all wallets it may stand for one of each",
+        "Only under this referenceId, the service's own included. Of one wallet: its own transaction first, then those "
+        f"of others that came in under it. Over all wallets: in at most {RANGE_DAYS_MAX} days, by `from` and `to`",
         {"type": "string", "pattern": text.REFERENCE_PATTERN},
         "spend-1001",
     ),

@@ -120,7 +120,7 @@ def list_entries(wallet_id: str) -> Response:
     wallet, asked, limit = parameters.wallet_id(wallet_id), filters.filters_of_entries(), parameters.limit()
     if not asked.has_any:
         return _all_entries(wallet, limit)
-    before = parameters.places(1, "entries", wallet, asked)
+    before = parameters.places(2, "entries", wallet, asked)
     page = service.find_entries(wallet, asked, before=before, limit=limit, permit=permit())
     following = {} if page.following is None else {"next": cursor.make_at(page.following, "entries", wallet, asked)}
     return _entries(wallet, page.items, following)

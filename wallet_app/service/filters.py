@@ -59,12 +59,12 @@ class Filters:
 
     def require_range(self, now: dt.datetime) -> None:
         """Raise BadFilterError where all transactions would have to be looked at for a rare one, without an end."""
-        if self.actor is None and self.metadata_key is None:
+        if not self.has_texts:
             return
         until = self.created_to or now
         if self.created_from is None or until - self.created_from > dt.timedelta(days=RANGE_DAYS_MAX):
             raise BadFilterError(
-                f"Over all wallets, actor and metadata are looked for in at most {RANGE_DAYS_MAX} days: "
+                f"Over all wallets, reference, actor and metadata are looked for in at most {RANGE_DAYS_MAX} days: "
                 "say from when, and until when, or of which wallet.",
                 days_max=RANGE_DAYS_MAX,
             )
@@ -105,14 +105,17 @@ def is_limited(permit: Permit | None) -> bool:
 
 
 def reached(wallet_id: str, permit: Permit | None) -> Iterator[str]:
-    """Yield the condition that the permit reaches the wallet; nothing if it reaches all."""
+    """Yield the condition that the permit reaches the wallet; nothing if it reaches all.
+
+    A look-up by the primary key: an EXISTS might become a join with all wallets of the asset.
+    """
     if not is_limited(permit):
         return
-    yield f"""EXISTS (
-       SELECT FROM wallets AS owned JOIN asset_types ON asset_types.id = owned.asset_type_id
+    yield f"""(
+       SELECT true FROM wallets AS owned JOIN asset_types ON asset_types.id = owned.asset_type_id
         WHERE owned.id = {wallet_id}
           AND (CAST(:permit_user AS bigint) IS NULL OR owned.user_id = :permit_user)
-          AND (CAST(:permit_assets AS text[]) IS NULL OR asset_types.code = ANY (CAST(:permit_assets AS text[]))))"""
+          AND (CAST(:permit_assets AS text[]) IS NULL OR asset_types.code = ANY (CAST(:permit_assets AS text[]))))"""  # noqa: S608 - constants
 
 
 def permit_values(permit: Permit | None) -> dict[str, Any]:

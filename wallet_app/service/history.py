@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection, text
@@ -30,6 +31,8 @@ from wallet_app.service.queries import (
 from wallet_app.service.walks import BEGINNING, Reach
 
 T = TypeVar("T")
+
+_SEQ_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +65,43 @@ def list_transactions(
         raise BadFilterError("A user token lists the transactions of one wallet at a time: say which by walletId.")
     elif before is None:
         filters.require_range(connection.execute(_NOW).scalar_one())
-    count = places_of(filters, wallet_id)
-    start = before or (BEGINNING,) * count
-    made = [
-        walks.walk_transactions(connection, filters, wallet_id=wallet_id, before=start[0], limit=limit, permit=permit)
-    ]
-    if count == 2 and wallet_id is not None:
-        made.append(walks.walk_entries(connection, wallet_id, filters, before=start[1], limit=limit, permit=permit))
-    found, following = walks.together(made, before=start, limit=limit)
-    return Page(_views(connection, [one.transaction_id for one in found], permit), following)
+    if wallet_id is not None and filters.reference is not None:
+        return _under_reference(connection, wallet_id, filters, before or (BEGINNING,) * 2, limit, permit)
+    start = before or (BEGINNING,) * places_of(wallet_id)
+    walk = partial(walks.walk_transactions, connection, filters, wallet_id=wallet_id, limit=limit, permit=permit)
+    found = [walk(before=start[0])]
+    if wallet_id is not None:
+        found.append(walks.walk_entries(connection, wallet_id, filters, before=start[1], limit=limit, permit=permit))
+    page, following = walks.together(found, before=start, limit=limit)
+    return Page(_views(connection, [one.transaction_id for one in page], permit), following)
 
 
-def places_of(filters: Filters, wallet_id: int | None) -> int:
-    """Return how many positions a page of `list_transactions` begins below: one for each walk."""
-    return 2 if wallet_id is not None and filters.reference is None else 1
+def _under_reference(
+    connection: Connection,
+    wallet_id: int,
+    filters: Filters,
+    before: tuple[int, ...],
+    limit: int,
+    permit: Permit | None,
+) -> Page[TransactionView]:
+    """Return the wallet's own transaction under the reference first, and then those of others that touch the wallet."""
+    own = walks.find_own(connection, wallet_id, filters, permit=permit) if before[0] else []
+    ids, following = own, before[1:]
+    if len(own) < limit:
+        walk = walks.walk_entries(
+            connection, wallet_id, filters, before=before[1], limit=limit - len(own), permit=permit
+        )
+        found, ends = walks.together([walk], before=before[1:], limit=limit - len(own))
+        ids = [*own, *[one.transaction_id for one in found]]
+        if ends is None:
+            return Page(_views(connection, ids, permit), None)
+        following = ends
+    return Page(_views(connection, ids, permit), (0, *following))
+
+
+def places_of(wallet_id: int | None) -> int:
+    """Return how many positions a page of `list_transactions` begins below."""
+    return 1 if wallet_id is None else 2
 
 
 @reads
@@ -88,36 +114,65 @@ def find_entries(
     limit: int,
     permit: Permit | None = None,
 ) -> Page[EntryView]:
-    """Return a page of a user wallet's entries with seq below the position `before`.
+    """Return a page of a user wallet's entries below the position `before`, which is two seqs.
 
-    Raises WalletNotFoundError, AssetNotAllowedError or SystemEntriesError.
+    Under a reference, those of the wallet's own transaction come first, and then those of others': the first seq is
+    for these, the second for all others. Raises WalletNotFoundError, AssetNotAllowedError or SystemEntriesError.
     """
     limit = min(limit, PAGE_MAX)
     owner = _require_wallet(connection, wallet_id, permit)
-    below = before[0] if before else BEGINNING
-    reach = walks.entries_in_reach(connection, wallet_id, filters, before=min(below, 2**63 - 1))
-    seqs = _seqs_under(connection, wallet_id, filters, permit)
-    part = reach if seqs is not None else walks.page_in_reach(reach, is_rare=not filters.is_of_time_alone, limit=limit)
-    conditions = [
-        *filters.of_transaction(),
-        *(reached("transactions.wallet_id", permit) if filters.has_texts else ()),
-    ]
-    of_entry = [*filters.of_amount("amount")]
-    of_entry += ["entry_type = :kind"] if filters.kind is not None else []
-    of_entry += ["seq = ANY (CAST(:seqs AS bigint[]))"] if seqs is not None else []
+    read = partial(_entries, connection, wallet_id, owner, filters, permit)
+    below, others_below = (min(place, _SEQ_MAX) for place in before or (BEGINNING,) * 2)
+    found: list[EntryView] = []
+    if filters.reference is not None and below:
+        own = walks.find_own(connection, wallet_id, Filters(reference=filters.reference), permit=permit)
+        seqs = list(connection.scalars(_SEQS_OF, {"wallet_id": wallet_id, "transaction_ids": own}))
+        reach = walks.entries_in_reach(connection, wallet_id, filters, before=below)
+        found = read(reach, limit, seqs=seqs)
+        if len(found) > limit:
+            return Page(found[:limit], (found[limit - 1].entry.seq, others_below))
+        if len(found) == limit:
+            return Page(found, (0, others_below))
+    reach = walks.entries_in_reach(connection, wallet_id, filters, before=others_below)
+    part = walks.page_in_reach(reach, is_rare=not filters.is_of_time_alone, limit=limit)
+    rest = limit - len(found)
+    others = read(part, rest)
+    following = _below(others, reach, part, rest)
+    return Page([*found, *others[:rest]], None if following is None else (0, following))
+
+
+def _entries(
+    connection: Connection,
+    wallet_id: int,
+    owner: tuple[int, str, str],
+    filters: Filters,
+    permit: Permit | None,
+    part: Reach,
+    limit: int,
+    *,
+    seqs: Sequence[int] | None = None,
+) -> list[EntryView]:
+    """Return up to `limit` + 1 entries of the part that pass the filters; with `seqs`, of these alone.
+
+    Without them, under a reference, those of other wallets' transactions alone.
+    """
+    asked = [*filters.of_amount("amount"), *(["entry_type = :kind"] if filters.kind is not None else [])]
+    asked += [] if seqs is None else ["seq = ANY (CAST(:seqs AS bigint[]))"]
+    conditions = [*filters.of_transaction()]
+    conditions += [walks.ANOTHERS] if filters.reference is not None and seqs is None else []
+    conditions += reached("transactions.wallet_id", permit) if filters.has_texts else []
     values = {"wallet_id": wallet_id, "low": part.low, "high": part.high, "seqs": seqs, "rows": limit + 1}
     rows = connection.execute(
-        text(_ENTRIES.format(of_entry=all_of(of_entry), conditions=all_of(conditions))),
+        text(_ENTRIES.format(of_entry=all_of(asked), conditions=all_of(conditions))),
         values | filters.values() | permit_values(permit),
     )
-    found = [entry_view(EntryRow(wallet_id, *owner, *row), permit) for row in rows]
-    return Page(found[:limit], _below(found, reach, part, limit))
+    return [entry_view(EntryRow(wallet_id, *owner, *row), permit) for row in rows]
 
 
-def _below(found: Sequence[EntryView], reach: Reach, part: Reach, limit: int) -> tuple[int, ...] | None:
+def _below(found: Sequence[EntryView], reach: Reach, part: Reach, limit: int) -> int | None:
     if len(found) > limit:
-        return (found[limit - 1].entry.seq,)
-    return (part.low,) if part.low > reach.low else None
+        return found[limit - 1].entry.seq
+    return part.low if part.low > reach.low else None
 
 
 def _require_wallet(connection: Connection, wallet_id: int, permit: Permit | None) -> tuple[int, str, str]:
@@ -130,24 +185,6 @@ def _require_wallet(connection: Connection, wallet_id: int, permit: Permit | Non
     if owner.user_type == "SYSTEM":
         raise SystemEntriesError(wallet_id)
     return owner.user_id, owner.user_type, owner.asset_code
-
-
-def _seqs_under(connection: Connection, wallet_id: int, filters: Filters, permit: Permit | None) -> list[int] | None:
-    """Return the seqs of the wallet's entries under the filters' reference; None if they are not to be told so.
-
-    By the reference's index, so that they are found at once in a deep wallet. But a reference that very many wallets
-    have, like a campaign's, is looked for in the wallet itself.
-    """
-    if filters.reference is None:
-        return None
-    under = Filters(reference=filters.reference)
-    walk = walks.walk_transactions(
-        connection, under, wallet_id=wallet_id, before=BEGINNING, limit=PAGE_MAX, permit=permit
-    )
-    if walk.floor is not None or len(walk.found) > PAGE_MAX:
-        return None
-    ids = [one.transaction_id for one in walk.found]
-    return list(connection.scalars(_SEQS_OF, {"wallet_id": wallet_id, "transaction_ids": ids}))
 
 
 def _views(

@@ -74,14 +74,32 @@ def page_in_reach(reach: Reach, *, is_rare: bool, limit: int) -> Reach:
     return Reach(max(reach.low, reach.high - (ROWS_MAX if is_rare else limit + 1) + 1), reach.high)
 
 
+def find_own(connection: Connection, wallet_id: int, filters: Filters, *, permit: Permit | None) -> list[uuid.UUID]:
+    """Return the wallet's own transaction under the filters' reference, if it passes them: by the primary key."""
+    conditions = [*_of_transaction(filters, permit), *filters.of_time("transactions.created_at")]
+    statement = _OWN.format(conditions=all_of(conditions))
+    values = {"wallet_id": wallet_id} | filters.values() | permit_values(permit)
+    return list(connection.scalars(text(statement), values))
+
+
 def walk_entries(
-    connection: Connection, wallet_id: int, filters: Filters, *, before: int, limit: int, permit: Permit | None
+    connection: Connection,
+    wallet_id: int,
+    filters: Filters,
+    *,
+    before: int,
+    limit: int,
+    permit: Permit | None,
 ) -> Walk:
-    """Find up to `limit` + 1 transactions that wrote entries of this wallet, by the last that each wrote."""
+    """Find up to `limit` + 1 transactions that wrote entries of this wallet, by the last that each wrote.
+
+    Under a reference, those of other wallets alone: its own is for `find_own`.
+    """
     reach = entries_in_reach(connection, wallet_id, filters, before=min(before, _SEQ_MAX))
     low, high = Reach(max(reach.low, reach.high - ROWS_MAX + 1), reach.high)
     values = {"wallet_id": wallet_id, "low": low, "high": high, "rows": limit + 1}
     conditions = [*_of_transaction(filters, permit), "page.is_last"]
+    conditions += [ANOTHERS] if filters.reference is not None else []
     rows = connection.execute(
         text(_BY_ENTRIES.format(conditions=all_of(conditions))), values | filters.values() | permit_values(permit)
     ).all()
@@ -99,34 +117,33 @@ def walk_transactions(
     limit: int,
     permit: Permit | None,
 ) -> Walk:
-    """Find up to `limit` + 1 transactions in the order of their ids: of all wallets, or those that touch one wallet.
+    """Find up to `limit` + 1 transactions in the order of their ids.
 
-    Under the filters' reference, by its index. Without one: all there are, or, of a wallet, those that wrote it no
-    entry; the others are for `walk_entries`.
+    Of all wallets; or of one, those that wrote it no entry: the others are for `walk_entries`.
     """
     conditions = [*_of_transaction(filters, permit), *filters.of_time("transactions.created_at")]
-    if filters.reference is not None:
-        source, order = "reference_id = :reference", "reference_id DESC, transaction_id DESC"
-        conditions += [] if wallet_id is None else [_TOUCHES_WALLET]
-    elif wallet_id is not None:
+    if wallet_id is not None:
         source, order = _WITHOUT_ENTRY, "wallet_id DESC, transaction_id DESC"
-        conditions.append(f"NOT {_HAS_ENTRY_OF_WALLET}")
+        conditions += ["transactions.wallet_id = :wallet_id", f"NOT {_HAS_ENTRY_OF_WALLET}"]
     else:
-        source, order = "true", "transaction_id DESC"
-    if wallet_id is None and is_limited(permit):
-        conditions.append(_reached_somewhere(permit))
+        source, order = "transaction_id < :below", "transaction_id DESC"
+        conditions += [_reached_somewhere(permit)] if is_limited(permit) else []
+    until = _first_id(filters.created_to, rounds_up=True) or _ID_MAX
     values = {
         "wallet_id": wallet_id,
-        "before": uuid.UUID(int=before),
-        "since": _first_id(filters.created_from),
-        "until": _first_id(filters.created_to, rounds_up=True) or _ID_MAX,
+        "below": min(uuid.UUID(int=before), until),
         "rows": limit + 1,
         "rows_max": ROWS_MAX,
     }
     statement = _BY_IDS.format(source=source, order=order, conditions=all_of(conditions))
     rows = connection.execute(text(statement), values | filters.values() | permit_values(permit)).all()
     found = [Found(row.transaction_id.int, row.transaction_id) for row in rows if row.is_found]
-    floor = [Found(row.transaction_id.int, row.transaction_id) for row in rows if not row.is_found]
+    since = _first_id(filters.created_from)
+    floor = [
+        Found(row.transaction_id.int, row.transaction_id)
+        for row in rows
+        if not row.is_found and (since is None or row.transaction_id >= since) and wallet_id in {None, row.wallet_id}
+    ]
     return Walk(found, floor[0] if floor else None)
 
 
@@ -161,7 +178,7 @@ def _of_transaction(filters: Filters, permit: Permit | None) -> list[str]:
         conditions.append("transactions.kind = :kind")
     if filters.has_amounts:
         amounts = all_of([*filters.of_amount("entries.amount"), *reached("entries.wallet_id", permit)])
-        conditions.append(f"EXISTS (SELECT FROM (SELECT) AS one {ENTRIES_OF_TRANSACTION} WHERE {amounts})")
+        conditions.append(f"(SELECT true FROM (SELECT) AS one {ENTRIES_OF_TRANSACTION} WHERE {amounts} LIMIT 1)")  # noqa: S608
     if filters.has_texts:
         # Who sees only their own side of a transfer is not told these, and so cannot look for them either.
         conditions += reached("transactions.wallet_id", permit)
@@ -171,7 +188,7 @@ def _of_transaction(filters: Filters, permit: Permit | None) -> list[str]:
 def _reached_somewhere(permit: Permit | None) -> str:
     """Return the condition that the permit reaches an entry of the transaction, or its anchor if it has none."""
     entry, anchor = all_of(reached("entries.wallet_id", permit)), all_of(reached("transactions.wallet_id", permit))
-    is_there = f"EXISTS (SELECT FROM (SELECT) AS one {ENTRIES_OF_TRANSACTION} WHERE {entry})"
+    is_there = f"(SELECT true FROM (SELECT) AS one {ENTRIES_OF_TRANSACTION} WHERE {entry} LIMIT 1)"  # noqa: S608
     return f"CASE WHEN transactions.seq IS NULL AND transactions.entry_keys = '{{}}' THEN {anchor} ELSE {is_there} END"
 
 
@@ -228,9 +245,9 @@ SELECT NULL, coalesce({LAST_SEQ}, 0)
 
 ENTRY_PAGE = """(
        SELECT wallet_id, seq, transaction_id, created_at,
-              NOT EXISTS (SELECT FROM ledger_entries AS later
-                           WHERE later.wallet_id = :wallet_id AND later.seq = ledger_entries.seq + 1
-                             AND later.transaction_id = ledger_entries.transaction_id) AS is_last
+              (SELECT later.transaction_id FROM ledger_entries AS later
+                WHERE later.wallet_id = :wallet_id AND later.seq = ledger_entries.seq + 1
+              ) IS DISTINCT FROM ledger_entries.transaction_id AS is_last
          FROM ledger_entries
         WHERE wallet_id = :wallet_id AND seq BETWEEN :low AND :high
         ORDER BY wallet_id DESC, seq DESC OFFSET 0
@@ -258,34 +275,36 @@ _BY_ENTRIES = f"""
 SELECT seq, transaction_id, false FROM ledger_entries WHERE wallet_id = :wallet_id AND seq = :low
 """  # noqa: S608 - constants
 
-_WITHOUT_ENTRY = "wallet_id = :wallet_id AND seq IS NULL AND entry_keys[1] IS DISTINCT FROM wallet_id"
-"""As the partial index has it."""
+_WITHOUT_ENTRY = """seq IS NULL AND entry_keys[1] IS DISTINCT FROM wallet_id
+           AND (wallet_id, transaction_id) < (:wallet_id, CAST(:below AS uuid))"""
+"""As the partial index has it; what comes behind the wallet's is another's, and left out afterwards."""
 
 _HAS_ENTRY_OF_WALLET = """EXISTS (
        SELECT FROM generate_series(1, cardinality(transactions.entry_keys), 2) AS place
         WHERE transactions.entry_keys[place] = :wallet_id)"""
-_TOUCHES_WALLET = f"(transactions.wallet_id = :wallet_id OR {_HAS_ENTRY_OF_WALLET})"
+
+ANOTHERS = "transactions.wallet_id <> :wallet_id"
+
+_OWN = f"""
+SELECT transactions.transaction_id
+  FROM (SELECT * FROM transactions WHERE wallet_id = :wallet_id AND reference_id = :reference OFFSET 0) AS transactions
+  {WITH_DETAILS}
+ WHERE {{conditions}}
+"""  # noqa: S608 - constants
 
 # So here; where it ended is asked for only if the page is not full.
+# One bound alone: between two, the planner that expects few rows reads and sorts them all.
 _BY_IDS = f"""
-WITH bounds AS (
-    SELECT least(CAST(:before AS uuid), CAST(:until AS uuid)) AS before,
-           coalesce(CAST(:since AS uuid), CAST('00000000-0000-0000-0000-000000000000' AS uuid)) AS since
-), found AS MATERIALIZED (
+WITH found AS MATERIALIZED (
     SELECT transactions.transaction_id
-      FROM (SELECT * FROM transactions
-             WHERE {{source}} AND transaction_id < (SELECT before FROM bounds)
-               AND transaction_id >= (SELECT since FROM bounds)
-             ORDER BY {{order}} LIMIT :rows_max) AS transactions
+      FROM (SELECT * FROM transactions WHERE {{source}} ORDER BY {{order}} LIMIT :rows_max) AS transactions
       {WITH_DETAILS}
      WHERE {{conditions}}
      ORDER BY transactions.transaction_id DESC LIMIT :rows
 )
-SELECT transaction_id, true AS is_found FROM found
+SELECT transaction_id, CAST(NULL AS bigint) AS wallet_id, true AS is_found FROM found
  UNION ALL
-(SELECT transaction_id, false FROM transactions
-  WHERE (SELECT count(*) FROM found) < :rows
-    AND {{source}} AND transaction_id < (SELECT before FROM bounds)
-    AND transaction_id >= (SELECT since FROM bounds)
+(SELECT transaction_id, wallet_id, false FROM transactions
+  WHERE (SELECT count(*) FROM found) < :rows AND {{source}}
   ORDER BY {{order}} OFFSET :rows_max - 1 LIMIT 1)
 """  # noqa: S608 - constants
