@@ -152,7 +152,8 @@ def new_database(server: Database, template: str | None = None) -> Iterator[Data
     try:
         yield server.named(name)
     finally:
-        with server.connect() as connection:
+        # An owner may not end autovacuum's worker, which may be there.
+        with server.connect(admin=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 

@@ -66,8 +66,10 @@ def import_file(**asked: Any) -> None:
     """Post every row of FILE, and write a result file with a line per row.
 
     A CSV (in UTF-8; with comma, semicolon or tab) names its columns in the first line: type (topup, bonus or spend),
-    walletId, amount, referenceId and, if you like, note; for transfer and exchange, from and to in place of walletId,
-    and for an exchange its rate. A cell with nothing in it is a field that is not there, so a file may mix types.
+    walletId, amount, referenceId and, if you like, note, metadata (JSON, like {"quest": 7}), occurredAt and ifVersion
+    (the row is refused if the wallet has another version when its turn comes); for transfer and exchange, from and to
+    in place of walletId, and for an exchange its rate. A cell with nothing in it is a field that is not there, so a
+    file may mix types.
     NDJSON has an object with these fields on each line, as an item of POST /batches has, purchases too. FILE may be -
     for standard input, which needs a --result and cannot go on after a stop.
 

@@ -1,4 +1,4 @@
-"""What a caller may say of any command beside what it asks for: a note, metadata, and when it happened.
+"""What may be said of any command beside what it asks for: a note, metadata, when it happened, on which version.
 
 None of it is compared when a reference comes again: a caller may word a retry differently, and date it anew.
 """
@@ -17,7 +17,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from wallet_app import text
 from wallet_app.fields import DETAILS, Note, Outside
-from wallet_app.money import AMOUNT_MAX
+from wallet_app.money import AMOUNT_MAX, digits_pattern
 
 METADATA_BYTES_MAX = 2048
 METADATA_KEYS_MAX = 50
@@ -36,6 +36,8 @@ _OCCURRED_PATTERN = (
     r"(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$"
 )
 _OCCURRED = re.compile(_OCCURRED_PATTERN.removeprefix("^").removesuffix("$"))
+_VERSION_PATTERN = f"^0$|{digits_pattern(AMOUNT_MAX)}"
+_VERSION = re.compile(_VERSION_PATTERN.replace("^", "").replace("$", ""))
 
 
 def read_metadata(value: object) -> str | None:
@@ -95,6 +97,15 @@ def read_occurred_at(value: object) -> dt.datetime | None:
     return instant
 
 
+def read_version(value: object) -> int:
+    """Return a wallet's version: 0 before its first entry. Raises ValueError."""
+    if isinstance(value, str) and _VERSION.fullmatch(value):
+        value = int(value)
+    if type(value) is not int or not 0 <= value <= AMOUNT_MAX:
+        raise ValueError(f"must be a wallet's version: a whole number from 0 to {AMOUNT_MAX}")
+    return value
+
+
 METADATA_SCHEMA: dict[str, Any] = {
     "type": "object",
     "maxProperties": METADATA_KEYS_MAX,
@@ -134,6 +145,23 @@ OccurredAt = Annotated[
 ]
 
 
+IfVersion = Annotated[
+    int | None,
+    PlainValidator(read_version),
+    WithJsonSchema(
+        {
+            "description": "Only if the wallet under which the reference counts still has this version, as If-Match "
+            "says it for a command of its own. A string of digits is accepted too.",
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": AMOUNT_MAX},
+                {"type": "string", "pattern": _VERSION_PATTERN},
+            ],
+        }
+    ),
+]
+"""None stands for its absence; a caller's null is refused."""
+
+
 class WithDetails(Outside):
     """What every command takes, as a request and as a record."""
 
@@ -151,5 +179,6 @@ class WithDetails(Outside):
         schema = handler(core_schema)
         properties = handler.resolve_ref_schema(schema)["properties"]
         for name in DETAILS:
-            properties[name] = properties.pop(name)
+            if name in properties:
+                properties[name] = properties.pop(name)
         return schema

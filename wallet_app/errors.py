@@ -1,9 +1,9 @@
 """What the service can answer instead of doing what was asked; knows nothing of HTTP.
 
-Families tell a face all that it needs: nobody known asks, who asks may not, something is not there, the books refuse,
-the request is wrong in itself, or the service cannot tell at the moment. Each error has a stable `code`, a short
-`title` (the original service's `error` string where it had one), one plain sentence with the numbers in it, and the
-same numbers as data.
+Families tell a face all that it needs: nobody known asks, who asks may not, something is not there, the books refuse, a
+condition does not hold, the request is wrong in itself, or the service cannot tell at the moment. Each error has a
+stable `code`, a short `title` (the original service's `error` string where it had one), one plain sentence with the
+numbers in it, and the same numbers as data.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class NotFoundError(WalletServiceError):
 
 class RefusedError(WalletServiceError):
     """The books refuse: the same request may succeed later. A refusal burns no reference."""
+
+
+class ConditionError(WalletServiceError):
+    """What the caller made a condition is not so, or not any more. Nothing was done, no reference burnt."""
 
 
 class InvalidError(WalletServiceError):
@@ -155,7 +159,7 @@ class ExternalIdTakenError(RefusedError):
     code = "external_id_taken"
     title = "External id is taken"
 
-    def __init__(self, *, external_id: str, user_id: int) -> None:
+    def __init__(self, *, external_id: str | None, user_id: int) -> None:
         super().__init__(
             f"External id {external_id!r} is that of user {user_id}, whose name is another one.",
             external_id=external_id,
@@ -188,6 +192,20 @@ class BalanceAboveBoundError(RefusedError):
             balance=balance,
             amount=json_integer(amount),
             bound=bound,
+            version=version,
+        )
+
+
+class VersionMismatchError(ConditionError):
+    code = "version_mismatch"
+    title = "Version does not match"
+
+    def __init__(self, *, wallet_id: int, asset_code: str, balance: int, version: int) -> None:
+        super().__init__(
+            f"Wallet {wallet_id} is at version {version} with {balance} {asset_code}, not at the version that was "
+            "asked for. Read it again.",
+            wallet_id=wallet_id,
+            balance=balance,
             version=version,
         )
 

@@ -44,6 +44,7 @@ def init_app(app: Flask) -> None:
             expose_headers=[
                 "X-Request-Id",
                 "Idempotent-Replayed",
+                "ETag",
                 "Retry-After",
                 "RateLimit-Limit",
                 "RateLimit-Remaining",

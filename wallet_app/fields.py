@@ -39,7 +39,7 @@ _NETWORK = re.compile(_NETWORK_PATTERN.removeprefix("^").removesuffix("$"))
 _RATE_LIMIT_PATTERN = "^[1-9][0-9]{0,8} per (?:second|minute|hour|day)$"
 _RATE_LIMIT = re.compile(_RATE_LIMIT_PATTERN.removeprefix("^").removesuffix("$"))
 _ERRORS_MAX = 20
-DETAILS = ("note", "metadata", "occurredAt")
+DETAILS = ("note", "metadata", "occurredAt", "ifVersion")
 """The fields of what is said of any command beside what it asks for."""
 _ID_DIGITS_MAX = 100
 _ASSET_CODE_PATTERN = "^[A-Z][A-Z0-9_]{1,31}$"

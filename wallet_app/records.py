@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from wallet_app import service
 from wallet_app.config import current_settings
-from wallet_app.details import WithDetails
+from wallet_app.details import IfVersion, WithDetails
 from wallet_app.errors import HoldNotFoundError, WalletServiceError
 from wallet_app.fields import (
     FINAL_OR_AMOUNT,
@@ -35,7 +36,17 @@ from wallet_app.fields import (
 from wallet_app.service import Command, Origin
 
 
-class MovementRecord(WithDetails):
+class Item(WithDetails):
+    """What all records have in common."""
+
+    if_version: IfVersion = None
+
+    def on_condition(self, command: Command) -> Command:
+        """Return the command with the version on which the record asks for it."""
+        return command if self.if_version is None else replace(command, if_versions=(self.if_version,))
+
+
+class MovementRecord(Item):
     """What the records of top-ups, bonuses and spends have in common."""
 
     wallet_id: WalletId
@@ -101,7 +112,7 @@ class Transfer(WithDetails):
         )
 
 
-class OnHoldRecord(WithDetails):
+class OnHoldRecord(Item):
     """What the records that name a hold have in common: the wallet is the hold's."""
 
     hold_id: HoldId
@@ -140,7 +151,7 @@ class ReleaseRecord(OnHoldRecord):
         return service.ReleaseHold(**self._common(wallet_id, origin))
 
 
-class TransferRecord(Transfer):
+class TransferRecord(Transfer, Item):
     type: Literal["transfer"]
     reference_id: Reference
 
@@ -169,7 +180,7 @@ class Exchange(WithDetails):
         )
 
 
-class ExchangeRecord(Exchange):
+class ExchangeRecord(Exchange, Item):
     type: Literal["exchange"]
     reference_id: Reference
 
@@ -205,7 +216,7 @@ class Purchase(WithDetails):
         )
 
 
-class PurchaseRecord(Purchase):
+class PurchaseRecord(Purchase, Item):
     type: Literal["purchase"]
     reference_id: Reference
 
@@ -280,7 +291,7 @@ def _read(record: object, origin: Origin) -> Command | OnHoldRecord | WalletServ
         read = _RECORDS.validate_python(record)
         if isinstance(read, OnHoldRecord):
             return read
-        command: Command = read.command(origin)
+        command: Command = read.on_condition(read.command(origin))
     except ValidationError as exc:
         return refusal(exc, tag="type")
     except WalletServiceError as refused:
@@ -292,6 +303,6 @@ def _on_hold(record: OnHoldRecord, wallets: Mapping[uuid.UUID, int], origin: Ori
     if record.hold_id not in wallets:
         return HoldNotFoundError(str(record.hold_id))
     try:
-        return record.command_on(wallets[record.hold_id], origin)
+        return record.on_condition(record.command_on(wallets[record.hold_id], origin))
     except WalletServiceError as refused:
         return refused

@@ -25,6 +25,7 @@ from wallet_app import access, db
 from wallet_app.config import Settings
 from wallet_app.errors import (
     BadCursorError,
+    ConditionError,
     DatabaseUnavailableError,
     ForbiddenError,
     InvalidError,
@@ -50,6 +51,7 @@ _STATUS: tuple[tuple[type[WalletServiceError], int], ...] = (
     (NotFoundError, 404),
     (BadCursorError, 400),
     (RefusedError, 409),
+    (ConditionError, 412),
     (InvalidError, 422),
     (ThrottledError, 429),
     (UnavailableError, 503),

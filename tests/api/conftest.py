@@ -20,6 +20,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.engine import URL
 
+from tests.api import clock
 from tests.conftest import run_sql, settings_for
 from tests.keys import ENVIRONMENT, client_of
 from wallet_app import create_app
@@ -56,6 +57,13 @@ def shared_app(server: URL, template: str) -> Iterator[Flask]:
             close_connections()
     finally:
         run_sql(server, f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def app_with_clock(shared_app: Flask) -> Flask:
+    """The shared service, on a database whose clock can be moved on."""
+    clock.make_movable()
+    return shared_app
 
 
 @pytest.fixture

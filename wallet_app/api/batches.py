@@ -14,12 +14,13 @@ from flask import Response, request, stream_with_context
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from wallet_app import access, service, strict_json
-from wallet_app.api import ndjson, present
-from wallet_app.api.body import read_body, refuse_unknown_parameters
+from wallet_app.api import ndjson, parameters, present
+from wallet_app.api.body import read_body, refuse_condition, refuse_unknown_parameters
 from wallet_app.api.ndjson import Line
 from wallet_app.api.operations import operation
 from wallet_app.api.schemas import BatchAnswer, BatchLineAnswer, BatchRequest
 from wallet_app.errors import WalletServiceError
+from wallet_app.fields import invalid
 from wallet_app.records import read_commands
 from wallet_app.service import Command, Origin, Receipt
 from wallet_app.web import Problem, json_response, origin, problem_of, problem_response, request_id
@@ -27,6 +28,10 @@ from wallet_app.web import Problem, json_response, origin, problem_of, problem_r
 log = structlog.get_logger("wallet")
 
 BODY_BYTES_MAX = 1024 * 1024
+_NO_DRY_RUN = (
+    "is not possible with lines, because it would keep one state of the database for as long as they come: send up to "
+    "1,000 items as application/json, or use `flask wallet import --dry-run`"
+)
 _NDJSON_TYPE = re.compile(r'application/(?:x-ndjson|jsonl)(?:\s*;\s*charset="?utf-?8"?)?\s*', re.IGNORECASE)
 _JSON_TYPE = re.compile(r"application/json\b", re.IGNORECASE)
 
@@ -42,7 +47,8 @@ Answer = tuple[int, dict[str, Any]]
     request=BatchRequest,
     answer=BatchAnswer,
     line=BatchLineAnswer,
-    problems=(400, 404, 409, 413, 415, 422, 429, 503),
+    dry_run=True,
+    problems=(400, 404, 409, 412, 413, 415, 422, 429, 503),
 )
 def post_batch() -> Response:
     """Post up to 1,000 commands, each on its own or all or nothing.
@@ -59,6 +65,11 @@ def post_batch() -> Response:
     problem of the first item that was refused, with its `index`; what is wrong in itself is found before the books are
     asked. Replayed items count as done. A problem without an `index` is about the batch as a whole.
 
+    With `?dryRun=true` nothing is posted, and each item is answered with what it would have been, after those before
+    it. Lines have no dry run.
+
+    An item's `ifVersion` is what If-Match is to a command of its own; earlier items of the batch count.
+
     For long runs send application/x-ndjson (or application/jsonl): one record a line, always "each", of any length.
     The answer has one line for each line, in order, with its number from 0 as `index`; blank lines are counted and not
     answered. Lines are posted and answered as they come, at most 1,000 together, so read the answer while you send. A
@@ -67,24 +78,28 @@ def post_batch() -> Response:
     """
     content_type = request.headers.get("Content-Type", "")
     if _NDJSON_TYPE.fullmatch(content_type):
-        refuse_unknown_parameters(())
+        refuse_unknown_parameters(("dryRun",))
+        refuse_condition()
+        if parameters.dry_run():
+            raise invalid("/dryRun", "unsupported", _NO_DRY_RUN)
         return _stream()
     if not _JSON_TYPE.match(content_type):
         raise UnsupportedMediaType("The body must be sent as Content-Type: application/json or application/x-ndjson.")
     request.max_content_length = BODY_BYTES_MAX
-    batch = read_body(BatchRequest, tag="mode").root
-    return _post_atomic(batch.items) if batch.mode == "atomic" else _post_each(batch.items)
+    batch = read_body(BatchRequest, tag="mode", parameters=("dryRun",)).root
+    dry_run = parameters.dry_run()
+    return (_post_atomic if batch.mode == "atomic" else _post_each)(batch.items, dry_run=dry_run)
 
 
 # --- a JSON body ---
 
 
-def _post_each(items: Sequence[object]) -> Response:
+def _post_each(items: Sequence[object], *, dry_run: bool) -> Response:
     asking = origin()
-    return _answer("each", _execute_each(_read(items, asking)))
+    return _answer("each", _execute_each(_read(items, asking), dry_run=dry_run), dry_run=dry_run)
 
 
-def _post_atomic(items: Sequence[object]) -> Response:
+def _post_atomic(items: Sequence[object], *, dry_run: bool) -> Response:
     asking = origin()
     commands = []
     for index, command in enumerate(_read(items, asking)):
@@ -92,18 +107,19 @@ def _post_atomic(items: Sequence[object]) -> Response:
             return _refusal(index, command)
         commands.append(command)
     try:
-        receipts = service.execute_atomic(commands)
+        receipts = (service.preview_atomic if dry_run else service.execute_atomic)(commands)
     except service.BatchRefusedError as refused:
         return _refusal(refused.index, problem_of(refused.error))
-    return _answer("atomic", [_accepted(receipt) for receipt in receipts])
+    return _answer("atomic", [_accepted(receipt, dry_run=dry_run) for receipt in receipts], dry_run=dry_run)
 
 
 def _refusal(index: int, found: Problem) -> Response:
     return problem_response(found._replace(body={**found.body, "index": index}))
 
 
-def _answer(mode: str, answers: Sequence[Answer]) -> Response:
-    return json_response({"ok": True, "mode": mode, **_counts(answers), "items": list(map(_item, answers))})
+def _answer(mode: str, answers: Sequence[Answer], *, dry_run: bool) -> Response:
+    told = {"dryRun": True} if dry_run else {}
+    return json_response({"ok": True, "mode": mode, **_counts(answers), "items": list(map(_item, answers)), **told})
 
 
 def _item(answer: Answer) -> dict[str, Any]:
@@ -183,18 +199,22 @@ def _read(records: Sequence[object], asking: Origin) -> list[Command | Problem]:
     return [problem_of(one) if isinstance(one, WalletServiceError) else one for one in found]
 
 
-def _execute_each(found: Sequence[Command | Problem]) -> list[Answer]:
-    """Post the commands among what was read, and answer all of it, in order."""
-    outcomes = iter(service.execute_each([one for one in found if isinstance(one, Command)]))
-    return [_of(one) if isinstance(one, Problem) else _told(next(outcomes)) for one in found]
+def _execute_each(found: Sequence[Command | Problem], *, dry_run: bool = False) -> list[Answer]:
+    """Post the commands among what was read, or preview them, and answer all of it, in order."""
+    execute = service.preview_each if dry_run else service.execute_each
+    outcomes = iter(execute([one for one in found if isinstance(one, Command)]))
+    return [_of(one) if isinstance(one, Problem) else _told(next(outcomes), dry_run=dry_run) for one in found]
 
 
-def _told(outcome: Receipt | Exception) -> Answer:
-    return _accepted(outcome) if isinstance(outcome, Receipt) else _of(problem_of(outcome))
+def _told(outcome: Receipt | Exception, *, dry_run: bool) -> Answer:
+    return _accepted(outcome, dry_run=dry_run) if isinstance(outcome, Receipt) else _of(problem_of(outcome))
 
 
-def _accepted(receipt: Receipt) -> Answer:
-    return present.status(receipt), present.receipt(receipt)
+def _accepted(receipt: Receipt, *, dry_run: bool) -> Answer:
+    body = present.receipt(receipt)
+    if dry_run:
+        body["dryRun"] = True
+    return present.status(receipt), body
 
 
 def _of(found: Problem) -> Answer:

@@ -24,14 +24,19 @@ _KEY = re.compile(
 )
 
 
-def read_body(model: type[Model], *, tag: str | None = None) -> Model:
+def read_body(
+    model: type[Model], *, tag: str | None = None, takes_condition: bool = False, parameters: Iterable[str] = ()
+) -> Model:
     """Return the request's JSON body as the model, or raise: 415, 413, 400 (unreadable), 422 (wrong in itself).
 
-    `tag` names the field that tells what the body is, if the model is a union.
+    `tag` names the field that tells what the body is, if the model is a union. Unless it `takes_condition`, a request
+    that makes one is refused: it must not be done without. `parameters` are those that the query may have.
     """
     if not _JSON_TYPE.fullmatch(request.headers.get("Content-Type", "")):
         raise UnsupportedMediaType("The body must be sent as Content-Type: application/json.")
-    refuse_unknown_parameters(())
+    refuse_unknown_parameters(parameters)
+    if not takes_condition:
+        refuse_condition()
     try:
         value = strict_json.parse(request.get_data(cache=False))
     except ValueError as exc:
@@ -50,6 +55,12 @@ def read_reference(from_body: str | None) -> str:
     if from_body is not None and from_header is not None and from_body != from_header:
         raise invalid("/referenceId", "differs", "differs from the Idempotency-Key header")
     return from_body or from_header or ""
+
+
+def refuse_condition() -> None:
+    """Raise for an If-Match where there is no version that it could be compared with."""
+    if "HTTP_IF_MATCH" in request.environ:
+        raise invalid("/If-Match", "unsupported", "is for a command alone: items of a batch have ifVersion")
 
 
 def refuse_body() -> None:

@@ -652,6 +652,17 @@ _EVERYWHERE: dict[int, dict[str, Any]] = {
         ),
     },
     403: _FORBIDDEN,
+    412: {
+        "version": _problem(
+            412,
+            "version_mismatch",
+            "Version does not match",
+            "Wallet 3 is at version 8 with 470 GOLD, not at the version that was asked for. Read it again.",
+            walletId=3,
+            balance=470,
+            version=8,
+        )
+    },
     413: {
         "large": _problem(
             413,
@@ -771,6 +782,7 @@ PROBLEMS: dict[str, dict[int, dict[str, Any]]] = {
         403: _at(_FORBIDDEN, 1),
         404: _at(_NO_WALLET, 1),
         409: _at(_INSUFFICIENT | _SYSTEM, 1),
+        412: _at(_EVERYWHERE[412], 1),
         415: {
             "type": _problem(
                 415,

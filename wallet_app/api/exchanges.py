@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from flask import Response
 
-from wallet_app import service
-from wallet_app.api import present
-from wallet_app.api.body import read_body, read_reference
+from wallet_app.api.body import read_reference
+from wallet_app.api.commands import perform, read_command_body
 from wallet_app.api.operations import operation
 from wallet_app.api.schemas import ExchangeAnswer, ExchangeRequest
-from wallet_app.web import json_response, origin
+from wallet_app.web import origin
 
 
 @operation(
@@ -30,6 +29,5 @@ def exchange() -> Response:
     `insufficient_balance` and `balance_above_bound`; 422 `user_mismatch` for wallets of two users. The reference is
     `from`'s. It may come as the Idempotency-Key header instead, raw or quoted.
     """
-    body = read_body(ExchangeRequest)
-    receipt = service.execute(body.made(read_reference(body.reference_id), origin()))
-    return json_response(present.receipt(receipt), headers=present.replay_headers(receipt))
+    body = read_command_body(ExchangeRequest)
+    return perform(body.made(read_reference(body.reference_id), origin()))

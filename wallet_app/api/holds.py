@@ -8,7 +8,8 @@ from flask import Response
 
 from wallet_app import service
 from wallet_app.api import cursor, parameters, present
-from wallet_app.api.body import read_body, read_reference, refuse_unknown_parameters
+from wallet_app.api.body import read_reference, refuse_unknown_parameters
+from wallet_app.api.commands import perform, read_command_body
 from wallet_app.api.operations import operation
 from wallet_app.api.schemas import (
     CaptureRequest,
@@ -44,8 +45,8 @@ def place_hold() -> Response:
     `too_many_holds` if it has 200 open holds. Safe to repeat: the same referenceId on the same wallet answers with the
     same hold, as it stands now. The reference may come as the Idempotency-Key header instead, raw or quoted.
     """
-    body = read_body(HoldRequest)
-    return _answer(
+    body = read_command_body(HoldRequest)
+    return perform(
         service.PlaceHold(
             wallet_id=body.wallet_id,
             reference=read_reference(body.reference_id),
@@ -77,10 +78,10 @@ def capture_hold(hold_id: str) -> Response:
     referenceId on the same wallet answers with the original transaction, and with the hold as it stands now.
     """
     found = parameters.hold_id(hold_id)
-    body = read_body(CaptureRequest)
+    body = read_command_body(CaptureRequest)
     final = is_final(body.amount, body.final)
     reference = read_reference(body.reference_id)
-    return _answer(
+    return perform(
         service.CaptureHold(
             wallet_id=_wallet_of(found),
             hold_id=found,
@@ -110,9 +111,9 @@ def release_hold(hold_id: str) -> Response:
     referenceId on the same wallet answers with the original transaction, and with the hold as it stands now.
     """
     found = parameters.hold_id(hold_id)
-    body = read_body(ReleaseRequest)
+    body = read_command_body(ReleaseRequest)
     reference = read_reference(body.reference_id)
-    return _answer(
+    return perform(
         service.ReleaseHold(
             wallet_id=_wallet_of(found), hold_id=found, reference=reference, origin=origin(), **body.details()
         )
@@ -167,12 +168,3 @@ def _wallet_of(hold_id: uuid.UUID) -> int:
         return service.find_hold_wallets([hold_id])[hold_id]
     except KeyError:
         raise HoldNotFoundError(str(hold_id)) from None
-
-
-def _answer(command: service.Command) -> Response:
-    receipt = service.execute(command)
-    headers = present.replay_headers(receipt)
-    status = present.status(receipt)
-    if status == 201 and receipt.hold is not None:
-        headers["Location"] = f"/holds/{receipt.hold.hold_id}"
-    return json_response(present.receipt(receipt), status, headers)

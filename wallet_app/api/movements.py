@@ -5,11 +5,12 @@ from __future__ import annotations
 from flask import Response
 
 from wallet_app import service
-from wallet_app.api import parameters, present
-from wallet_app.api.body import read_body, read_reference
+from wallet_app.api import parameters
+from wallet_app.api.body import read_reference
+from wallet_app.api.commands import perform, read_command_body
 from wallet_app.api.operations import operation
 from wallet_app.api.schemas import MovementAnswer, MovementRequest
-from wallet_app.web import json_response, origin
+from wallet_app.web import origin
 
 _PROBLEMS = (400, 404, 409, 413, 415, 422, 429, 503)
 
@@ -74,9 +75,8 @@ def spend(wallet_id: str) -> Response:
 
 def _move(command: type[service.Movement], wallet_id: str) -> Response:
     anchor = parameters.wallet_id(wallet_id)
-    body = read_body(MovementRequest)
+    body = read_command_body(MovementRequest)
     reference = read_reference(body.reference_id)
-    receipt = service.execute(
+    return perform(
         command(wallet_id=anchor, reference=reference, origin=origin(), amount=body.amount, **body.details())
     )
-    return json_response(present.movement(receipt), headers=present.replay_headers(receipt))

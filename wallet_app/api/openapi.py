@@ -21,6 +21,7 @@ _PROBLEM_TEXTS = {
     403: "The key may not do this: it lacks the scope, or a limit of it is exceeded",
     404: "Unknown",
     409: "The books refuse; the reference is still free",
+    412: "The wallet has not the version that If-Match names",
     413: "The body is too large",
     415: "Not application/json",
     422: "Wrong in itself, or the reference stands for another command (`reference_mismatch`)",
@@ -35,6 +36,13 @@ Every write carries a reference of the caller's choice, as `referenceId` in the 
 (raw or quoted; equal if both are sent). It names that command of that wallet for ever: the same command under the same
 reference is answered with the first transaction and moves nothing, another command under it is refused. So after a
 timeout or a 503, repeat. A refusal leaves the reference free.
+
+To act on what was read and on nothing else, send its `ETag`, the wallet's version, as `If-Match` with the command: it
+is refused with 412 if the wallet has moved on. In records it is `ifVersion`.
+
+With `?dryRun=true`, commands, batches, and what makes users and wallets tell what they would answer, and do nothing: no
+reference is used up. What hands out secrets (keys, tokens) has no dry run, because the secret is the answer; nor has
+what revokes them.
 
 Send an API key with every request: `Authorization: Bearer dino_...`. Its scopes say what it may do, each operation says
 which it needs; a key may also be limited to amounts, assets and networks.
@@ -63,9 +71,13 @@ _HEADERS: dict[str, Any] = {
         "description": "Only on a replay",
         "schema": {"type": "string", "enum": ["true"]},
     },
+    "ETag": {
+        "description": "The version of the wallet: of a command's, that under which its reference counts. Whatever is "
+        "answered, a hold too, this is what If-Match takes. A SYSTEM wallet has none.",
+        "schema": {"type": "string", "pattern": '^"(?:0|[1-9][0-9]*)"$'},
+    },
     "Location": {
-        "description": "Where what was made is to be read",
-        "required": True,
+        "description": "Where what was made is to be read; absent in a dry run",
         "schema": {"type": "string", "format": "uri-reference"},
     },
     "WWW-Authenticate": {
@@ -173,16 +185,17 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 def _answers(operation: Operation) -> dict[str, Any]:
     """Describe what is answered if nothing is wrong."""
-    moves = operation.request is not None and "reference_id" in operation.request.model_fields
-    headers = ["X-Request-Id"] + (["Idempotent-Replayed"] if moves else [])
+    headers = ["X-Request-Id"] + (["Idempotent-Replayed"] if operation.is_command else [])
+    headers += ["ETag"] if operation.tells_version else []
     if operation.answer is None:
         return {"204": {"description": "Done", "headers": _refer(headers)}}
     model, shown = operation.answer.__name__, _ANSWERS[operation.operation_id]
     if operation.always_new:
         return {"201": _answer("Made", model, shown, [*headers, "Location"])}
     if operation.creates:
+        versioned = ["ETag"] if operation.tells_version else []
         return {
-            "201": _answer("Made", model, shown, ["X-Request-Id", "Location"]),
+            "201": _answer("Made", model, shown, ["X-Request-Id", "Location", *versioned]),
             "200": _answer("It was there", model, examples.ANSWERS_AGAIN.get(operation.operation_id, shown), headers),
         }
     return {"200": _answer("Done", model, shown, headers)}

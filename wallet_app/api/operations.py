@@ -11,6 +11,8 @@ from flask import Blueprint, Response
 from pydantic import BaseModel
 
 from wallet_app import access
+from wallet_app.api.conditions import IF_MATCH
+from wallet_app.api.parameters import DRY_RUN
 from wallet_app.web import camel_case, json_response
 
 blueprint = Blueprint("api", __name__)
@@ -39,8 +41,21 @@ class Operation:
     """Whether it is answered 201 when what it asks for is new, and 200 when it was there."""
     always_new: bool
     """Whether each request makes another one: then it is answered 201 and never 200."""
+    dry_run: bool
+    """Whether it can be asked what it would do."""
+    tells_version: bool
+    """Whether it is answered with a wallet's version as ETag."""
     parameters: tuple[dict[str, Any], ...]
     problems: tuple[int, ...]
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it moves something, under a reference."""
+        return _is_command(self.request)
+
+
+def _is_command(request: type[BaseModel] | None) -> bool:
+    return request is not None and "reference_id" in request.model_fields
 
 
 OPERATIONS: list[Operation] = []
@@ -57,13 +72,20 @@ def operation(
     line: type[BaseModel] | None = None,
     creates: bool = False,
     always_new: bool = False,
+    dry_run: bool = False,
+    tells_version: bool = False,
     parameters: tuple[dict[str, Any], ...] = (),
     problems: tuple[int, ...] = (),
 ) -> Callable[[View], View]:
     """Register the view under the path, for who has the scope; ValueError for a scope that does not exist.
 
-    Its docstring is the documentation: first line the summary, then the rest.
+    Its docstring is the documentation: first line the summary, then the rest. What every command has besides, a dry
+    run, and If-Match with its 412, is added here.
     """
+    everywhere = () if scope == access.PUBLIC else (401, 403)
+    is_command = _is_command(request)
+    has_dry_run = dry_run or is_command
+    more = [*([DRY_RUN] if has_dry_run else []), *([IF_MATCH] if is_command else [])]
 
     def register(view: View) -> View:
         access.declare(f"{blueprint.name}.{view.__name__}", scope)
@@ -82,8 +104,10 @@ def operation(
                 line=line,
                 creates=creates,
                 always_new=always_new,
-                parameters=parameters,
-                problems=tuple(sorted({*problems, *(() if scope == access.PUBLIC else (401, 403))})),
+                dry_run=has_dry_run,
+                tells_version=tells_version or is_command,
+                parameters=(*parameters, *more),
+                problems=tuple(sorted({*problems, *((412,) if is_command else ()), *everywhere})),
             )
         )
         blueprint.add_url_rule(re.sub(r"\{(\w+)\}", _flask_parameter, path), view_func=view, methods=[method])
@@ -92,8 +116,10 @@ def operation(
     return register
 
 
-def created(path: str, body: Mapping[str, Any], *, is_new: bool) -> Response:
-    """Answer an operation that `creates`: with the resource, which is at `path`."""
+def created(path: str, body: Mapping[str, Any], *, is_new: bool, dry_run: bool) -> Response:
+    """Answer an operation that `creates`: with the resource, which is at `path`, unless it only would be."""
+    if dry_run:
+        return json_response({"ok": True, **body, "dryRun": True}, 201 if is_new else 200)
     status, headers = (201, {"Location": path}) if is_new else (200, {})
     return json_response({"ok": True, **body}, status, headers)
 

@@ -115,6 +115,14 @@ WITH_REVOKED: dict[str, Any] = {
     "description": "Those that are revoked or expired too",
     "schema": {"type": "string", "enum": ["true", "false"], "default": "false"},
 }
+DRY_RUN: dict[str, Any] = {
+    "name": "dryRun",
+    "in": "query",
+    "required": False,
+    "description": "Whether to answer what would happen, and do nothing: the same status and body, with `dryRun` true "
+    "and without the ids of what is not made",
+    "schema": {"type": "string", "enum": ["true", "false"], "default": "false"},
+}
 EXTERNAL_ID: dict[str, Any] = {
     "name": "externalId",
     "in": "query",
@@ -161,9 +169,18 @@ def of_client() -> str | None:
 
 def with_revoked() -> bool:
     """Return whether the caller wants keys that do not work any more too."""
-    value = request.args.get("withRevoked", "false")
+    return _flag("withRevoked")
+
+
+def dry_run() -> bool:
+    """Return whether the caller wants to be told what would happen, and nothing to be done."""
+    return bool(request.environ.get("QUERY_STRING")) and _flag("dryRun")
+
+
+def _flag(name: str) -> bool:
+    value = request.args.get(name, "false")
     if value not in {"true", "false"}:
-        raise invalid("/withRevoked", "invalid", "must be true or false")
+        raise invalid(f"/{name}", "invalid", "must be true or false")
     return value == "true"
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from fractions import Fraction
 from typing import Any
 
 from wallet_app.money import format_rate, json_integer
 from wallet_app.service import (
+    NO_ID,
+    NO_TRANSACTION,
     AppliedRate,
     AssetView,
     Entry,
@@ -31,6 +34,11 @@ def status(accepted: Receipt) -> int:
     return 201 if accepted.transaction.kind == "HOLD" and not accepted.is_replay else 200
 
 
+def tag(version: int) -> str:
+    """Return a wallet's version as an entity tag."""
+    return f'"{version}"'
+
+
 def movement(receipt: Receipt) -> dict[str, Any]:
     """Present the receipt of a command that moves one wallet by one entry."""
     wallet, transaction = receipt.wallets[0], receipt.transaction
@@ -45,7 +53,7 @@ def movement(receipt: Receipt) -> dict[str, Any]:
         "balance": wallet.balance,
         "held": wallet.held,
         "version": wallet.version,
-        "transactionId": str(transaction.transaction_id),
+        "transactionId": _if_made(transaction.transaction_id),
         "referenceId": transaction.reference,
         "type": entry.entry_type,
         "amount": entry.amount,
@@ -78,7 +86,7 @@ def on_hold(posted: Receipt) -> dict[str, Any]:
 def hold(held: Hold) -> dict[str, Any]:
     """Present a hold."""
     return {
-        "holdId": str(held.hold_id),
+        "holdId": _if_made(held.hold_id),
         "state": held.state,
         "amount": held.amount,
         "captured": held.captured,
@@ -165,10 +173,14 @@ def _posted(posted: Receipt) -> dict[str, Any]:
         "ok": True,
         "idempotent": posted.is_replay,
         **({"message": REPLAYED} if posted.is_replay else {}),
-        "transactionId": str(posted.transaction.transaction_id),
+        "transactionId": _if_made(posted.transaction.transaction_id),
         "referenceId": posted.transaction.reference,
         "createdAt": instant(posted.transaction.created_at),
     }
+
+
+def _if_made(transaction_id: uuid.UUID) -> str | None:
+    return None if transaction_id == NO_TRANSACTION else str(transaction_id)
 
 
 def _side(posted: Receipt, moved: Entry) -> dict[str, Any]:
@@ -189,7 +201,7 @@ def _side(posted: Receipt, moved: Entry) -> dict[str, Any]:
 def user(view: UserView) -> dict[str, Any]:
     """Present a user."""
     return {
-        "userId": view.user_id,
+        "userId": None if view.user_id == NO_ID else view.user_id,
         "name": view.name,
         "externalId": view.external_id,
         "createdAt": instant(view.created_at),
@@ -276,6 +288,7 @@ def wallet(view: WalletView) -> dict[str, Any]:
     """Present a wallet."""
     return {
         **balance(view),
+        "walletId": None if view.wallet_id == NO_ID else view.wallet_id,
         "userName": view.user_name,
         "userType": view.user_type,
         "scale": view.asset_scale,

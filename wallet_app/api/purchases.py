@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from flask import Response
 
-from wallet_app import access, service
-from wallet_app.api import present
-from wallet_app.api.body import read_body, read_reference
+from wallet_app import access
+from wallet_app.api.body import read_reference
+from wallet_app.api.commands import perform, read_command_body
 from wallet_app.api.operations import operation
 from wallet_app.api.schemas import PurchaseAnswer, PurchaseRequest
-from wallet_app.web import json_response, origin
+from wallet_app.web import origin
 
 
 @operation(
@@ -30,6 +30,5 @@ def purchase() -> Response:
     names the wallet; 422 `user_mismatch` for wallets of two users, and `payer_without_leg`. The reference may come as
     the Idempotency-Key header instead, raw or quoted.
     """
-    body = read_body(PurchaseRequest)
-    receipt = service.execute(body.made(read_reference(body.reference_id), origin()))
-    return json_response(present.receipt(receipt), headers=present.replay_headers(receipt))
+    body = read_command_body(PurchaseRequest)
+    return perform(body.made(read_reference(body.reference_id), origin()))

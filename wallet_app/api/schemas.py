@@ -69,6 +69,21 @@ OccurredAtAnswer = Annotated[
 Identifier = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
 
 
+IfMade = Annotated[
+    str | None,
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "format": "uuid"}, {"type": "null"}],
+            "description": "Null in a dry run, unless it was made before.",
+        }
+    ),
+]
+DryRun = Annotated[
+    Literal[True] | None,
+    Field(description="Only in a dry run: this is what would have been answered, and nothing was done."),
+]
+
+
 class MovementRequest(WithDetails):
     """A top-up, bonus or spend."""
 
@@ -95,13 +110,14 @@ class MovementAnswer(Outside):
     balance: Integer53 = Field(description="What can be spent now.")
     held: Integer53
     version: int = Field(description="The number of the wallet's last entry; belongs to `balance`.")
-    transaction_id: Identifier
+    transaction_id: IfMade
     reference_id: str
     type: Literal[ENTRY_TYPES]  # type: ignore[valid-type]
     amount: int = Field(description="Signed: what the balance changed by.")
     balance_after: Integer53 = Field(description="The balance right after this transaction's entry.")
     seq: int = Field(description="The number of this transaction's entry; belongs to `balanceAfter`.")
     created_at: Instant
+    dry_run: DryRun = None
 
 
 class HoldRequest(WithDetails):
@@ -168,6 +184,10 @@ class HoldsAnswer(Outside):
     next: Next = None
 
 
+class MovedHold(HoldAnswer):
+    hold_id: IfMade  # type: ignore[assignment]
+
+
 class HoldMovementAnswer(MovementAnswer):
     """An accepted hold, capture or release: the wallet and the hold as they stand now, and the transaction."""
 
@@ -175,7 +195,7 @@ class HoldMovementAnswer(MovementAnswer):
     amount: int = Field(description="Signed: what the balance changed by, all entries together.")
     balance_after: Integer53 = Field(description="The balance right after this transaction's last entry.")
     seq: int = Field(description="The number of this transaction's last entry; belongs to `balanceAfter`.")
-    hold: HoldAnswer
+    hold: MovedHold
 
 
 class TransferRequest(Transfer):
@@ -206,9 +226,10 @@ class PostedAnswer(Outside):
     ok: Literal[True]
     idempotent: bool = Field(description="True when this reference was accepted before: nothing changed this time.")
     message: str | None = Field(default=None, description="Only with idempotent: says that no balance has changed.")
-    transaction_id: Identifier
+    transaction_id: IfMade
     reference_id: str
     created_at: Instant
+    dry_run: DryRun = None
 
 
 class TransferAnswer(PostedAnswer):
@@ -293,6 +314,11 @@ class ListedUser(Outside):
 
 class UserAnswer(ListedUser):
     ok: Literal[True]
+
+
+class MadeUserAnswer(UserAnswer):
+    user_id: int | None = Field(description="Null in a dry run, unless the user was there.")  # type: ignore[assignment]
+    dry_run: DryRun = None
 
 
 class UsersAnswer(Outside):
@@ -401,6 +427,13 @@ class BalanceAnswer(Balance):
 
 class WalletAnswer(ListedWallet):
     ok: Literal[True]
+
+
+class MadeWalletAnswer(WalletAnswer):
+    wallet_id: int | None = Field(  # type: ignore[assignment]
+        description="Null in a dry run, unless the wallet was there."
+    )
+    dry_run: DryRun = None
 
 
 class WalletsAnswer(Outside):
@@ -512,6 +545,7 @@ class BatchAnswer(Outside):
     replayed: int = Field(description="How many items had been posted before.")
     refused: int = Field(description="How many items were not accepted, for whatever reason; `atomic`: none.")
     items: list[BatchItemAnswer] = Field(description="In the order of the request.")
+    dry_run: DryRun = None
 
 
 class BatchLineAnswer(BatchItemAnswer):

@@ -8,7 +8,7 @@ from wallet_app import access, service
 from wallet_app.api import parameters, present
 from wallet_app.api.body import read_body, refuse_unknown_parameters
 from wallet_app.api.operations import created, operation
-from wallet_app.api.schemas import TokenAnswer, TokenRequest, UserAnswer, UserRequest, UsersAnswer
+from wallet_app.api.schemas import MadeUserAnswer, TokenAnswer, TokenRequest, UserAnswer, UserRequest, UsersAnswer
 from wallet_app.web import caller, json_response, permit
 
 
@@ -18,8 +18,9 @@ from wallet_app.web import caller, json_response, permit
     scope="users:write",
     tag="Users",
     request=UserRequest,
-    answer=UserAnswer,
+    answer=MadeUserAnswer,
     creates=True,
+    dry_run=True,
     problems=(400, 409, 413, 415, 422, 429, 503),
 )
 def create_user() -> Response:
@@ -28,9 +29,11 @@ def create_user() -> Response:
     Safe to repeat: an `externalId` stands for one user for ever, and where there is one it is answered with 200. Under
     another name it is refused (409 `external_id_taken`): the two may be different people.
     """
-    body = read_body(UserRequest)
-    view, is_new = service.create_user(name=body.name, external_id=body.external_id)
-    return created(f"/users/{view.user_id}", present.user(view), is_new=is_new)
+    body = read_body(UserRequest, parameters=("dryRun",))
+    dry_run = parameters.dry_run()
+    make = service.preview_user if dry_run else service.create_user
+    view, is_new = make(name=body.name, external_id=body.external_id)
+    return created(f"/users/{view.user_id}", present.user(view), is_new=is_new, dry_run=dry_run)
 
 
 @operation(

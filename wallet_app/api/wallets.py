@@ -10,7 +10,14 @@ from wallet_app import service
 from wallet_app.api import cursor, filters, parameters, present
 from wallet_app.api.body import read_body, refuse_unknown_parameters
 from wallet_app.api.operations import created, operation
-from wallet_app.api.schemas import BalanceAnswer, EntriesAnswer, WalletAnswer, WalletRequest, WalletsAnswer
+from wallet_app.api.schemas import (
+    BalanceAnswer,
+    EntriesAnswer,
+    MadeWalletAnswer,
+    WalletAnswer,
+    WalletRequest,
+    WalletsAnswer,
+)
 from wallet_app.web import json_response, permit
 
 _PROBLEMS = (404, 422, 429, 503)
@@ -22,8 +29,9 @@ _PROBLEMS = (404, 422, 429, 503)
     scope="wallets:write",
     tag="Wallets",
     request=WalletRequest,
-    answer=WalletAnswer,
+    answer=MadeWalletAnswer,
     creates=True,
+    dry_run=True,
     problems=(400, 404, 413, 415, 422, 429, 503),
 )
 def create_wallet() -> Response:
@@ -31,9 +39,11 @@ def create_wallet() -> Response:
 
     It begins empty. Safe to repeat: a user has one wallet of an asset, and where there is one it is answered with 200.
     """
-    body = read_body(WalletRequest)
-    view, is_new = service.create_wallet(user_id=body.user_id, asset_code=body.asset, permit=permit())
-    return created(f"/wallets/{view.wallet_id}", present.wallet(view), is_new=is_new)
+    body = read_body(WalletRequest, parameters=("dryRun",))
+    dry_run = parameters.dry_run()
+    make = service.preview_wallet if dry_run else service.create_wallet
+    view, is_new = make(user_id=body.user_id, asset_code=body.asset, permit=permit())
+    return created(f"/wallets/{view.wallet_id}", present.wallet(view), is_new=is_new, dry_run=dry_run)
 
 
 @operation(
@@ -66,6 +76,7 @@ def list_wallets() -> Response:
     tag="Wallets",
     scope="wallets:read",
     answer=WalletAnswer,
+    tells_version=True,
     parameters=(parameters.WALLET_ID,),
     problems=_PROBLEMS,
 )
@@ -73,7 +84,7 @@ def get_wallet(wallet_id: str) -> Response:
     """Read a wallet."""
     refuse_unknown_parameters(())
     view = service.get_wallet(parameters.wallet_id(wallet_id), permit=permit())
-    return json_response({"ok": True, **present.wallet(view)})
+    return json_response({"ok": True, **present.wallet(view)}, headers=_tagged(view))
 
 
 @operation(
@@ -82,6 +93,7 @@ def get_wallet(wallet_id: str) -> Response:
     tag="Wallets",
     scope="wallets:read",
     answer=BalanceAnswer,
+    tells_version=True,
     parameters=(parameters.WALLET_ID, filters.AT),
     problems=(404, 409, 422, 429, 503),
 )
@@ -95,9 +107,10 @@ def get_balance(wallet_id: str) -> Response:
     refuse_unknown_parameters(("at",))
     wallet, instant = parameters.wallet_id(wallet_id), filters.at()
     if instant is None:
-        return json_response({"ok": True, **present.balance(service.get_wallet(wallet, permit=permit()))})
+        view = service.get_wallet(wallet, permit=permit())
+        return json_response({"ok": True, **present.balance(view)}, headers=_tagged(view))
     view = service.get_wallet_at(wallet, instant, permit=permit())
-    return json_response({"ok": True, **present.balance_at(view, instant)})
+    return json_response({"ok": True, **present.balance_at(view, instant)}, headers=_tagged(view))
 
 
 @operation(
@@ -138,3 +151,8 @@ def _entries(wallet: int, page: Sequence[service.EntryView], following: Mapping[
     return json_response(
         {"ok": True, "walletId": wallet, "entries": [present.listed_entry(view) for view in page], **following}
     )
+
+
+def _tagged(view: service.WalletView) -> dict[str, str]:
+    """Return the version as the header that If-Match takes; a SYSTEM wallet has none."""
+    return {"ETag": present.tag(view.version)} if view.user_type == "USER" else {}

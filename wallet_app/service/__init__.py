@@ -36,6 +36,14 @@ from wallet_app.service.credentials import MadeKey, Vault, key_id_at, place_of
 from wallet_app.service.devices import (
     SECONDS_MAX as DEVICE_SECONDS_MAX,
 )
+from wallet_app.service.dry_run import (
+    NO_ID,
+    preview_atomic,
+    preview_command,
+    preview_each,
+    preview_user,
+    preview_wallet,
+)
 from wallet_app.service.erasure import Erasable, count_erasable, erase_user
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
 from wallet_app.service.filters import RANGE_DAYS_MAX, Filters
@@ -173,6 +181,7 @@ __all__ = [
     "OnHold",
     "Origin",
     "NEW_KEY_SECONDS",
+    "NO_ID",
     "NO_TRANSACTION",
     "NewKey",
     "PAGE_MAX",
@@ -236,6 +245,11 @@ __all__ = [
     "list_wallets",
     "place_of",
     "places_of",
+    "preview_atomic",
+    "preview_command",
+    "preview_each",
+    "preview_user",
+    "preview_wallet",
     "previewing",
     "rebuild_balances",
     "seed",

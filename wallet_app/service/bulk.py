@@ -48,7 +48,7 @@ def execute_each(commands: Sequence[Command], *, seconds_max: float = REQUEST_SE
     `seconds_max` what has not had its turn is answered so too. Raises OverloadedError if the turn does not come at all.
     """
     deadline = time.monotonic() + seconds_max
-    outcomes: list[Outcome | None] = [*_declined_at_once(commands)]
+    outcomes: list[Outcome | None] = [*declined_at_once(commands)]
     permitted = [at for at, outcome in enumerate(outcomes) if outcome is None]
     if permitted:
         with _turn(deadline):
@@ -67,7 +67,7 @@ def execute_atomic(commands: Sequence[Command], *, seconds_max: float = REQUEST_
     """
     if len(commands) > BATCH_MAX:
         raise ValueError(f"a batch has at most {BATCH_MAX} commands, not {len(commands)}")
-    for index, declined in enumerate(_declined_at_once(commands)):
+    for index, declined in enumerate(declined_at_once(commands)):
         if declined is not None:
             raise BatchRefusedError(index, declined)
     deadline = time.monotonic() + seconds_max
@@ -79,7 +79,7 @@ def execute_atomic(commands: Sequence[Command], *, seconds_max: float = REQUEST_
     return cast(list[Receipt], outcomes)
 
 
-def _declined_at_once(commands: Sequence[Command]) -> list[WalletServiceError | None]:
+def declined_at_once(commands: Sequence[Command]) -> list[WalletServiceError | None]:
     """Return what each command is declined with whatever the books say: it is forbidden, or its wallet another's.
 
     Without a wait for its wallet, as if it came alone.

@@ -52,6 +52,8 @@ class Command:
     metadata: str | None = None
     """A JSON object as text: the text is hashed and kept to the byte."""
     occurred_at: dt.datetime | None = None
+    if_versions: tuple[int, ...] | None = None
+    """The anchor must have one of these versions, as it stood before anything due of it is settled; None: any."""
 
     def wallet_ids(self) -> tuple[int, ...]:
         """Return every wallet that the decision reads or changes, the anchor first; the posting locks them."""

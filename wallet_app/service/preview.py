@@ -31,12 +31,15 @@ NO_TRANSACTION = uuid.UUID(int=0)
 
 
 @contextmanager
-def previewing() -> Iterator[Preview]:
-    """Yield a Preview of the database as it is now. It holds a connection and a snapshot, so let it end soon."""
+def previewing(*, is_long: bool = True) -> Iterator[Preview]:
+    """Yield a Preview of the database as it is now. It holds a connection and a snapshot, so let it end soon.
+
+    Unless it `is_long`, the session's own timeouts bound it.
+    """
     with snapshot() as connection, closing(sqlite3.connect("")) as memory:
         # Its caller reads a file and writes results between two chunks, and whoever waits here holds no lock. The price
         # of a long preview is that vacuum keeps the dead rows that its snapshot still sees.
-        now: dt.datetime = connection.execute(_STAY).scalar_one()
+        now: dt.datetime = connection.execute(_STAY if is_long else _NOW).scalar_one()
         memory.executescript(_MEMORY)
         yield Preview(connection, memory, now)
 
@@ -177,6 +180,8 @@ _STAY = text("""
 SELECT clock_timestamp(), set_config('idle_in_transaction_session_timeout', '0', true),
        set_config('statement_timeout', '60s', true)
 """)
+
+_NOW = text("SELECT clock_timestamp()")
 
 _BALANCES = text("""
 SELECT wallet_id, balance, held, version, chain, updated_at

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from wallet_app.errors import WalletNotActiveError, WalletNotFoundError
+from wallet_app.errors import VersionMismatchError, WalletNotActiveError, WalletNotFoundError
 from wallet_app.service import exchanges, holds, movements, purchases, transfers
 from wallet_app.service.books import Books, Plan, Receipt, WalletState
 from wallet_app.service.commands import (
@@ -43,8 +43,8 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
 def decide(books: Books, command: Command) -> Receipt:
     """Answer the command from the books: replay it, or post what its rule plans.
 
-    Raises a NotFoundError, ForbiddenError, RefusedError or InvalidError if it declines; then the books are as before
-    but for holds of its wallets that were due, which are settled first, and its reference is still free.
+    Raises a NotFoundError, ForbiddenError, ConditionError, RefusedError or InvalidError if it declines; then the books
+    are as before but for holds of its wallets that were due, which are settled first, and its reference is still free.
     """
     # Before the books, whoever has looked already: nothing is told of a wallet to who may not do this to any.
     require_permitted(command)
@@ -54,6 +54,8 @@ def decide(books: Books, command: Command) -> Receipt:
     anchor = books.wallet(command.wallet_id)
     if permit is not None:
         permit.require_asset(anchor.asset.code)
+    if command.if_versions is not None:
+        _require_version(books, command, anchor)
     if books.holds:
         holds.settle(books, command)
     # Of another command under this reference, the other wallets do not matter: they may not even exist.
@@ -77,6 +79,23 @@ def _require_owner(books: Books, command: Command, user_id: int) -> None:
         wallet = books.wallets.get(wallet_id)
         if wallet is None or wallet.user_id != user_id:
             raise WalletNotFoundError(wallet_id)
+
+
+def _require_version(books: Books, command: Command, anchor: WalletState) -> None:
+    """Raise VersionMismatchError if the anchor moved on since it was read.
+
+    Before what is due is settled, because that is how it was read. A retry is not asked: it changes nothing, and its
+    own first attempt is what moved the wallet on.
+    """
+    if (command.wallet_id, command.reference) in books.transactions:
+        return
+    if command.if_versions is not None and anchor.version not in command.if_versions:
+        raise VersionMismatchError(
+            wallet_id=anchor.wallet_id,
+            asset_code=anchor.asset.code,
+            balance=anchor.balance,
+            version=anchor.version,
+        )
 
 
 def _most(plan: Plan) -> int:

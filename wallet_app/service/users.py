@@ -37,10 +37,14 @@ def create_user(*, name: str, external_id: str) -> tuple[UserView, bool]:
     if not (found := find_users(external_id=external_id)):
         is_new = repeatable(partial(_add, name=name, external_id=external_id))
         found = find_users(external_id=external_id)
-    user = found[0]
+    return require_name(found[0], name), is_new
+
+
+def require_name(user: UserView, name: str) -> UserView:
+    """Return the user; raise ExternalIdTakenError if the name is another one."""
     if user.name != name:
-        raise ExternalIdTakenError(external_id=external_id, user_id=user.user_id)
-    return user, is_new
+        raise ExternalIdTakenError(external_id=user.external_id, user_id=user.user_id)
+    return user
 
 
 @reads

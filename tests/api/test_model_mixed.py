@@ -1,0 +1,326 @@
+"""All commands mixed, alone and in batches of every kind: the API on PostgreSQL against a plain Python model.
+
+After each step the API, the model and the database agree; a refused step leaves nothing but what was due and settled.
+The database's clock is moved past the ends of holds. Each example has users of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import orjson
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from sqlalchemy import text
+
+from tests.api import clock
+from tests.api.exploring import explore_until_all_came
+from tests.api.model import Answer, DeclinedError, Record, Wallet, World
+from tests.api.support import NO_WALLET
+from tests.keys import client_of
+from wallet_app import service
+from wallet_app.db import db
+from wallet_app.money import AMOUNT_MAX
+from wallet_app.service import expiry
+
+SEED = 20_261_122
+
+Expected = Answer | DeclinedError
+Given = tuple[int, dict[str, Any]]
+"""A status and a body."""
+
+STATUS = {"wallet_not_found": 404, "reference_mismatch": 422, "same_wallet": 422, "asset_mismatch": 422}
+STATUS |= {"user_mismatch": 422, "payer_without_leg": 422, "version_mismatch": 412}
+"""What a refusal is answered with, where it is not 409."""
+
+WAYS = ("alone", "each", "atomic", "lines")
+
+
+class Machine(RuleBasedStateMachine):
+    """GOLD and DIAMOND of one new player, GOLD of another one."""
+
+    app: Flask
+    outcomes: Counter[str]
+    numbers = itertools.count(1)
+
+    @initialize()
+    def make_the_wallets(self) -> None:
+        number = next(self.numbers)
+        self.client: FlaskClient = client_of(self.app)
+        self.references = (f"mixed-{number}-{index}" for index in itertools.count(1))
+        self.world = World()
+        for user, assets in (("one", ("GOLD", "DIAMOND")), ("other", ("GOLD",))):
+            player = {"name": "Model", "externalId": f"mixed:{number}:{user}"}
+            user_id = self.client.post("/users", json=player).json["userId"]
+            for asset in assets:
+                wallet = self.client.post("/wallets", json={"userId": user_id, "asset": asset}).json["walletId"]
+                self.world.wallets[wallet] = Wallet(user_id, asset)
+        self.ids = list(self.world.wallets)
+        with self.app.app_context():
+            self.world.now = clock.steps_so_far()
+        filled = [{"type": "topup", "walletId": wallet, "amount": 100} for wallet in self.ids]
+        self.send([{**record, "referenceId": next(self.references)} for record in filled], "atomic")
+
+    # --- steps ---
+
+    # Hypothesis chooses the steps and shrinks them. What is in one follows from chance alone, so that each outcome is
+    # as likely as it should be: Hypothesis' own choices keep to the first of what there is, and take ten times as long.
+
+    @rule(chance=st.randoms(use_true_random=True), way=st.sampled_from(WAYS))
+    def ask(self, chance: Random, way: str) -> None:
+        records: list[Record] = []
+        for _ in range(1 if way == "alone" else chance.randint(1, 6)):
+            records.append(self.a_record(chance, records))
+        self.send(records, way)
+
+    @rule(chance=st.randoms(use_true_random=True), way=st.sampled_from(WAYS))
+    def ask_again(self, chance: Random, way: str) -> None:
+        """Repeat what was accepted, in one request with something new."""
+        known = [done.record for done in self.world.accepted.values()]
+        again = chance.choices(known, k=1 if way == "alone" else 3)
+        more = [] if way == "alone" else [self.a_record(chance, again)]
+        self.send([*again, *more], way)
+
+    @rule(steps=st.integers(1, 6))
+    def time_passes(self, steps: int) -> None:
+        with self.app.app_context():
+            clock.move(steps)
+        self.world.now += steps
+        self.outcomes["due and unsettled"] += bool(self.world.due())
+        self.compare()
+
+    @precondition(lambda self: self.world.due())
+    @rule()
+    def sweep(self) -> None:
+        with self.app.app_context():
+            expiry.expire_due(lambda: False)
+        self.world.settle()
+        self.outcomes["swept"] += 1
+        self.compare()
+
+    # --- what is asked for ---
+
+    def a_record(self, chance: Random, before: Sequence[Record]) -> Record:
+        """Return something to ask for; sometimes under a reference that is taken."""
+        kind = chance.choice(
+            ["topup", "bonus", "spend", "transfer", "exchange", "purchase", "hold", "on_hold", "on_hold"]
+        )
+        record: dict[str, Any] = getattr(self, f"a_{kind}", lambda chance: self.a_movement(chance, kind))(chance)
+        taken = [reference for _, reference in self.world.accepted] + [one["referenceId"] for one in before]
+        reference = chance.choice(taken) if chance.random() < 0.1 else next(self.references)
+        return {**record, "referenceId": reference, **self.beside(chance, record)}
+
+    def beside(self, chance: Random, record: Record) -> dict[str, Any]:
+        """Return what else is said of it: that may be anything, but for the version that it is asked on."""
+        said: dict[str, Any] = {}
+        if chance.random() < 0.2:
+            said["metadata"] = {"level": chance.randint(1, 9)}
+        if chance.random() < 0.2:
+            said["occurredAt"] = f"2026-01-{chance.randint(10, 28)}T12:00:00+01:00"
+        if chance.random() < 0.2:
+            anchor = self.world.wallets[self.world.wallets_of(record)[0]]
+            said["ifVersion"] = max(0, anchor.version - chance.choice([0, 0, 0, 1]))
+        return said
+
+    def a_movement(self, chance: Random, kind: str) -> dict[str, Any]:
+        wallet = chance.choice(self.ids)
+        return {"type": kind, "walletId": wallet, "amount": self.an_amount(chance, wallet)}
+
+    def a_transfer(self, chance: Random) -> dict[str, Any]:
+        gold, diamond, others = self.ids
+        sensible = [(gold, others), (others, gold)] * 4
+        source, target = chance.choice([*sensible, (gold, gold), (gold, diamond), (gold, NO_WALLET)])
+        amount = self.an_amount(chance, source)
+        asked = chance.choice([amount, {"upTo": amount}])
+        return {"type": "transfer", "from": source, "to": target, "amount": asked}
+
+    def a_exchange(self, chance: Random) -> dict[str, Any]:
+        gold, diamond, others = self.ids
+        source, target = chance.choice([(gold, diamond), (diamond, gold)] * 4 + [(diamond, others)])
+        record = {"type": "exchange", "from": source, "to": target, "amount": self.an_amount(chance, source)}
+        if chance.random() < 0.1:
+            return record
+        return {**record, "rate": f"{chance.randint(1, 3)}/{chance.randint(1, 30)}"}
+
+    def a_purchase(self, chance: Random) -> dict[str, Any]:
+        legs = []
+        for _ in range(chance.randint(1, 4)):
+            wallet, kind = chance.choice([*self.ids[:2] * 6, self.ids[2]]), chance.choice(["spend", "topup", "bonus"])
+            legs.append({"walletId": wallet, "type": kind, "amount": self.an_amount(chance, wallet)})
+        payer = chance.choice([legs[0]["walletId"]] * 8 + self.ids)
+        return {"type": "purchase", "walletId": payer, "legs": legs}
+
+    def a_hold(self, chance: Random) -> dict[str, Any]:
+        wallet = chance.choice(self.ids)
+        amount, steps = self.an_amount(chance, wallet), chance.choice([1, 4, 16, 64])
+        return {"type": "hold", "walletId": wallet, "amount": amount, "expiresIn": steps}
+
+    def a_on_hold(self, chance: Random) -> dict[str, Any]:
+        known = [hold for hold in self.world.holds if hold.hold_id]
+        if not known:
+            return self.a_hold(chance)
+        open_ones = [hold for hold in known if hold.end is None]
+        hold = chance.choice(open_ones if open_ones and chance.random() < 0.8 else known)
+        if chance.random() < 0.3:
+            return {"type": "release", "holdId": hold.hold_id}
+        record = {"type": "capture", "holdId": hold.hold_id}
+        amount = chance.choice([None, hold.left, hold.left + 1, *[chance.randint(1, 10)] * 3])
+        if not amount:
+            return record
+        return {**record, "amount": amount, **chance.choice([{}, {"final": True}, {"final": False}])}
+
+    def an_amount(self, chance: Random, wallet: int) -> int:
+        """Return an amount: a small one, or now and then what is there, or more than there is or has room."""
+        balance = self.world.wallets[wallet].balance
+        if chance.random() < 0.75:
+            return chance.randint(1, 60)
+        return min(max(1, chance.choice([balance, balance + 1, AMOUNT_MAX - balance, AMOUNT_MAX])), AMOUNT_MAX)
+
+    # --- how it is sent and judged ---
+
+    def send(self, records: Sequence[Record], way: str) -> None:
+        world = copy.deepcopy(self.world) if way == "atomic" else self.world
+        expected = [self.expect(world, record) for record in records]
+        self.outcomes["settled by a command"] += world.settled
+        world.settled = 0
+        refused = next((index for index, one in enumerate(expected) if isinstance(one, DeclinedError)), None)
+        if way == "atomic" and refused is not None:
+            status, body = self.post("/batches", {"mode": "atomic", "items": [self.outside(one) for one in records]})
+            self.judge(records[refused], expected[refused], (status, body))
+            assert body["index"] == refused
+            self.outcomes["atomic: refused"] += 1
+        else:
+            self.world = world
+            for record, one, given in zip(records, expected, self.answers(records, way), strict=True):
+                self.judge(record, one, given)
+                self.outcomes[f"{way}: {'declined' if isinstance(one, DeclinedError) else 'accepted'}"] += 1
+        self.compare()
+
+    def expect(self, world: World, record: Record) -> Expected:
+        try:
+            return world.do(record)
+        except DeclinedError as declined:
+            return declined
+
+    def answers(self, records: Sequence[Record], way: str) -> list[Given]:
+        sent = [self.outside(record) for record in records]
+        if way == "alone":
+            return [self.post_alone(record) for record in sent]
+        if way == "lines":
+            lines = b"\n".join(map(orjson.dumps, sent))
+            answer = self.client.post("/batches", data=lines, content_type="application/x-ndjson")
+            return [(line["status"], line["body"]) for line in map(orjson.loads, answer.get_data().splitlines())]
+        status, body = self.post("/batches", {"mode": way, "items": sent})
+        assert status == 200, body
+        return [(item["status"], item["body"]) for item in body["items"]]
+
+    def post_alone(self, record: Record) -> Given:
+        path, body = self.route_of(record)
+        version = body.pop("ifVersion", None)
+        return self.post(path, body, {} if version is None else {"If-Match": f'"{version}"'})
+
+    def post(self, path: str, body: Record, headers: dict[str, str] | None = None) -> Given:
+        answer = self.client.post(path, json=body, headers=headers)
+        return answer.status_code, answer.json
+
+    def outside(self, record: Record) -> dict[str, Any]:
+        """Return the record as the service takes it: seconds for steps."""
+        return {**record, **({"expiresIn": record["expiresIn"] * clock.STEP_SECONDS} if "expiresIn" in record else {})}
+
+    def route_of(self, record: Record) -> tuple[str, dict[str, Any]]:
+        body = dict(record)
+        kind = body.pop("type")
+        if kind in ("topup", "bonus", "spend"):
+            return f"/wallets/{body.pop('walletId')}/{kind}", body
+        if kind in ("capture", "release"):
+            return f"/holds/{body.pop('holdId')}/{kind}", body
+        return f"/{kind}s", body
+
+    def judge(self, record: Record, expected: Expected, given: Given) -> None:
+        status, body = given
+        if isinstance(expected, DeclinedError):
+            assert (status, body["code"]) == (STATUS.get(expected.code, 409), expected.code), (record, body)
+            self.outcomes[f"{record['type']}: {expected.code}"] += 1
+            return
+        done = expected.accepted
+        assert status == (201 if record["type"] == "hold" and not expected.is_replay else 200), (record, body)
+        assert body["idempotent"] is expected.is_replay
+        if not expected.is_replay:
+            done.transaction_id = body["transactionId"]
+            if record["type"] == "hold" and done.hold is not None:
+                done.hold.hold_id = body["hold"]["holdId"]
+        assert body["transactionId"] == done.transaction_id
+        if "version" in body:
+            assert (body["balance"], body["version"]) == (expected.balance, expected.version)
+        self.outcomes[f"{record['type']}: {'replayed' if expected.is_replay else 'done'}"] += 1
+
+    def compare(self) -> None:
+        """Check that the API, the model and the database say the same of each wallet and of the latest holds."""
+        for wallet, model in self.world.wallets.items():
+            held, due = self.world.held(wallet), sum(hold.left for hold in self.world.due(wallet))
+            body = self.client.get(f"/wallets/{wallet}/balance").json
+            assert (body["balance"], body["version"]) == (model.balance, model.version)
+            assert (body["held"], body["available"]) == (held - due, model.balance + due)
+        for hold in self.world.holds[-2:]:
+            if hold.hold_id:
+                body = self.client.get(f"/holds/{hold.hold_id}").json
+                is_due = hold in self.world.due()
+                assert body["state"] == ("expired" if is_due else hold.state)
+                assert body["remaining"] == (0 if is_due else hold.left)
+        with self.app.app_context(), db.engine.connect() as connection:
+            rows = connection.execute(_WALLETS, {"wallets": self.ids}).all()
+        assert [tuple(row) for row in rows] == [
+            (wallet, model.balance, self.world.held(wallet), model.version, model.version, model.balance)
+            for wallet, model in self.world.wallets.items()
+        ]
+
+
+_WALLETS = text("""
+SELECT balances.wallet_id, balances.balance, balances.held, balances.version, count(entries.seq),
+       coalesce(sum(entries.amount), 0)
+  FROM wallet_balances AS balances
+  LEFT JOIN ledger_entries AS entries ON entries.wallet_id = balances.wallet_id
+ WHERE balances.wallet_id = ANY (:wallets)
+ GROUP BY balances.wallet_id
+ ORDER BY balances.wallet_id
+""")
+_DECLINES = {
+    "topup": ("balance_above_bound",),
+    "bonus": ("balance_above_bound",),
+    "spend": ("insufficient_balance",),
+    "transfer": ("insufficient_balance", "balance_above_bound", "same_wallet", "asset_mismatch", "wallet_not_found"),
+    "exchange": ("insufficient_balance", "exchange_too_small", "no_exchange_rate", "user_mismatch"),
+    "purchase": ("insufficient_balance", "balance_above_bound", "payer_without_leg", "user_mismatch"),
+    "hold": ("insufficient_balance",),
+    "capture": ("over_capture", "hold_finished"),
+    "release": ("hold_finished",),
+}
+OUTCOMES = {
+    "due and unsettled", "swept", "settled by a command", "atomic: refused", "atomic: accepted", "alone: accepted",
+    "alone: declined", "each: accepted", "each: declined", "lines: accepted", "lines: declined",
+    *(f"{kind}: {how}" for kind in _DECLINES for how in ("done", "replayed", "version_mismatch", *_DECLINES[kind])),
+}  # fmt: skip
+
+
+def explore(app: Flask, *, number: int, examples: int, at_least: int) -> None:
+    explore_until_all_came(Machine, app, OUTCOMES, number=number, examples=examples, at_least=at_least)
+    assert service.verify(full=True).is_clean
+
+
+def test_whatever_is_mixed_api_model_and_database_agree(app_with_clock: Flask) -> None:
+    explore(app_with_clock, number=SEED, examples=30, at_least=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", [100, 200, 300])
+def test_whatever_is_mixed_api_model_and_database_agree_at_length(app_with_clock: Flask, number: int) -> None:
+    explore(app_with_clock, number=number, examples=150, at_least=5)
