@@ -158,7 +158,7 @@ def test_a_balance_at_an_instant_looks_at_a_few_dozen_pages(deep: Books, *, anal
     if analyzed:
         deep.sql("ANALYZE")
     # Of the last 30 days, what was held has to be looked at.
-    for wallet_id, blocks_max in ((JOHN, 100), (DOE, 400)):
+    for wallet_id, blocks_max in ((JOHN, 80), (DOE, 400)):
         for instant in (dt.datetime(2000, 1, 1, tzinfo=dt.UTC), middle(deep), dt.datetime.now(dt.UTC)):
             for plan in plans(deep, partial(service.get_wallet_at, wallet_id, instant)):
                 rows_looked_at(plan)

@@ -46,6 +46,13 @@ def _at(connection: Connection, today: WalletView, instant: dt.datetime) -> Wall
     )
 
 
+# When the oldest hold can have been placed; nothing for a wallet whose first hold came later, or that has none.
+_EARLIER = """
+       SELECT created_at - make_interval(secs => :hold_seconds_max) FROM last
+        WHERE (SELECT wallet_id = :wallet_id AND holds.seq <= last.seq FROM holds
+                WHERE (wallet_id, seq) >= (:wallet_id, 0) ORDER BY wallet_id, seq LIMIT 1)
+"""
+
 # What a wallet's command finds due is settled in front of it. So what was held after an entry was due later than that
 # entry, and was placed no longer before it than a hold may last.
 _AT = text(f"""
@@ -60,7 +67,7 @@ WITH RECURSIVE search (instant, low, high) AS (
            ) AS entry
      WHERE search.low = search.high
 ), earlier (instant, low, high) AS (
-    {search("(SELECT created_at - make_interval(secs => :hold_seconds_max) FROM last)", name="earlier")}
+    {search(f"({_EARLIER})", name="earlier")}
 ), held AS (
     SELECT holds.expires_at > :instant AS is_held,
            holds.amount - coalesce((
