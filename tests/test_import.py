@@ -338,7 +338,8 @@ def test_a_line_that_is_too_long_is_refused_and_never_cut(app: Flask, tmp_path: 
         (
             b"",
             "The file is empty: its first line must name columns: type, walletId, amount, referenceId, from, to, "
-            "rate, expiresIn, holdId, final, note, metadata, occurredAt, ifVersion.",
+            "rate, expiresIn, holdId, final, reason, onShortfall, transactionId, note, metadata, occurredAt, "
+            "ifVersion.",
         ),
         (b"type,walletId,amount\n", "The first line lacks the column referenceId."),
         (b"type,walletId\n", "The first line lacks the columns amount, referenceId."),
@@ -662,3 +663,26 @@ def start(database: URL, file: Path) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+
+
+def test_a_file_may_hold_captures_and_reversals(app: Flask, tmp_path: Path) -> None:
+    origin = service.Origin(client="shop", actor="shop")
+    spent = service.execute(service.Spend(wallet_id=JOHN, amount=100, reference="spent", origin=origin)).transaction
+    hold = service.execute(
+        service.PlaceHold(wallet_id=JOHN, amount=50, expires_in=600, reference="held", origin=origin)
+    ).transaction
+    header = "type,transactionId,holdId,amount,reason,onShortfall,referenceId"
+    rows = [
+        f"reversal,{spent.transaction_id},,30,Broken,,ref-1",
+        f"reversal,{spent.transaction_id},,80,Broken,,ref-2",
+        f"reversal,{hold.transaction_id},,,Broken,debt,ref-3",
+        f"reversal,{spent.transaction_id},,,,,ref-4",
+        f"capture,,{hold.transaction_id},20,,,ref-5",
+        f"reversal,{spent.transaction_id},,,Broken,debt,ref-6",
+    ]
+    file = write(tmp_path, *rows, header=header)
+    run(app, file, "--dry-run")
+    assert run(app, file)[0] == 1
+    assert statuses(file, "dry-run") == statuses(file) == ["done", "refused", "refused", "invalid", "done", "done"]
+    assert balance(JOHN) == 450
+    assert [line["balanceAfter"] for line in results(file)] == ["380", "", "", "", "400", "450"]

@@ -25,7 +25,18 @@ from wallet_app.imports.progress import Progress
 
 _FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 _NAME_MAX = 150
-_PERMIT = service.Permit(scopes=frozenset({"wallets:topup", "wallets:bonus", "wallets:spend", "wallets:transfer"}))
+_PERMIT = service.Permit(
+    scopes=frozenset(
+        {
+            "wallets:topup",
+            "wallets:bonus",
+            "wallets:spend",
+            "wallets:transfer",
+            "holds:write",
+            "transactions:reverse",
+        }
+    )
+)
 """What a file may ask for: what a service may, and nothing that is for operators alone."""
 _COLLECT_EVERY = 50_000
 """Objects. A chunk makes many that live until it is posted; at Python's 700, looking for cycles among them took a

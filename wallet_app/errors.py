@@ -291,6 +291,69 @@ class HoldTooLongError(InvalidError):
         )
 
 
+class NotReversibleError(RefusedError):
+    code = "not_reversible"
+    title = "Not reversible"
+
+    def __init__(self, *, transaction_id: str, kind: str) -> None:
+        super().__init__(
+            f"Transaction {transaction_id} is a {kind}, which cannot be reversed.",
+            transaction_id=transaction_id,
+            kind=kind,
+        )
+
+
+class OverReversalError(RefusedError):
+    code = "over_reversal"
+    title = "More than is left to reverse"
+
+    def __init__(self, *, transaction_id: str, remaining: int, amount: int | None) -> None:
+        tail = "" if amount is None else f", {amount} cannot be"
+        super().__init__(
+            f"Of transaction {transaction_id}, {remaining or 'nothing'} is left to be reversed{tail}.",
+            transaction_id=transaction_id,
+            remaining=remaining,
+            **({} if amount is None else {"amount": amount}),
+        )
+
+
+class TooManyDebtsError(RefusedError):
+    code = "too_many_debts"
+    title = "Too many debts"
+
+    def __init__(self, *, wallet_id: int, debts_max: int) -> None:
+        super().__init__(
+            f"Wallet {wallet_id} owes for {debts_max} entries, and may not owe for more.",
+            wallet_id=wallet_id,
+            debts_max=debts_max,
+        )
+
+
+class OnlyAsAWholeError(InvalidError):
+    code = "only_as_a_whole"
+    title = "Only as a whole"
+
+    def __init__(self, *, transaction_id: str, kind: str) -> None:
+        super().__init__(
+            f"Transaction {transaction_id} is a {kind} of several movements: it is reversed as a whole, so name no "
+            'amount, and do not choose onShortfall "partial".',
+            transaction_id=transaction_id,
+            kind=kind,
+        )
+
+
+class NoDebtBetweenUsersError(InvalidError):
+    code = "no_debt_between_users"
+    title = "No debt between users"
+
+    def __init__(self, transaction_id: str) -> None:
+        super().__init__(
+            f"Transaction {transaction_id} is a TRANSFER: who gave gets back what who received still has, so it leaves "
+            'no debt. Choose onShortfall "refuse" or "partial".',
+            transaction_id=transaction_id,
+        )
+
+
 class SameWalletError(InvalidError):
     code = "same_wallet"
     title = "Same wallet"

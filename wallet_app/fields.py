@@ -44,8 +44,7 @@ DETAILS = ("note", "metadata", "occurredAt", "ifVersion")
 _ID_DIGITS_MAX = 100
 _ASSET_CODE_PATTERN = "^[A-Z][A-Z0-9_]{1,31}$"
 _ASSET_CODE = re.compile(_ASSET_CODE_PATTERN.removeprefix("^").removesuffix("$"))
-_UUID_PATTERN = "^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
-_UUID = re.compile(_UUID_PATTERN.removeprefix("^").removesuffix("$"))
+_UUID = re.compile(text.UUID_PATTERN.removeprefix("^").removesuffix("$"))
 _HOLD_SECONDS_PATTERN = digits_pattern(HOLD_SECONDS_MAX)
 _HOLD_SECONDS = re.compile(_HOLD_SECONDS_PATTERN.removeprefix("^").removesuffix("$"))
 _ID_DIGITS = re.compile(rf"[0-9]{{1,{_ID_DIGITS_MAX}}}")
@@ -200,10 +199,15 @@ def _rate_limit(value: object) -> str:
     return value
 
 
-def _hold_id(value: object) -> uuid.UUID:
+def read_uuid(value: object, whose: str) -> uuid.UUID:
+    """Return the id, or raise ValueError; `whose` is a word for the message."""
     if not isinstance(value, str) or not _UUID.fullmatch(value):
-        raise ValueError("must be a hold's id, like 019a202e-4254-7c9c-bda5-498cff37d325")
+        raise ValueError(f"must be {whose} id, like 019a202e-4254-7c9c-bda5-498cff37d325")
     return uuid.UUID(value)
+
+
+def _hold_id(value: object) -> uuid.UUID:
+    return read_uuid(value, "a hold's")
 
 
 def _hold_seconds(value: object) -> int:
@@ -347,7 +351,7 @@ FINAL_OR_AMOUNT: dict[str, Any] = {
 HoldId = Annotated[
     uuid.UUID,
     PlainValidator(_hold_id),
-    WithJsonSchema({"type": "string", "pattern": _UUID_PATTERN, "description": "The hold's id."}),
+    WithJsonSchema({"type": "string", "pattern": text.UUID_PATTERN, "description": "The hold's id."}),
 ]
 HoldSeconds = Annotated[
     int,

@@ -132,6 +132,7 @@ class WalletBalance(Base):
         CheckConstraint("held >= 0", name="held_not_negative"),
         CheckConstraint("version >= 0", name="version_not_negative"),
         CheckConstraint("octet_length(chain) = 32", name="chain_length"),
+        CheckConstraint("owed >= 0", name="owed_not_negative"),
         # Room in the page for the next version of the row: an update then touches no index.
         {"postgresql_with": {"fillfactor": 50}},
     )
@@ -142,6 +143,8 @@ class WalletBalance(Base):
     version: Mapped[int] = mapped_column(BigInteger)
     chain: Mapped[bytes] = mapped_column(LargeBinary)
     updated_at: Mapped[dt.datetime] = mapped_column(Instant)
+    owed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    """What its reversed entries owe together; who owes something has a balance of 0."""
 
 
 class Transaction(Base):
@@ -160,6 +163,7 @@ class Transaction(Base):
             "transaction_id",
             postgresql_where=text("seq IS NULL AND entry_keys[1] IS DISTINCT FROM wallet_id"),
         ),
+        Index("ix_transactions_reverses", "reverses", postgresql_where=text("reverses IS NOT NULL")),
     )
 
     wallet_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
@@ -278,6 +282,35 @@ class Hold(Base):
     ended_at: Mapped[dt.datetime | None] = mapped_column(Instant)
     changes: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
     """The seqs of the RELEASE entries that gave parts of it back, each of a transaction of its own."""
+
+
+class ReversedEntry(Base):
+    """How much of an entry was reversed, and how much of it is owed because it was not there to be taken back.
+
+    A projection of the transactions that reverse the entry's, and the bound of all that come: a row of an entry's own
+    wallet, so that the lock on that wallet guards it.
+    """
+
+    __tablename__ = "reversed_entries"
+    __table_args__ = (
+        CheckConstraint("reversed >= 0 AND owed >= 0", name="not_negative"),
+        CheckConstraint("reversed + owed <= amount", name="within_amount"),
+        CheckConstraint("(owed > 0) = (owed_since IS NOT NULL)", name="owed_since"),
+        Index("ix_reversed_entries_owed", "wallet_id", "owed_since", "seq", postgresql_where=text("owed > 0")),
+    )
+
+    wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    transaction_id: Mapped[uuid.UUID] = mapped_column(Uuid)
+    """The entry's own transaction."""
+    contra_wallet_id: Mapped[int] = mapped_column(BigInteger)
+    """The entry's too."""
+    amount: Mapped[int] = mapped_column(BigInteger)
+    """The entry's, without its sign."""
+    reversed: Mapped[int] = mapped_column(BigInteger)
+    owed: Mapped[int] = mapped_column(BigInteger)
+    owed_since: Mapped[dt.datetime | None] = mapped_column(Instant)
+    """When it began to owe something; the oldest debt is repaid first."""
 
 
 class ExchangeRate(Base):

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from wallet_app import service
 from wallet_app.config import current_settings
 from wallet_app.details import IfVersion, WithDetails
-from wallet_app.errors import HoldNotFoundError, WalletServiceError
+from wallet_app.errors import HoldNotFoundError, TransactionNotFoundError, WalletServiceError
 from wallet_app.fields import (
     FINAL_OR_AMOUNT,
     Amount,
@@ -33,6 +33,7 @@ from wallet_app.fields import (
     is_final,
     refusal,
 )
+from wallet_app.reversal_fields import OnShortfall, Reason, ReversedAmount, TransactionId
 from wallet_app.service import Command, Origin
 
 
@@ -151,6 +152,42 @@ class ReleaseRecord(OnHoldRecord):
         return service.ReleaseHold(**self._common(wallet_id, origin))
 
 
+class Reversal(WithDetails):
+    """What a reversal says, as a record and as a request."""
+
+    reason: Reason
+    amount: ReversedAmount = None
+    on_shortfall: OnShortfall = service.SHORTFALLS[0]
+
+    def made(
+        self, transaction_id: uuid.UUID, moved: service.Moved | None, reference: str, origin: Origin
+    ) -> service.ReverseTransaction:
+        """Return the command under the reference; raise TransactionNotFoundError if the transaction moved nothing."""
+        if moved is None:
+            raise TransactionNotFoundError(str(transaction_id))
+        return service.ReverseTransaction(
+            wallet_id=moved.wallet_id,
+            other_wallet_ids=moved.other_wallet_ids,
+            transaction_id=transaction_id,
+            reason=self.reason,
+            amount=self.amount,
+            on_shortfall=self.on_shortfall,
+            reference=reference,
+            origin=origin,
+            **self.details(),
+        )
+
+
+class ReversalRecord(Reversal, Item):
+    type: Literal["reversal"]
+    transaction_id: TransactionId
+    reference_id: Reference
+
+    def command_of(self, moved: service.Moved | None, origin: Origin) -> Command:
+        """Return the command; `moved` are the wallets of the transaction, if there is one."""
+        return self.on_condition(self.made(self.transaction_id, moved, self.reference_id, origin))
+
+
 class TransferRecord(Transfer, Item):
     type: Literal["transfer"]
     reference_id: Reference
@@ -244,6 +281,7 @@ AnyRecord = (
     | HoldRecord
     | CaptureRecord
     | ReleaseRecord
+    | ReversalRecord
 )
 Record = Annotated[AnyRecord, Field(discriminator="type")]
 
@@ -256,6 +294,7 @@ _SCOPES = {
     "hold": service.PlaceHold.scope,
     "capture": service.CaptureHold.scope,
     "release": service.ReleaseHold.scope,
+    "reversal": service.ReverseTransaction.scope,
     "transfer": service.Transfer.scope,
     "exchange": service.Exchange.scope,
 }
@@ -265,8 +304,9 @@ def read_command(record: object, *, origin: Origin) -> Command:
     """Return the command that the record asks for, in the name of `origin`.
 
     Raises MissingScopeError, before anything else is looked at, if the origin may not ask for this type at all;
-    ValidationFailedError with JSON pointers into the record; WalletNotFoundError for an id that no wallet can have; or
-    HoldNotFoundError. A file's row is a record whose values are strings: amounts and ids may be.
+    ValidationFailedError with JSON pointers into the record; WalletNotFoundError for an id that no wallet can have;
+    HoldNotFoundError or TransactionNotFoundError. A file's row is a record whose values are strings: amounts and ids
+    may be.
     """
     (found,) = read_commands([record], origin=origin)
     if isinstance(found, WalletServiceError):
@@ -275,21 +315,42 @@ def read_command(record: object, *, origin: Origin) -> Command:
 
 
 def read_commands(records: Sequence[object], *, origin: Origin) -> list[Command | WalletServiceError]:
-    """Return for each record, in order, what `read_command` returns or raises; their holds are looked up together."""
+    """Return for each record, in order, what `read_command` returns or raises.
+
+    The holds and transactions that they name are looked up together.
+    """
     found = [_read(record, origin) for record in records]
     named = {one.hold_id for one in found if isinstance(one, OnHoldRecord)}
     wallets = service.find_hold_wallets(named) if named else {}
-    return [_on_hold(one, wallets, origin) if isinstance(one, OnHoldRecord) else one for one in found]
+    reversing = {one.transaction_id for one in found if isinstance(one, ReversalRecord)}
+    moved = service.find_moved_wallets(reversing) if reversing else {}
+    return [_looked_up(one, wallets, moved, origin) for one in found]
 
 
-def _read(record: object, origin: Origin) -> Command | OnHoldRecord | WalletServiceError:
+def _looked_up(
+    one: Command | OnHoldRecord | ReversalRecord | WalletServiceError,
+    wallets: Mapping[uuid.UUID, int],
+    moved: Mapping[uuid.UUID, service.Moved],
+    origin: Origin,
+) -> Command | WalletServiceError:
+    if isinstance(one, OnHoldRecord):
+        return _on_hold(one, wallets, origin)
+    if not isinstance(one, ReversalRecord):
+        return one
+    try:
+        return one.command_of(moved.get(one.transaction_id), origin)
+    except WalletServiceError as refused:
+        return refused
+
+
+def _read(record: object, origin: Origin) -> Command | OnHoldRecord | ReversalRecord | WalletServiceError:
     try:
         if origin.permit is not None and isinstance(record, dict):
             kind = record.get("type")
             if isinstance(kind, str) and kind in _SCOPES:
                 origin.permit.require(_SCOPES[kind])
         read = _RECORDS.validate_python(record)
-        if isinstance(read, OnHoldRecord):
+        if isinstance(read, OnHoldRecord | ReversalRecord):
             return read
         command: Command = read.on_condition(read.command(origin))
     except ValidationError as exc:

@@ -22,6 +22,11 @@ REFERENCE_PATTERN = rf"^{TRIMMED}{_EDGE}{_ANY}{{1,198}}{_EDGE}{TRIMMED}$"
 NOTE_PATTERN = rf"^{TRIMMED}(?:{_EDGE}(?:{_ANY}{{0,498}}{_EDGE})?)?{TRIMMED}$"
 """Trimmed, at most 500 characters, no control characters."""
 
+REASON_PATTERN = rf"^{TRIMMED}{_EDGE}(?:{_ANY}{{0,498}}{_EDGE})?{TRIMMED}$"
+"""Trimmed, 1 to 500 characters, no control characters."""
+
+UUID_PATTERN = "^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
+
 NAME_PATTERN = rf"^{TRIMMED}{_EDGE}(?:{_ANY}{{0,198}}{_EDGE})?{TRIMMED}$"
 """Trimmed, 1 to 200 characters, no control characters."""
 

@@ -21,6 +21,12 @@ def _hold(client: FlaskClient) -> str:
     return hold
 
 
+def _spent(client: FlaskClient) -> str:
+    asked = {"amount": 5, "referenceId": new_reference()}
+    transaction: str = client.post(f"/wallets/{JOHN_GOLD}/spend", json=asked).json["transactionId"]
+    return transaction
+
+
 _LEGS = [
     {"walletId": JOHN_GOLD, "type": "spend", "amount": 2},
     {"walletId": JOHN_DIAMOND, "type": "bonus", "amount": 1},
@@ -36,6 +42,10 @@ REQUESTS: dict[str, Callable[[FlaskClient], Request]] = {
     "placeHold": lambda _: ("/holds", {"walletId": JOHN_GOLD, "amount": 7, "expiresIn": 600}),
     "captureHold": lambda client: (f"/holds/{_hold(client)}/capture", {"amount": 3, "final": True}),
     "releaseHold": lambda client: (f"/holds/{_hold(client)}/release", {}),
+    "reverseTransaction": lambda client: (
+        f"/transactions/{_spent(client)}/reversal",
+        {"amount": 3, "reason": "a test"},
+    ),
 }
 """By operation: each moves something of wallet JOHN_GOLD, which is its anchor. The reference is still to be named."""
 
@@ -49,6 +59,7 @@ RECORDS: dict[str, Callable[[FlaskClient], dict[str, Any]]] = {
     "hold": lambda _: {"walletId": JOHN_GOLD, "amount": 7, "expiresIn": 600},
     "capture": lambda client: {"holdId": _hold(client), "amount": 3, "final": True},
     "release": lambda client: {"holdId": _hold(client)},
+    "reversal": lambda client: {"transactionId": _spent(client), "amount": 3, "reason": "a test"},
 }
 """By type: as a batch, a line or a file has it. The reference is still to be named."""
 

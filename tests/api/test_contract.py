@@ -311,6 +311,7 @@ def test_a_wallet(client: FlaskClient) -> None:
         "held": 0,
         "available": 10,
         "total": 10,
+        "owed": 0,
         "version": 1,
     }
 
@@ -327,6 +328,7 @@ def test_a_balance(client: FlaskClient) -> None:
         "held": 0,
         "available": 300,
         "total": 300,
+        "owed": 0,
         "version": 1,
     }
 

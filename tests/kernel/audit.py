@@ -163,6 +163,41 @@ CHECKS = {
           JOIN holds h ON h.wallet_id = t.wallet_id AND h.hold_id::text = t.request ->> 'hold'
          WHERE (t.kind = 'HOLD_EXPIRY') <> (t.created_at >= h.expires_at)
     """,
+    "a wallet owes not what its reversed entries owe, or has something then": """
+        SELECT b.wallet_id, b.balance, b.owed, d.owed FROM wallet_balances b
+          LEFT JOIN (SELECT wallet_id, sum(owed) AS owed FROM reversed_entries GROUP BY 1) d USING (wallet_id)
+         WHERE b.owed <> coalesce(d.owed, 0) OR (b.owed > 0 AND b.balance > 0)
+    """,
+    "an entry is not reversed as its reversals say": """
+        SELECT r.wallet_id, r.seq, p.* FROM reversed_entries r
+          FULL JOIN (SELECT t.reverses, (p ->> 0)::bigint AS wallet_id, (p ->> 1)::bigint AS seq,
+                            sum(abs((p ->> 2)::bigint)) AS reversed, sum((p ->> 3)::bigint) AS owed
+                       FROM transactions t CROSS JOIN LATERAL jsonb_array_elements(t.result -> 'parts') AS p
+                      WHERE t.reverses IS NOT NULL GROUP BY 1, 2, 3) p
+            ON (r.wallet_id, r.seq, r.transaction_id) = (p.wallet_id, p.seq, p.reverses)
+          LEFT JOIN ledger_entries e ON (e.wallet_id, e.seq, e.transaction_id) = (r.wallet_id, r.seq, r.transaction_id)
+         WHERE (r.reversed, r.owed) IS DISTINCT FROM (p.reversed, p.owed)
+            OR (r.amount, r.contra_wallet_id) IS DISTINCT FROM (abs(e.amount), e.contra_wallet_id)
+    """,
+    "what was reversed of a transaction is not what its REVERSAL entries moved": """
+        SELECT reverses, wallet_id, contra_wallet_id FROM (
+               SELECT transaction_id AS reverses, wallet_id, contra_wallet_id, reversed AS moved FROM reversed_entries
+                UNION ALL
+               SELECT t.reverses, e.wallet_id, e.contra_wallet_id, -abs(e.amount)
+                 FROM ledger_entries e LEFT JOIN transactions t USING (transaction_id)
+                WHERE e.entry_type = 'REVERSAL') moves
+         GROUP BY 1, 2, 3 HAVING sum(moved) <> 0 OR reverses IS NULL
+    """,
+    "a reversal goes the same way as what it reverses, or a transfer's makes no zero": """
+        SELECT t.transaction_id FROM transactions t
+          JOIN transactions o ON o.transaction_id = t.reverses
+          JOIN ledger_entries e ON e.transaction_id = t.transaction_id
+         GROUP BY t.transaction_id, o.kind
+        HAVING (o.kind = 'TRANSFER' AND sum(e.amount) <> 0)
+            OR bool_or(NOT EXISTS (SELECT FROM ledger_entries m WHERE m.transaction_id = t.reverses
+                                      AND m.wallet_id = e.wallet_id AND m.contra_wallet_id = e.contra_wallet_id
+                                      AND sign(m.amount) = -sign(e.amount)))
+    """,
     "a reference stands twice": "SELECT wallet_id, reference_id FROM transactions GROUP BY 1, 2 HAVING count(*) > 1",
     "a details_hash is not the hash of the details": f"""
         SELECT t.wallet_id, t.transaction_id FROM transactions t

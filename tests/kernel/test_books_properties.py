@@ -267,7 +267,12 @@ def plans() -> st.SearchStrategy[Plan]:
     )
     results = st.sampled_from([None, {"rate": "1/3"}])
     return st.builds(
-        Plan, st.lists(entries, max_size=5).map(tuple), holds_for=st.none(), part=st.none(), result=results
+        Plan,
+        st.lists(entries, max_size=5).map(tuple),
+        holds_for=st.none(),
+        part=st.none(),
+        reversed=st.just(()),
+        result=results,
     )
 
 

@@ -155,6 +155,23 @@ def test_the_service_itself_cannot_change_an_entry(books: Books) -> None:
         ("UPDATE wallet_balances SET balance = -1", "ck_wallet_balances_balance_range"),
         ("UPDATE wallet_balances SET balance = 9007199254740992", "ck_wallet_balances_balance_range"),
         ("UPDATE wallet_balances SET held = -1", "ck_wallet_balances_held_not_negative"),
+        ("UPDATE wallet_balances SET owed = -1", "ck_wallet_balances_owed_not_negative"),
+        (
+            "INSERT INTO reversed_entries VALUES (3, 1, gen_random_uuid(), 1, 500, 400, 101, now())",
+            "ck_reversed_entries_within_amount",
+        ),
+        (
+            "INSERT INTO reversed_entries VALUES (3, 1, gen_random_uuid(), 1, 500, -1, 0, NULL)",
+            "ck_reversed_entries_not_negative",
+        ),
+        (
+            "INSERT INTO reversed_entries VALUES (3, 1, gen_random_uuid(), 1, 500, 0, -1, now())",
+            "ck_reversed_entries_not_negative",
+        ),
+        (
+            "INSERT INTO reversed_entries VALUES (3, 1, gen_random_uuid(), 1, 500, 0, 5, NULL)",
+            "ck_reversed_entries_owed_since",
+        ),
         ("UPDATE wallet_balances SET version = -1", "ck_wallet_balances_version_not_negative"),
         ("UPDATE wallet_balances SET chain = 'short'", "ck_wallet_balances_chain_length"),
         ("UPDATE wallets SET status = 'LOST'", "ck_wallets_status_known"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[2] / "wallet_app"
 
-LEDGER = r"(ledger_entries|transactions|transaction_details|wallet_balances|system_balances)"
+LEDGER = r"(ledger_entries|transactions|transaction_details|wallet_balances|system_balances|reversed_entries)"
 LEDGER_MODELS = {"LedgerEntry", "Transaction", "TransactionDetail", "WalletBalance", "SystemBalance"}
 
 

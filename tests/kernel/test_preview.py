@@ -52,6 +52,8 @@ def told(outcome: service.Receipt | Exception) -> object:
             (wallet.wallet_id, wallet.user_id, wallet.asset, wallet.status, wallet.balance, wallet.held, wallet.version)
             for wallet in outcome.wallets
         ],
+        [wallet.owed for wallet in outcome.wallets],
+        [(one.wallet_id, one.seq, one.reversed, one.owed) for one in outcome.reversed],
     )
 
 

@@ -15,10 +15,11 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from wallet_app import access, service, strict_json
 from wallet_app.api import ndjson, parameters, present
+from wallet_app.api.batch_schemas import BatchAnswer, BatchLineAnswer
 from wallet_app.api.body import read_body, refuse_condition, refuse_unknown_parameters
 from wallet_app.api.ndjson import Line
 from wallet_app.api.operations import operation
-from wallet_app.api.schemas import BatchAnswer, BatchLineAnswer, BatchRequest
+from wallet_app.api.schemas import BatchRequest
 from wallet_app.errors import WalletServiceError
 from wallet_app.fields import invalid
 from wallet_app.records import read_commands

@@ -96,6 +96,7 @@ _BALANCE = {
     "held": 0,
     "available": 500,
     "total": 500,
+    "owed": 0,
     "version": 1,
     "updatedAt": _INSTANT,
 }
@@ -344,6 +345,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
             "client": "shop",
             "requestId": _REQUEST_ID,
             "reverses": None,
+            "reason": None,
             "createdAt": _INSTANT,
             "digest": _HASH[::-1],
             "entries": [_ENTRY],
@@ -351,6 +353,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
                 {"walletId": 3, "asset": "GOLD", "amount": -30},
                 {"walletId": 11, "asset": "GOLD", "amount": 30},
             ],
+            "reversible": [{"walletId": 3, "seq": 2, "amount": 30, "reversed": 10, "owed": 0, "remaining": 20}],
         }
     },
 }

@@ -9,7 +9,11 @@ from flask import Response, make_response, render_template
 from pydantic import BaseModel
 
 from wallet_app import access
-from wallet_app.api import examples, examples_reading
+from wallet_app.api import (
+    examples,
+    examples_reading,
+    reversal_examples,  # noqa: F401 - to import it is to add to examples
+)
 from wallet_app.api.operations import OPERATIONS, Operation, blueprint
 from wallet_app.api.schemas import HealthAnswer, Problem, json_schemas
 from wallet_app.service import SCOPES, TOKEN_SCOPES

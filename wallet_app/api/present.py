@@ -13,6 +13,7 @@ from wallet_app.service import (
     NO_TRANSACTION,
     AppliedRate,
     AssetView,
+    DebtsView,
     Entry,
     EntryView,
     Hold,
@@ -23,7 +24,9 @@ from wallet_app.service import (
     Receipt,
     TransactionView,
     UserView,
+    WalletState,
     WalletView,
+    reversed_parts,
 )
 
 REPLAYED = "This referenceId was processed before; the balance is unchanged."
@@ -152,6 +155,60 @@ def purchase(posted: Receipt) -> dict[str, Any]:
     }
 
 
+def reversal(posted: Receipt) -> dict[str, Any]:
+    """Present the receipt of a reversal: of each entry that it reversed, what came of it."""
+    transaction = posted.transaction
+    # An entry for each part that moved something, in the same order.
+    entries = iter(transaction.entries)
+    movements = []
+    for (_, _, moved, owed), became in zip(reversed_parts(transaction), posted.reversed, strict=True):
+        made = next(entries) if moved else None
+        wallet = next(state for state in posted.wallets if state.wallet_id == became.wallet_id)
+        movements.append(
+            {
+                **_standing(wallet),
+                "amount": moved,
+                "balanceAfter": None if made is None else made.balance_after,
+                "seq": None if made is None else made.seq,
+                "reversedSeq": became.seq,
+                "owed": owed,
+                "remaining": became.remaining,
+            }
+        )
+    return {
+        **_posted(posted),
+        "type": transaction.kind,
+        "walletId": transaction.wallet_id,
+        "reverses": str(transaction.reverses),
+        "reason": transaction.requested["reason"],
+        "movements": movements,
+    }
+
+
+def debts(view: DebtsView) -> dict[str, Any]:
+    """Present what a wallet owes."""
+    return {
+        "ok": True,
+        "walletId": view.wallet_id,
+        "userId": view.user_id,
+        "asset": {"code": view.asset_code, "name": view.asset_name},
+        "owed": view.owed,
+        "debts": [
+            {
+                "transactionId": str(one.entry.transaction_id),
+                "kind": one.kind,
+                "referenceId": one.reference,
+                "seq": one.entry.seq,
+                "amount": one.entry.amount,
+                "reversed": one.entry.reversed,
+                "owed": one.entry.owed,
+                "since": _instant_if(one.entry.owed_since),
+            }
+            for one in view.debts
+        ],
+    }
+
+
 _BY_KIND = {
     "TRANSFER": transfer,
     "EXCHANGE": exchange,
@@ -160,6 +217,7 @@ _BY_KIND = {
     "CAPTURE": on_hold,
     "RELEASE": on_hold,
     "HOLD_EXPIRY": on_hold,
+    "REVERSAL": reversal,
 }
 
 
@@ -186,15 +244,21 @@ def _if_made(transaction_id: uuid.UUID) -> str | None:
 def _side(posted: Receipt, moved: Entry) -> dict[str, Any]:
     wallet = next(state for state in posted.wallets if state.wallet_id == moved.wallet_id)
     return {
+        **_standing(wallet),
+        "amount": moved.amount,
+        "balanceAfter": moved.balance_after,
+        "seq": moved.seq,
+    }
+
+
+def _standing(wallet: WalletState) -> dict[str, Any]:
+    return {
         "walletId": wallet.wallet_id,
         "userId": wallet.user_id,
         "asset": {"code": wallet.asset.code, "name": wallet.asset.name},
         "balance": wallet.balance,
         "held": wallet.held,
         "version": wallet.version,
-        "amount": moved.amount,
-        "balanceAfter": moved.balance_after,
-        "seq": moved.seq,
     }
 
 
@@ -255,14 +319,17 @@ def asset(view: AssetView) -> dict[str, Any]:
 
 def balance(view: WalletView) -> dict[str, Any]:
     """Present a wallet's balance."""
+    # What is due comes back, and repays what is owed; the rest of it can be spent.
+    repaid = min(view.due, view.owed)
     return {
         "walletId": view.wallet_id,
         "userId": view.user_id,
         "asset": {"code": view.asset_code, "name": view.asset_name},
         "balance": json_integer(view.balance),
         "held": view.held - view.due,
-        "available": json_integer(view.balance + view.due),
-        "total": json_integer(view.balance + view.held),
+        "available": json_integer(view.balance + view.due - repaid),
+        "total": json_integer(view.balance + view.held - repaid),
+        "owed": view.owed - repaid,
         "version": view.version if view.user_type == "USER" else None,
         "updatedAt": instant(view.updated_at),
     }
@@ -343,12 +410,24 @@ def listed_transaction(view: TransactionView) -> dict[str, Any]:
         "actor": posted.actor if view.is_own else None,
         "requestId": posted.request_id if view.is_own else None,
         "reverses": None if posted.reverses is None else str(posted.reverses),
+        "reason": posted.requested.get("reason") if view.is_own else None,
         "note": view.note,
         "metadata": view.metadata,
         "occurredAt": instant(posted.occurred_at),
         "createdAt": instant(posted.created_at),
         "digest": posted.digest.hex(),
         "entries": [entry(one) for one in posted.entries],
+        "reversible": [
+            {
+                "walletId": one.wallet_id,
+                "seq": one.seq,
+                "amount": one.amount,
+                "reversed": one.reversed,
+                "owed": one.owed,
+                "remaining": one.remaining,
+            }
+            for one in view.reversible
+        ],
     }
 
 

@@ -408,6 +408,9 @@ class Balance(Outside):
         "the worker, gives that back by entries of its own."
     )
     total: ExactInteger = Field(description="available + held")
+    owed: Integer53 = Field(
+        description="What could not be taken back when a credit was reversed. Whatever raises the balance repays it."
+    )
     version: int | None = Field(description="The number of the last entry; null for a SYSTEM wallet.")
     updated_at: Instant
 
@@ -478,6 +481,17 @@ class LegAnswer(Outside):
     amount: int
 
 
+class ReversibleAnswer(Outside):
+    """What became of an entry that can be reversed."""
+
+    wallet_id: int
+    seq: int
+    amount: Integer53 = Field(description="The entry's, without its sign.")
+    reversed: Integer53 = Field(description="How much of it was given or taken back.")
+    owed: Integer53 = Field(description="How much of it could not be taken back, and is still to be repaid.")
+    remaining: Integer53 = Field(description="How much of it can still be reversed.")
+
+
 class ListedTransaction(Outside):
     transaction_id: Identifier
     kind: str
@@ -490,12 +504,14 @@ class ListedTransaction(Outside):
     actor: str | None
     request_id: str | None
     reverses: Identifier | None
+    reason: str | None = Field(description="Why it was asked for; only of a reversal.")
     note: str | None
     metadata: KeptMetadata
     occurred_at: OccurredAtAnswer
     created_at: Instant
     digest: str = Field(description="SHA-256 over who did what; part of the hash of each entry. Hexadecimal.")
     entries: list[EntryAnswer]
+    reversible: list[ReversibleAnswer] = Field(description="Empty for a kind of transaction that cannot be reversed.")
 
 
 class TransactionAnswer(ListedTransaction):
@@ -529,29 +545,6 @@ class Problem(BaseModel):
     ok: Literal[False]
     error: str
     errors: list[FieldError] | None = None
-
-
-class BatchItemAnswer(Outside):
-    """What the item would have been answered with alone."""
-
-    status: int = Field(description="200, 201 for a new hold, or the status of the problem.")
-    body: HoldMovementAnswer | MovementAnswer | TransferAnswer | ExchangeAnswer | PurchaseAnswer | Problem
-
-
-class BatchAnswer(Outside):
-    ok: Literal[True]
-    mode: Literal["each", "atomic"]
-    done: int = Field(description="How many items were posted now.")
-    replayed: int = Field(description="How many items had been posted before.")
-    refused: int = Field(description="How many items were not accepted, for whatever reason; `atomic`: none.")
-    items: list[BatchItemAnswer] = Field(description="In the order of the request.")
-    dry_run: DryRun = None
-
-
-class BatchLineAnswer(BatchItemAnswer):
-    """The answer to one line."""
-
-    index: int = Field(description="The number of the line, from 0.")
 
 
 def json_schemas(models: list[type[BaseModel]]) -> dict[str, Any]:

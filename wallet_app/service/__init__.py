@@ -10,11 +10,12 @@ from wallet_app.service.account import (
 )
 from wallet_app.service.actors import BOOTSTRAP_CLIENT, KEYS_SECONDS_MAX, NEW_KEY_SECONDS, Gate
 from wallet_app.service.audit import By
-from wallet_app.service.books import Entry, Hold, PostedTransaction, Receipt, WalletState
+from wallet_app.service.books import Entry, Hold, PostedTransaction, Receipt, ReversedEntry, WalletState, reversed_parts
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
 from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.commands import (
     HOLD_SECONDS_MAX,
+    SHORTFALLS,
     SYSTEM_REFERENCE,
     Bonus,
     CaptureHold,
@@ -27,6 +28,7 @@ from wallet_app.service.commands import (
     PlaceHold,
     Purchase,
     ReleaseHold,
+    ReverseTransaction,
     Seed,
     Spend,
     TopUp,
@@ -99,6 +101,8 @@ from wallet_app.service.queries import (
 )
 from wallet_app.service.rates import AppliedRate, RateView, list_applied_rates, list_rates, set_rate
 from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
+from wallet_app.service.reversal_views import DebtsView, DebtView, Moved, find_moved_wallets, list_debts
+from wallet_app.service.reversals import DEBTS_MAX, REVERSIBLE
 from wallet_app.service.second_factor import (
     RECOVERY_CODES,
 )
@@ -228,6 +232,17 @@ __all__ = [
     "execute_batch",
     "execute_each",
     "find_hold_wallets",
+    "DEBTS_MAX",
+    "DebtView",
+    "REVERSIBLE",
+    "DebtsView",
+    "Moved",
+    "ReverseTransaction",
+    "ReversedEntry",
+    "SHORTFALLS",
+    "find_moved_wallets",
+    "list_debts",
+    "reversed_parts",
     "find_users",
     "get_hold",
     "get_key",

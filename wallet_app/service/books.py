@@ -10,12 +10,18 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
 
-from wallet_app.errors import HoldNotFoundError, ReferenceMismatchError, SystemWalletError, WalletNotFoundError
+from wallet_app.errors import (
+    HoldNotFoundError,
+    ReferenceMismatchError,
+    SystemWalletError,
+    TransactionNotFoundError,
+    WalletNotFoundError,
+)
 from wallet_app.money import AMOUNT_MAX
 from wallet_app.service import chain
 from wallet_app.service.commands import Command, Requested
@@ -48,6 +54,8 @@ class WalletState(NamedTuple):
     version: int
     chain: bytes
     updated_at: dt.datetime
+    owed: int = 0
+    """What could not be taken back of its entries that were reversed; later credits repay it."""
 
 
 OPEN_STATES = ("open", "partially_captured")
@@ -93,6 +101,35 @@ class HoldPart(NamedTuple):
     expired: int = 0
 
 
+class ReversedEntry(NamedTuple):
+    """What became of an entry that was reversed, under its wallet's lock; `amount` is the entry's, without its sign.
+
+    `owed` is what was not there to be taken back, `owed_since` when that began; both go when it is repaid.
+    """
+
+    wallet_id: int
+    seq: int
+    transaction_id: uuid.UUID
+    contra_wallet_id: int
+    amount: int
+    reversed: int
+    owed: int
+    owed_since: dt.datetime | None
+
+    @property
+    def remaining(self) -> int:
+        """How much of it can still be reversed."""
+        return self.amount - self.reversed - self.owed
+
+
+class ReversedPart(NamedTuple):
+    """What a plan does to an entry: `moved` (signed) by an entry of its own, unless it is 0; it owes `owed` more."""
+
+    entry: ReversedEntry
+    moved: int
+    owed: int = 0
+
+
 class PlannedEntry(NamedTuple):
     """A movement of `amount` (signed, never 0) between a user wallet and the contra wallet of a SYSTEM user."""
 
@@ -110,6 +147,8 @@ class Plan(NamedTuple):
     holds_for: dt.timedelta | None = None
     """The one entry is a new hold that expires then."""
     part: HoldPart | None = None
+    reversed: tuple[ReversedPart, ...] = ()
+    """What it undoes of the transaction that it reverses, in the order of the entries."""
     result: Requested | None = None
     """What is to be kept of the decision, where the entries do not say it: a replay tells the same."""
 
@@ -169,6 +208,8 @@ class Receipt(NamedTuple):
     wallets: tuple[WalletState, ...]
     hold: Hold | None = None
     """The hold that the transaction placed or changed, as it stands now."""
+    reversed: tuple[ReversedEntry, ...] = ()
+    """The entries that the transaction reversed, as they stand now, in the order of its result's parts."""
 
 
 @dataclass(slots=True)
@@ -191,6 +232,11 @@ class Books:
     posted: list[PostedTransaction] = field(default_factory=list)
     contra_deltas: dict[int, int] = field(default_factory=dict)
     changed_holds: dict[tuple[int, int], Hold] = field(default_factory=dict)
+    originals: dict[uuid.UUID, PostedTransaction] = field(default_factory=dict)
+    """The transactions that commands want to reverse."""
+    reversed: dict[tuple[int, int], ReversedEntry] = field(default_factory=dict)
+    """By wallet and seq: those of the originals that were reversed before, and all that wallets owe for."""
+    changed_reversed: dict[tuple[int, int], ReversedEntry] = field(default_factory=dict)
     rates: Mapping[tuple[int, int], Fraction] = field(default_factory=dict)
     """The configured exchange rates by the ids of both assets, from and to; only for commands that use them."""
 
@@ -219,6 +265,28 @@ class Books:
         now = max(self.clock(), self.wallets[wallet_id].updated_at)
         return sorted([hold for hold in open_ones if hold.expires_at <= now], key=lambda due: (due.expires_at, due.seq))
 
+    def original(self, wallet_id: int, transaction_id: uuid.UUID) -> PostedTransaction:
+        """Return the anchor's transaction, which a command has named; raise TransactionNotFoundError."""
+        found = self.originals.get(transaction_id)
+        if found is None or found.wallet_id != wallet_id:
+            raise TransactionNotFoundError(str(transaction_id))
+        return found
+
+    def reversed_entry(self, entry: Entry, transaction_id: uuid.UUID) -> ReversedEntry:
+        """Return what became of the entry of that transaction, which a command wants to reverse."""
+        return self.reversed.get((entry.wallet_id, entry.seq)) or ReversedEntry(
+            entry.wallet_id, entry.seq, transaction_id, entry.contra_wallet_id, abs(entry.amount), 0, 0, None
+        )
+
+    def debts(self, wallet_id: int) -> list[ReversedEntry]:
+        """Return what the wallet owes for, the oldest first."""
+        owing = [
+            (one.owed_since, one.seq, one)
+            for one in self.reversed.values()
+            if one.wallet_id == wallet_id and one.owed_since is not None
+        ]
+        return [one for *_, one in sorted(owing)]
+
     def replay(self, command: Command) -> Receipt | None:
         """Return the receipt of the transaction that already carries the command's reference, or None.
 
@@ -229,12 +297,19 @@ class Books:
             return None
         if fields := differing_fields(transaction, command):
             raise ReferenceMismatchError(wallet_id=command.wallet_id, reference=command.reference, fields=fields)
-        return Receipt(transaction, True, self._now(_touched(transaction)), self._hold_of(transaction))
+        return self.receipt(transaction, is_replay=True)
+
+    def receipt(self, transaction: PostedTransaction, *, is_replay: bool) -> Receipt:
+        """Return the answer to the transaction's command as all that it touched stands now."""
+        wallets = self._now(_touched(transaction))
+        return Receipt(transaction, is_replay, wallets, self._hold_of(transaction), self._reversed_by(transaction))
 
     def apply(self, command: Command, plan: Plan) -> Receipt:
         """Post the plan: the only place where books change. Raises BookkeepingError, with nothing changed."""
         transaction, after = self._posted(command, plan)
         hold = _hold_after(plan, transaction)
+        if plan.reversed:
+            self._reverse(plan, transaction, after)
         self.wallets.update(after)
         for entry in transaction.entries:
             self.contra_deltas[entry.contra_wallet_id] = (
@@ -244,7 +319,7 @@ class Books:
         self.posted.append(transaction)
         if hold is not None:
             self._keep(hold)
-        return Receipt(transaction, False, self._now(_touched(transaction)), hold)
+        return Receipt(transaction, False, self._now(_touched(transaction)), hold, self._reversed_by(transaction))
 
     def _keep(self, hold: Hold) -> None:
         kept = self.holds.setdefault(hold.wallet_id, {})
@@ -261,18 +336,35 @@ class Books:
         hold_id = transaction.requested.get("hold")
         return next((hold for hold in kept.values() if str(hold.hold_id) == hold_id), None)
 
+    def _reverse(self, plan: Plan, transaction: PostedTransaction, after: dict[int, WalletState]) -> None:
+        """Keep what the plan does to the entries that it reverses, and what their wallets owe then."""
+        changed = _reversed_after(plan, transaction)
+        for part, one in zip(plan.reversed, changed, strict=True):
+            wallet = after.get(one.wallet_id) or self.wallets[one.wallet_id]
+            if wallet.owed + part.owed < 0:
+                raise BookkeepingError(f"wallet {one.wallet_id} would owe {wallet.owed + part.owed}")
+            after[one.wallet_id] = wallet._replace(owed=wallet.owed + part.owed)
+        self.reversed.update({(one.wallet_id, one.seq): one for one in changed})
+        self.changed_reversed.update({(one.wallet_id, one.seq): one for one in changed})
+
+    def _reversed_by(self, transaction: PostedTransaction) -> tuple[ReversedEntry, ...]:
+        return tuple([self.reversed[part[0], part[1]] for part in reversed_parts(transaction)])
+
     def changed_wallets(self) -> list[WalletState]:
-        """Return each wallet that got an entry, in order of id."""
+        """Return each wallet that got an entry, or owes more or less, in order of id."""
         touched = {entry.wallet_id for transaction in self.posted for entry in transaction.entries}
+        touched.update([wallet_id for wallet_id, _ in self.changed_reversed])
         return [self.wallets[wallet_id] for wallet_id in sorted(touched)]
 
-    def _created_at(self, entries: tuple[PlannedEntry, ...]) -> dt.datetime:
+    def _created_at(self, plan: Plan) -> dt.datetime:
         # A clock can be set back; along a wallet's seq the time never falls.
-        return max([self.clock(), *[self.wallets[entry.wallet_id].updated_at for entry in entries]])
+        latest = [self.wallets[entry.wallet_id].updated_at for entry in plan.entries]
+        latest += [self.wallets[part.entry.wallet_id].updated_at for part in plan.reversed]
+        return max([self.clock(), *latest])
 
     def _posted(self, command: Command, plan: Plan) -> tuple[PostedTransaction, dict[int, WalletState]]:
         """Return the transaction that the plan makes, and the wallets as they are after it."""
-        created_at = self._created_at(plan.entries)
+        created_at = self._created_at(plan)
         stamp = _Stamp(self.new_id(created_at), created_at, command.occurred_at or created_at)
         details, hashed = _details(command, self.new_salt)
         stored_request = command.stored_request()
@@ -328,7 +420,33 @@ def differing_fields(transaction: PostedTransaction, command: Command) -> list[s
 
 def _touched(transaction: PostedTransaction) -> list[int]:
     """Return the wallets to report: the anchor first, then the others in order of their entries."""
-    return list(dict.fromkeys([transaction.wallet_id, *[entry.wallet_id for entry in transaction.entries]]))
+    touched = [transaction.wallet_id, *[entry.wallet_id for entry in transaction.entries]]
+    touched += [part[0] for part in reversed_parts(transaction)]
+    return list(dict.fromkeys(touched))
+
+
+def reversed_parts(transaction: PostedTransaction) -> Sequence[Sequence[int]]:
+    """Return what a transaction undid, none if it reverses nothing.
+
+    Of each entry its wallet id and seq, what was moved (signed) and what it owes more, or less, since then.
+    """
+    return () if transaction.reverses is None or transaction.result is None else transaction.result.get("parts", ())
+
+
+def _reversed_after(plan: Plan, transaction: PostedTransaction) -> list[ReversedEntry]:
+    """Return the entries that the plan reverses as they are then. Raises BookkeepingError."""
+    moved = [(part.entry.wallet_id, part.moved, part.entry.contra_wallet_id) for part in plan.reversed if part.moved]
+    if moved != [(entry.wallet_id, entry.amount, entry.contra_wallet_id) for entry in transaction.entries]:
+        raise BookkeepingError(f"entries of {transaction.kind} that are not what it moves: {moved}")
+    return [_with_reversed(part, transaction) for part in plan.reversed]
+
+
+def _with_reversed(part: ReversedPart, transaction: PostedTransaction) -> ReversedEntry:
+    before, moved, owed = part
+    after = before._replace(reversed=before.reversed + abs(moved), owed=before.owed + owed)
+    if transaction.reverses != before.transaction_id or not (moved or owed) or after.owed < 0 or after.remaining < 0:
+        raise BookkeepingError(f"{moved} moved and {owed} owed of {before} for {transaction.reverses}")
+    return after._replace(owed_since=(before.owed_since or transaction.created_at) if after.owed else None)
 
 
 def _hold_after(plan: Plan, transaction: PostedTransaction) -> Hold | None:
@@ -465,4 +583,5 @@ def _with_entry(before: WalletState, entry: Entry, *, is_hold: bool) -> WalletSt
         version=entry.seq,
         chain=entry.hash,
         updated_at=entry.created_at,
+        owed=before.owed,
     )

@@ -286,6 +286,57 @@ class Purchase(Command):
         return {"legs": [list(leg) for leg in self.legs]}
 
 
+SHORTFALLS = ("refuse", "partial", "debt")
+"""What becomes of a reversal that takes back more than is there: nothing; as much as is there, at least 1; as much as
+is there, and the rest is owed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReverseTransaction(Command):
+    """Undoes a transaction by new entries: `amount` (smallest unit) of it, None for all that is left of it.
+
+    The anchor is the transaction's own, `other_wallet_ids` are the others that it moved. They never change, so whoever
+    asks can look them up.
+    """
+
+    kind = "REVERSAL"
+    scope = "transactions:reverse"
+
+    transaction_id: uuid.UUID
+    other_wallet_ids: tuple[int, ...] = ()
+    reason: str
+    """Why, for as long as the books are kept: it counts as a part of what is asked for, as the note does not."""
+    amount: int | None = None
+    on_shortfall: str = "refuse"
+
+    def wallet_ids(self) -> tuple[int, ...]:
+        return (self.wallet_id, *self.other_wallet_ids)
+
+    def amount_asked(self) -> int:
+        return self.amount or 0
+
+    def requested(self) -> Requested:
+        return {
+            "transaction": str(self.transaction_id),
+            "amount": self.amount,
+            "onShortfall": self.on_shortfall,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepayDebt(Command):
+    """Takes from a wallet what it owes of its entry number `seq`, which was reversed. The service's own."""
+
+    kind = "REVERSAL"
+
+    transaction_id: uuid.UUID
+    seq: int
+
+    def requested(self) -> Requested:
+        return {"transaction": str(self.transaction_id), "repays": self.seq}
+
+
 def require_permitted(command: Command) -> None:
     """Raise a ForbiddenError for what its origin's permit does not allow, as far as the command alone can tell."""
     permit = command.origin.permit

@@ -106,6 +106,7 @@ def _new_wallet(connection: Connection, user_id: int, asset_code: str) -> Wallet
         created_at=now,
         updated_at=now,
         due=0,
+        owed=0,
     )
 
 

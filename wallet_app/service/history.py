@@ -260,11 +260,16 @@ _TRANSACTIONS = text(f"""
 SELECT {TRANSACTION_COLUMNS}, details.note, details.metadata,
        coalesce(owners.asset_code, anchors.asset_code) AS asset_code,
        coalesce(owners.user_id, anchors.user_id) AS user_id,
+       became.reversed, became.owed, became.owed_since,
        anchors.user_id AS anchor_user_id, anchors.asset_code AS anchor_asset_code
   FROM unnest(CAST(:transaction_ids AS uuid[])) AS asked (transaction_id)
  CROSS JOIN LATERAL (SELECT * FROM transactions WHERE transaction_id = asked.transaction_id OFFSET 0) AS transactions
   {ENTRIES_OF_TRANSACTION}
   {walks.WITH_DETAILS}
+  LEFT JOIN LATERAL (
+       SELECT reversed, owed, owed_since FROM reversed_entries
+        WHERE wallet_id = entries.wallet_id AND seq = entries.seq OFFSET 0
+       ) AS became ON true
   LEFT JOIN LATERAL ({_OWNER_OF} WHERE wallets.id = entries.wallet_id OFFSET 0) AS owners ON true
   LEFT JOIN LATERAL ({_OWNER_OF} WHERE wallets.id = transactions.wallet_id OFFSET 0) AS anchors ON true
 """)  # noqa: S608 - constants

@@ -18,8 +18,8 @@ from uuid_utils import uuid7
 
 from wallet_app.parameters import INSTANT, TEXTS, UUIDS, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement, ask
-from wallet_app.service.books import Asset, Books, Entry, Hold, PostedTransaction, WalletState
-from wallet_app.service.commands import Command, OnHold, PlaceHold
+from wallet_app.service.books import Asset, Books, Entry, Hold, PostedTransaction, ReversedEntry, WalletState
+from wallet_app.service.commands import Command, OnHold, PlaceHold, ReverseTransaction
 from wallet_app.service.locks import LockedBalance
 
 Clock = Callable[[], dt.datetime]
@@ -78,6 +78,10 @@ class TransactionRow(NamedTuple):
     asset_code: str | None = None
     user_id: int | None = None
     """Whose the entry is; of a transaction without one, whose the anchor is."""
+    reversed: int | None = None
+    owed: int | None = None
+    owed_since: dt.datetime | None = None
+    """What became of the entry, if it was reversed."""
     anchor_user_id: int | None = None
     anchor_asset_code: str | None = None
 
@@ -89,6 +93,7 @@ def questions(wallet_ids: list[int], commands: Sequence[Command], clock: Clock |
         _LOAD_WALLETS(wallet_ids),
         _LOAD_TRANSACTIONS([pair[0] for pair in pairs], [pair[1] for pair in pairs]),
         *([_LOAD_RATES(wallet_ids)] if _use_rates(commands) else []),
+        *([_LOAD_ORIGINALS(originals)] if (originals := _originals(commands)) else []),
         *_questions_of_holds(wallet_ids, commands, clock),
     )
 
@@ -107,6 +112,7 @@ def load_books(
     """
     rows, transactions, *more = answers
     rates = _rates(more.pop(0)) if _use_rates(commands) else {}
+    originals: list[_OriginalRow] = more.pop(0) if _originals(commands) else []
     now: dt.datetime = rows[0].now
     wallets: list[_WalletRow] = [row for row in rows if row.wallet_id is not None]
     states, busy = _wallet_states(wallets, locked, _assets(connection, wallets))
@@ -119,12 +125,35 @@ def load_books(
         new_salt=lambda: os.urandom(16),
         rates=rates,
     )
+    _add_originals(books, originals)
     if more:
         _add_holds(books, *more)
-    elif holding := [row[0] for row in locked if row[2]]:
-        # Only now it is known that they hold something: one more round trip for them, and none for all others.
-        _add_holds(books, *ask(connection, _LOAD_HOLDS(holding, _until(clock), [], [], [])))
+    holding = [] if more else [row[0] for row in locked if row[2]]
+    owing = [row[0] for row in locked if row[6]]
+    if holding or owing:
+        # Only now it is known that they hold or owe something: one more round trip for them, and none for all others.
+        asked = [_LOAD_HOLDS(holding, _until(clock), [], [], [])] if holding else []
+        found = ask(connection, *asked, *([_LOAD_DEBTS(owing)] if owing else []))
+        _add_reversed(books, found.pop() if owing else [])
+        _add_holds(books, *found)
     return books, busy
+
+
+def _originals(commands: Sequence[Command]) -> list[uuid.UUID]:
+    """Return the transactions that the commands want to reverse."""
+    return list(dict.fromkeys([one.transaction_id for one in commands if isinstance(one, ReverseTransaction)]))
+
+
+def _add_originals(books: Books, rows: Sequence[_OriginalRow]) -> None:
+    found: dict[uuid.UUID, list[TransactionRow]] = {}
+    for row, _ in rows:
+        found.setdefault(row.transaction_id, []).append(row)
+    books.originals.update({key: posted_transaction(group) for key, group in found.items()})
+    _add_reversed(books, [bound for _, bound in rows if bound is not None])
+
+
+def _add_reversed(books: Books, rows: Iterable[ReversedEntry]) -> None:
+    books.reversed.update({(row.wallet_id, row.seq): row for row in rows})
 
 
 def _use_rates(commands: Sequence[Command]) -> bool:
@@ -150,7 +179,7 @@ def _until(clock: Clock | None) -> dt.datetime | None:
 _LATEST = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
-def _add_holds(books: Books, holds: Sequence[Hold], counts: Sequence[tuple[int, int]] = ()) -> None:
+def _add_holds(books: Books, holds: Sequence[Hold] = (), counts: Sequence[tuple[int, int]] = ()) -> None:
     for hold in holds:
         books.holds.setdefault(hold.wallet_id, {})[hold.seq] = hold
     books.open_holds.update(dict(counts))
@@ -169,9 +198,9 @@ def _wallet_states(
     states, busy, missing = {}, set(), []
     for _, wallet_id, user_id, status, user_type, has_balance, asset_id, *_ in rows:
         if (row := balances.get(wallet_id)) is not None:
-            _, balance, held, version, chain, updated_at = row
+            _, balance, held, version, chain, updated_at, owed = row
             states[wallet_id] = WalletState(
-                wallet_id, user_id, assets[asset_id], status, balance, held, version, chain, updated_at
+                wallet_id, user_id, assets[asset_id], status, balance, held, version, chain, updated_at, owed
             )
         elif user_type == "USER":
             busy.add(wallet_id)
@@ -341,6 +370,50 @@ SELECT {TRANSACTION_COLUMNS}
     WHOLE_NUMBERS,
     TEXTS,
     row=lambda columns: TransactionRow(*columns),
+)
+
+REVERSED_COLUMNS = """
+       reversed_entries.wallet_id, reversed_entries.seq, reversed_entries.transaction_id,
+       reversed_entries.contra_wallet_id, reversed_entries.amount, reversed_entries.reversed, reversed_entries.owed,
+       reversed_entries.owed_since
+"""
+
+_OriginalRow = tuple[TransactionRow, ReversedEntry | None]
+
+
+def _original_of(columns: Sequence[Any]) -> _OriginalRow:
+    row, bound = columns[:22], columns[22:]
+    return TransactionRow(*row), None if bound[0] is None else ReversedEntry._make(bound)
+
+
+_LOAD_ORIGINALS = Statement(
+    "load_originals",
+    f"""
+SELECT {TRANSACTION_COLUMNS}, {REVERSED_COLUMNS}
+  FROM unnest($1) AS asked (transaction_id)
+ CROSS JOIN LATERAL (
+       SELECT * FROM transactions WHERE transaction_id = asked.transaction_id OFFSET 0
+       ) AS transactions
+  {ENTRIES_OF_TRANSACTION}
+  LEFT JOIN LATERAL (
+       SELECT * FROM reversed_entries WHERE wallet_id = entries.wallet_id AND seq = entries.seq OFFSET 0
+       ) AS reversed_entries ON true
+""",  # noqa: S608 - constants
+    UUIDS,
+    row=_original_of,
+)
+
+_LOAD_DEBTS = Statement(
+    "load_debts",
+    f"""
+SELECT {REVERSED_COLUMNS}
+  FROM unnest($1) AS asked (wallet_id)
+ CROSS JOIN LATERAL (
+       SELECT * FROM reversed_entries WHERE wallet_id = asked.wallet_id AND owed > 0 OFFSET 0
+       ) AS reversed_entries
+""",  # noqa: S608 - constants
+    WHOLE_NUMBERS,
+    row=ReversedEntry._make,
 )
 
 HOLD_COLUMNS = """

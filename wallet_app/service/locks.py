@@ -26,8 +26,8 @@ T = TypeVar("T")
 SLOTS = 16
 """How many postings can add to the same SYSTEM wallet at once."""
 
-LockedBalance = tuple[int, int, int, int, bytes, dt.datetime]
-"""wallet_id, balance, held, version, chain, updated_at of a locked wallet."""
+LockedBalance = tuple[int, int, int, int, bytes, dt.datetime, int]
+"""wallet_id, balance, held, version, chain, updated_at, owed of a locked wallet."""
 
 _SLOT_LOCKS = 7_402_001
 """The advisory locks' first key; the slot's number is the second."""
@@ -42,6 +42,7 @@ _WALLETS = (
         WalletBalance.version,
         WalletBalance.chain,
         WalletBalance.updated_at,
+        WalletBalance.owed,
     )
     # No join: a joined row would be stale after a wait, only the locked one is read again.
     .where(WalletBalance.wallet_id == func.any(bindparam("wallet_ids", type_=ARRAY(BigInteger))))

@@ -41,6 +41,7 @@ def _at(connection: Connection, today: WalletView, instant: dt.datetime) -> Wall
         balance=found.balance_after or 0,
         held=int(found.held),
         due=int(found.due),
+        owed=int(found.owed),
         version=found.seq or 0,
         updated_at=found.created_at or today.created_at,
     )
@@ -85,7 +86,19 @@ WITH RECURSIVE search (instant, low, high) AS (
 SELECT CAST(:instant AS timestamptz) > greatest(clock_timestamp(), CAST(:updated_at AS timestamptz)) AS is_ahead,
        last.seq, last.balance_after, last.created_at,
        (SELECT coalesce(sum(remaining), 0) FROM held) AS held,
-       (SELECT coalesce(sum(remaining) FILTER (WHERE NOT is_held), 0) FROM held) AS due
+       (SELECT coalesce(sum(remaining) FILTER (WHERE NOT is_held), 0) FROM held) AS due,
+       -- What is owed is repaid from whatever comes in: who has something owes nothing.
+       CASE WHEN last.balance_after = 0 THEN (
+            SELECT coalesce(sum(CAST(part ->> 3 AS bigint)), 0)
+              FROM reversed_entries AS became
+             CROSS JOIN LATERAL (
+                   SELECT result FROM transactions
+                    WHERE reverses = became.transaction_id AND created_at <= :instant OFFSET 0
+                   ) AS reversal
+             CROSS JOIN LATERAL jsonb_array_elements(reversal.result -> 'parts') AS part
+             WHERE became.wallet_id = :wallet_id
+               AND CAST(part ->> 0 AS bigint) = became.wallet_id AND CAST(part ->> 1 AS bigint) = became.seq
+            ) ELSE 0 END AS owed
   FROM (SELECT) AS one
   LEFT JOIN last ON true
 """)  # noqa: S608 - constants

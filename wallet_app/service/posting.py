@@ -1,7 +1,8 @@
 """The kernel: a batch of commands becomes ledger entries and balances in one unit of work.
 
-Lock, load, decide, write: ledger, then balance, then holds. This is the only module that makes ledger rows or assigns
-balances. The number of statements is the same for any batch. It never commits: the caller's unit of work does.
+Lock, load, decide, write: ledger, then balance, then holds and what was reversed. This is the only module that makes
+ledger rows or assigns balances. The number of statements is the same for any batch. It never commits: the caller's unit
+of work does.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from wallet_app.errors import WalletServiceError
 from wallet_app.parameters import BYTES, INSTANTS, TEXTS, UUIDS, WHOLE_NUMBER, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement, ask, ask_last
 from wallet_app.service import loading, locks
-from wallet_app.service.books import Books, Details, Entry, Hold, PostedTransaction, Receipt
+from wallet_app.service.books import Books, Details, Entry, Hold, PostedTransaction, Receipt, ReversedEntry
 from wallet_app.service.chain import GENESIS, json_text
 from wallet_app.service.commands import Command
 from wallet_app.service.loading import Clock, MissingBalancesError
@@ -43,6 +44,8 @@ class BalanceRow(Protocol):
     def chain(self) -> bytes: ...
     @property
     def updated_at(self) -> dt.datetime: ...
+    @property
+    def owed(self) -> int: ...
 
 
 class Deferred(Enum):
@@ -170,6 +173,7 @@ def _write(connection: Connection, books: Books, slot: int | None) -> None:
         *([_INSERT_ENTRIES(*zip(*entries, strict=True))] if entries else []),
         _balances(books.changed_wallets()),
         *([_UPSERT_HOLDS(*_columns_of_holds(books.changed_holds.values()))] if books.changed_holds else []),
+        *([_reversed(books.changed_reversed.values())] if books.changed_reversed else []),
     ]
     if slot is None:
         slot, wait = locks.wait_for_slot()
@@ -185,6 +189,7 @@ def _balances(wallets: Sequence[BalanceRow]) -> Question:
         [wallet.version for wallet in wallets],
         [wallet.chain for wallet in wallets],
         [wallet.updated_at for wallet in wallets],
+        [wallet.owed for wallet in wallets],
     )
 
 
@@ -227,6 +232,10 @@ def _details_row(one: PostedTransaction, details: Details) -> tuple[Any, ...]:
 def _columns_of_holds(holds: Collection[Hold]) -> Iterable[Sequence[Any]]:
     rows = [(*hold[:11], "{" + ",".join(map(str, hold.changes)) + "}") for hold in holds]
     return zip(*rows, strict=True)
+
+
+def _reversed(entries: Collection[ReversedEntry]) -> Question:
+    return _UPSERT_REVERSED_ENTRIES(*zip(*entries, strict=True))
 
 
 def _entry_row(one: PostedTransaction, entry: Entry) -> tuple[Any, ...]:
@@ -312,8 +321,8 @@ _UPDATE_BALANCES = Statement(
     """
 UPDATE wallet_balances
    SET balance = posted.balance, held = posted.held, version = posted.version, chain = posted.chain,
-       updated_at = posted.updated_at
-  FROM unnest($1, $2, $3, $4, $5, $6) AS posted (wallet_id, balance, held, version, chain, updated_at)
+       updated_at = posted.updated_at, owed = posted.owed
+  FROM unnest($1, $2, $3, $4, $5, $6, $7) AS posted (wallet_id, balance, held, version, chain, updated_at, owed)
  WHERE wallet_balances.wallet_id = posted.wallet_id
 """,
     WHOLE_NUMBERS,
@@ -322,6 +331,7 @@ UPDATE wallet_balances
     WHOLE_NUMBERS,
     BYTES,
     INSTANTS,
+    WHOLE_NUMBERS,
 )
 
 _UPSERT_HOLDS = Statement(
@@ -352,6 +362,26 @@ ON CONFLICT (wallet_id, seq) DO UPDATE
     TEXTS,
 )
 
+_UPSERT_REVERSED_ENTRIES = Statement(
+    "upsert_reversed_entries",
+    """
+INSERT INTO reversed_entries (wallet_id, seq, transaction_id, contra_wallet_id, amount, reversed, owed, owed_since)
+SELECT wallet_id, seq, transaction_id, contra_wallet_id, amount, reversed, owed, owed_since
+  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)
+    AS posted (wallet_id, seq, transaction_id, contra_wallet_id, amount, reversed, owed, owed_since)
+ON CONFLICT (wallet_id, seq) DO UPDATE
+   SET reversed = excluded.reversed, owed = excluded.owed, owed_since = excluded.owed_since
+""",
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    UUIDS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    INSTANTS,
+)
+
 _ADD_TO_SYSTEM_BALANCES = Statement(
     "add_to_system_balances",
     """
@@ -373,7 +403,7 @@ DELETE FROM transaction_details
 LEDGER_SAYS = """
 SELECT wallets.id AS wallet_id, coalesce(last.balance_after, 0) AS balance, coalesce(holds.held, 0) AS held,
        coalesce(last.seq, 0) AS version, coalesce(last.hash, :genesis) AS chain,
-       coalesce(last.created_at, wallets.created_at) AS updated_at
+       coalesce(last.created_at, wallets.created_at) AS updated_at, debts.owed
   FROM wallets
   JOIN users ON users.id = wallets.user_id AND users.user_type = 'USER'
   LEFT JOIN LATERAL (
@@ -386,13 +416,17 @@ SELECT wallets.id AS wallet_id, coalesce(last.balance_after, 0) AS balance, coal
           AND contra_wallet_id IN (SELECT held.id FROM wallets AS held JOIN users ON users.id = held.user_id
                                     WHERE users.user_type = 'SYSTEM' AND users.name = 'Holds')
        ) AS holds ON true
+ CROSS JOIN LATERAL (
+       SELECT CAST(coalesce(sum(owed), 0) AS bigint) AS owed FROM reversed_entries
+        WHERE wallet_id = wallets.id AND owed > 0
+       ) AS debts
  WHERE wallets.id = ANY (CAST(:wallet_ids AS bigint[]))
  ORDER BY wallets.id
 """
 """Selects what the ledger says that the rows of wallet_balances should be, for user wallets among `wallet_ids`."""
 
 _HEAL = text(f"""
-INSERT INTO wallet_balances (wallet_id, balance, held, version, chain, updated_at)
+INSERT INTO wallet_balances (wallet_id, balance, held, version, chain, updated_at, owed)
 {LEDGER_SAYS}
 ON CONFLICT (wallet_id) DO NOTHING
 """)

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 
 from wallet_app.db import snapshot
 from wallet_app.round_trip import ask
-from wallet_app.service.books import Books, Entry, Hold, PostedTransaction
+from wallet_app.service.books import Books, Entry, Hold, PostedTransaction, ReversedEntry
 from wallet_app.service.chain import GENESIS
 from wallet_app.service.commands import Command
 from wallet_app.service.loading import load_books, questions
@@ -74,12 +74,15 @@ class Preview:
         """Bring the books to where the earlier chunks left them."""
         for wallet in list(books.wallets.values()):
             if found := self._memory.execute(_RECALL_WALLET, (wallet.wallet_id,)).fetchone():
-                balance, held, version = found
-                books.wallets[wallet.wallet_id] = wallet._replace(balance=balance, held=held, version=version)
+                balance, held, version, owed = found
+                books.wallets[wallet.wallet_id] = wallet._replace(
+                    balance=balance, held=held, version=version, owed=owed
+                )
         for key in {(command.wallet_id, command.reference) for command in commands}:
             if found := self._memory.execute(_RECALL_TRANSACTION, key).fetchone():
                 books.transactions[key] = self._transaction(*key, *found)
         self._recall_holds(books)
+        self._recall_reversed(books)
 
     def _recall_holds(self, books: Books) -> None:
         """Bring the holds that are loaded to where they were left, and those that would have been placed."""
@@ -97,10 +100,26 @@ class Preview:
             if found := self._memory.execute(_RECALL_OPEN, (wallet_id,)).fetchone():
                 books.open_holds[wallet_id] += found[0]
 
+    def _recall_reversed(self, books: Books) -> None:
+        """Bring what is loaded of reversed entries to where it was left, and what would be owed by now."""
+        concerned = {wallet.wallet_id for wallet in books.wallets.values() if wallet.owed}
+        concerned.update([wallet_id for wallet_id, _ in books.reversed])
+        concerned.update([entry.wallet_id for original in books.originals.values() for entry in original.entries])
+        for wallet_id in concerned:
+            for (found,) in self._memory.execute(_RECALL_REVERSED, (wallet_id,)).fetchall():
+                one = _reversed(found)
+                books.reversed[one.wallet_id, one.seq] = one
+
     def _remember(self, books: Books, open_before: Counter[int]) -> None:
         self._memory.executemany(
             _REMEMBER_WALLET,
-            [(wallet.wallet_id, wallet.balance, wallet.held, wallet.version) for wallet in books.changed_wallets()],
+            [
+                (wallet.wallet_id, wallet.balance, wallet.held, wallet.version, wallet.owed)
+                for wallet in books.changed_wallets()
+            ],
+        )
+        self._memory.executemany(
+            _REMEMBER_REVERSED, [(*key, orjson.dumps(list(one))) for key, one in books.changed_reversed.items()]
         )
         self._memory.executemany(_REMEMBER_TRANSACTION, [_memorable(transaction) for transaction in books.posted])
         self._memory.executemany(
@@ -115,6 +134,7 @@ class Preview:
         self, wallet_id: int, reference: str, kind: str, client: str, requested: bytes, result: bytes, entries: bytes
     ) -> PostedTransaction:
         """Return what a replay needs to know of a transaction that would have been made in an earlier chunk."""
+        asked = orjson.loads(requested)
         return PostedTransaction(
             transaction_id=NO_TRANSACTION,
             wallet_id=wallet_id,
@@ -123,10 +143,10 @@ class Preview:
             client=client,
             actor="",
             request_id=None,
-            requested=orjson.loads(requested),
+            requested=asked,
             stored_request=None,
             result=orjson.loads(result),
-            reverses=None,
+            reverses=uuid.UUID(asked["transaction"]) if kind == "REVERSAL" else None,
             details=None,
             details_hash=None,
             digest=GENESIS,
@@ -147,6 +167,14 @@ def _hold(remembered: bytes) -> Hold:
         created_at=dt.datetime.fromisoformat(str(hold.created_at)),
         ended_at=None if hold.ended_at is None else dt.datetime.fromisoformat(str(hold.ended_at)),
         changes=tuple(hold.changes),
+    )
+
+
+def _reversed(remembered: bytes) -> ReversedEntry:
+    one = ReversedEntry(*orjson.loads(remembered))
+    return one._replace(
+        transaction_id=uuid.UUID(str(one.transaction_id)),
+        owed_since=None if one.owed_since is None else dt.datetime.fromisoformat(str(one.owed_since)),
     )
 
 
@@ -184,7 +212,7 @@ SELECT clock_timestamp(), set_config('idle_in_transaction_session_timeout', '0',
 _NOW = text("SELECT clock_timestamp()")
 
 _BALANCES = text("""
-SELECT wallet_id, balance, held, version, chain, updated_at
+SELECT wallet_id, balance, held, version, chain, updated_at, owed
   FROM wallet_balances
  WHERE wallet_id = ANY (CAST(:wallet_ids AS bigint[]))
 """)
@@ -196,23 +224,26 @@ _MEMORY = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA cache_size = -65536;
-CREATE TABLE moved (wallet_id INTEGER PRIMARY KEY, balance INTEGER, held INTEGER, version INTEGER);
+CREATE TABLE moved (wallet_id INTEGER PRIMARY KEY, balance INTEGER, held INTEGER, version INTEGER, owed INTEGER);
 CREATE TABLE accepted (
   wallet_id INTEGER, reference TEXT, kind TEXT, client TEXT, requested BLOB, result BLOB, entries BLOB,
   PRIMARY KEY (wallet_id, reference)
 ) WITHOUT ROWID;
 CREATE TABLE holds (wallet_id INTEGER, seq INTEGER, hold BLOB, PRIMARY KEY (wallet_id, seq)) WITHOUT ROWID;
 CREATE TABLE opened (wallet_id INTEGER PRIMARY KEY, holds INTEGER);
+CREATE TABLE reversed (wallet_id INTEGER, seq INTEGER, entry BLOB, PRIMARY KEY (wallet_id, seq)) WITHOUT ROWID;
 """
 
-_RECALL_WALLET = "SELECT balance, held, version FROM moved WHERE wallet_id = ?"
+_RECALL_WALLET = "SELECT balance, held, version, owed FROM moved WHERE wallet_id = ?"
 _RECALL_TRANSACTION = (
     "SELECT kind, client, requested, result, entries FROM accepted WHERE wallet_id = ? AND reference = ?"
 )
-_REMEMBER_WALLET = "INSERT OR REPLACE INTO moved VALUES (?, ?, ?, ?)"
+_REMEMBER_WALLET = "INSERT OR REPLACE INTO moved VALUES (?, ?, ?, ?, ?)"
 _REMEMBER_TRANSACTION = "INSERT INTO accepted VALUES (?, ?, ?, ?, ?, ?, ?)"
 _RECALL_HOLD = "SELECT hold FROM holds WHERE wallet_id = ? AND seq = ?"
 _REMEMBER_HOLD = "INSERT OR REPLACE INTO holds VALUES (?, ?, ?)"
 _RECALL_OPEN = "SELECT holds FROM opened WHERE wallet_id = ?"
 """By how many the wallet's open holds would be more, or less."""
 _REMEMBER_OPEN = "INSERT OR REPLACE INTO opened VALUES (?, ?)"
+_RECALL_REVERSED = "SELECT entry FROM reversed WHERE wallet_id = ?"
+_REMEMBER_REVERSED = "INSERT OR REPLACE INTO reversed VALUES (?, ?, ?)"

@@ -17,9 +17,10 @@ from wallet_app.db import reads
 from wallet_app.errors import SystemEntriesError, TransactionNotFoundError, WalletNotFoundError
 from wallet_app.parameters import UUID, WHOLE_NUMBER
 from wallet_app.round_trip import Statement, ask
-from wallet_app.service.books import Entry, PostedTransaction
+from wallet_app.service.books import Entry, PostedTransaction, ReversedEntry
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, TransactionRow, posted_transaction
 from wallet_app.service.permits import Permit, reaches
+from wallet_app.service.reversals import reversible_entries
 
 PAGE_MAX = 100
 
@@ -28,6 +29,7 @@ class WalletView(NamedTuple):
     """A wallet with its balance. `version` and `held` are 0 for a SYSTEM wallet, whose balance may be below zero.
 
     `due` is the part of `held` whose time is over: it is held no more, and the next command gives it back by an entry.
+    `owed` is what could not be taken back of it.
     """
 
     wallet_id: int
@@ -44,6 +46,7 @@ class WalletView(NamedTuple):
     created_at: dt.datetime
     updated_at: dt.datetime
     due: int
+    owed: int
 
 
 class EntryView(NamedTuple):
@@ -67,14 +70,16 @@ class EntryView(NamedTuple):
 class TransactionView:
     """A transaction with note and metadata and, by wallet id, the code of the asset that each entry moved.
 
-    Unless `is_own`, who asks has only a side of it: anchor, reference, client, actor and request id of `transaction`
-    are not theirs to know, and note and metadata are None.
+    `reversible` is what became of its entries that can be reversed; none of a kind that cannot. Unless `is_own`, who
+    asks has only a side of it: anchor, reference, client, actor, request id and reason of `transaction` are not theirs
+    to know, and note and metadata are None.
     """
 
     transaction: PostedTransaction
     note: str | None
     metadata: dict[str, Any] | None
     asset_codes: dict[int, str]
+    reversible: tuple[ReversedEntry, ...]
     is_own: bool
 
 
@@ -121,22 +126,23 @@ def get_transaction(
     rows = [row for row in all_rows if reaches(permit, row.user_id)]
     if not rows:
         raise TransactionNotFoundError(str(transaction_id))
-    view = transaction_view(rows, permit)
     if permit is not None:
-        for code in view.asset_codes.values():
-            permit.require_asset(code)
-    return view
+        for row in rows:
+            permit.require_asset(str(row.asset_code))
+    return transaction_view(rows, permit)
 
 
 def transaction_view(rows: Sequence[TransactionRow], permit: Permit | None) -> TransactionView:
     """Return the transaction that the rows are, one per entry that is to be shown, as the permit is shown it."""
     row = rows[0]
     is_own = _is_own(row.anchor_user_id, row.anchor_asset_code, permit)
+    transaction = posted_transaction(rows)
     return TransactionView(
-        posted_transaction(rows),
+        transaction,
         row.note if is_own else None,
         row.metadata if is_own else None,
         {row.entry_wallet_id: row.asset_code or "" for row in rows if row.entry_wallet_id is not None},
+        _reversible(transaction, rows),
         is_own,
     )
 
@@ -146,6 +152,21 @@ def _is_own(user_id: int | None, asset_code: str | None, permit: Permit | None) 
     if permit is None or user_id is None:
         return True
     return reaches(permit, user_id) and (permit.assets is None or asset_code in permit.assets)
+
+
+def _reversible(transaction: PostedTransaction, rows: Sequence[TransactionRow]) -> tuple[ReversedEntry, ...]:
+    became = {(row.entry_wallet_id, row.entry_seq): (row.reversed or 0, row.owed or 0, row.owed_since) for row in rows}
+    return tuple(
+        ReversedEntry(
+            entry.wallet_id,
+            entry.seq,
+            transaction.transaction_id,
+            entry.contra_wallet_id,
+            abs(entry.amount),
+            *became[entry.wallet_id, entry.seq],
+        )
+        for entry in reversible_entries(transaction)
+    )
 
 
 def wallet_view(columns: Sequence[Any]) -> WalletView:
@@ -221,7 +242,8 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.
             SELECT CAST(coalesce(sum(amount - captured - released - expired), 0) AS bigint) FROM holds
              WHERE wallet_id = wallets.id AND ended_at IS NULL
                AND expires_at <= greatest(wallet_balances.updated_at, clock_timestamp())
-            ) ELSE 0 END AS due
+            ) ELSE 0 END AS due,
+       coalesce(wallet_balances.owed, 0) AS owed
   FROM {wallets}
   JOIN users ON users.id = wallets.user_id
   JOIN asset_types ON asset_types.id = wallets.asset_type_id
@@ -284,16 +306,19 @@ _TRANSACTION = Statement(
     "read_transaction",
     f"""
 SELECT {TRANSACTION_COLUMNS}, transaction_details.note, transaction_details.metadata,
-       asset_types.code AS asset_code, coalesce(wallets.user_id, anchors.user_id) AS user_id,
+       asset_types.code AS asset_code,
+       coalesce(wallets.user_id, anchors.user_id) AS user_id,
+       reversed_entries.reversed, reversed_entries.owed, reversed_entries.owed_since,
        anchors.user_id AS anchor_user_id, anchor_assets.code AS anchor_asset_code
   FROM transactions
   JOIN wallets AS anchors ON anchors.id = transactions.wallet_id
   JOIN asset_types AS anchor_assets ON anchor_assets.id = anchors.asset_type_id
   {ENTRIES_OF_TRANSACTION}
   LEFT JOIN wallets ON wallets.id = entries.wallet_id
-  LEFT JOIN asset_types ON asset_types.id = wallets.asset_type_id
+  LEFT JOIN asset_types ON asset_types.id = coalesce(wallets.asset_type_id, anchors.asset_type_id)
   LEFT JOIN transaction_details ON transaction_details.wallet_id = transactions.wallet_id
                                AND transaction_details.transaction_id = transactions.transaction_id
+  LEFT JOIN reversed_entries ON reversed_entries.wallet_id = entries.wallet_id AND reversed_entries.seq = entries.seq
  WHERE transactions.transaction_id = $1
 """,  # noqa: S608 - constants
     UUID,

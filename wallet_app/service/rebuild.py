@@ -27,7 +27,7 @@ WALLETS_MAX = 100
 """How many wallets one unit of work may lock."""
 
 _ATTEMPTS_MAX = 5
-_COLUMNS = ("balance", "held", "version", "chain", "updated_at")
+_COLUMNS = ("balance", "held", "version", "chain", "updated_at", "owed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ class _Projection:
     version: int
     chain: bytes
     updated_at: dt.datetime
+    owed: int
 
 
 def rebuild_balances(
@@ -158,7 +159,7 @@ def _report(rows: Sequence[Row[Any]], report: RebuildReport, *, accept_loss: boo
 
 
 def _projection(row: Row[Any]) -> _Projection:
-    return _Projection(row.wallet_id, row.balance, row.held, row.version, row.chain, row.updated_at)
+    return _Projection(row.wallet_id, row.balance, row.held, row.version, row.chain, row.updated_at, row.owed)
 
 
 def _differences(row: Row[Any]) -> list[Change]:
@@ -226,7 +227,7 @@ SELECT wallets.id
 _COMPARE = text(f"""
 SELECT ledger.*, totals.entries, totals.total,
        stored.balance AS stored_balance, stored.held AS stored_held, stored.version AS stored_version,
-       stored.chain AS stored_chain, stored.updated_at AS stored_updated_at,
+       stored.chain AS stored_chain, stored.updated_at AS stored_updated_at, stored.owed AS stored_owed,
        head.seq IS NOT NULL OR (stored.version = 0 AND stored.chain = :genesis) AS is_head_known
   FROM ({posting.LEDGER_SAYS}) AS ledger
  CROSS JOIN LATERAL (

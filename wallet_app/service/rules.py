@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wallet_app.errors import VersionMismatchError, WalletNotActiveError, WalletNotFoundError
-from wallet_app.service import exchanges, holds, movements, purchases, transfers
+from wallet_app.service import exchanges, holds, movements, purchases, reversals, transfers
 from wallet_app.service.books import Books, Plan, Receipt, WalletState
 from wallet_app.service.commands import (
     Bonus,
@@ -17,6 +17,7 @@ from wallet_app.service.commands import (
     PlaceHold,
     Purchase,
     ReleaseHold,
+    ReverseTransaction,
     Seed,
     Spend,
     TopUp,
@@ -37,6 +38,7 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
     Transfer: transfers.transfer,
     Exchange: exchanges.exchange,
     Purchase: purchases.purchase,
+    ReverseTransaction: reversals.reverse,
 }
 
 
@@ -58,6 +60,7 @@ def decide(books: Books, command: Command) -> Receipt:
         _require_version(books, command, anchor)
     if books.holds:
         holds.settle(books, command)
+        reversals.repay(books, command.wallet_ids())
     # Of another command under this reference, the other wallets do not matter: they may not even exist.
     replayed = books.replay(command)
     if permit is not None and permit.assets is not None:
@@ -70,7 +73,11 @@ def decide(books: Books, command: Command) -> Receipt:
     plan = RULES[type(command)](books, command)
     if permit is not None and permit.amount_max is not None:
         permit.require_amount(_most(plan))
-    return books.apply(command, plan)
+    receipt = books.apply(command, plan)
+    if not books.reversed:
+        return receipt
+    reversals.repay(books, command.wallet_ids())
+    return books.receipt(receipt.transaction, is_replay=False)
 
 
 def _require_owner(books: Books, command: Command, user_id: int) -> None:
@@ -99,13 +106,19 @@ def _require_version(books: Books, command: Command, anchor: WalletState) -> Non
 
 
 def _most(plan: Plan) -> int:
-    """Return the most that the plan takes from a wallet, or gives it; what comes back from a hold was the wallet's."""
+    """Return the most that the plan takes from a wallet, or gives it; what comes back from a hold was the wallet's.
+
+    What it makes the wallet owe counts as taken.
+    """
     sums: dict[tuple[int, bool], int] = {}
     for wallet_id, _, amount, contra in plan.entries:
         side = wallet_id, amount > 0
         if side[1] and contra == "Holds":
             continue
         sums[side] = sums.get(side, 0) + abs(amount)
+    for part in plan.reversed:
+        side = part.entry.wallet_id, False
+        sums[side] = sums.get(side, 0) + part.owed
     return max(sums.values(), default=0)
 
 

@@ -14,7 +14,8 @@ from wallet_app.service.verification.wallets import Invariant
 
 NIL = uuid.UUID(int=0)
 _RANGE = "transactions.transaction_id > :after AND transactions.transaction_id <= :until"
-_MOVING = ", ".join(f"'{name}'" for name in {*ENTRY_TYPES, *HOLD_KINDS, "PURCHASE"})
+# A reversal may find nothing to take back: then all of it is owed.
+_MOVING = ", ".join(f"'{name}'" for name in {*ENTRY_TYPES, *HOLD_KINDS, "PURCHASE"} - {"REVERSAL"})
 
 _ENTRIES_OF_TRANSACTION = f"""
 SELECT transactions.wallet_id, transactions.seq,
