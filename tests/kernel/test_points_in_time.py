@@ -13,25 +13,36 @@ from wallet_app.errors import InstantAheadError, SystemEntriesError, WalletNotFo
 from wallet_app.service import WalletView
 
 NOW = "SELECT clock_timestamp()"
+KINDS = ("top up", "spend", "transfer", "hold", "hold", "capture", "capture", "release", "undo")
+FOR_CERTAIN = {
+    20: ("top up", "hold", "hold", "hold", "hold", "wait"),
+    40: ("top up", "spend all", "undo", "undo", "top up"),
+    60: ("top up", "hold", "hold", "hold", "spend all", "undo", "wait"),
+}
+"""What chance may leave out: something due, something owed, and both."""
+ORIGIN = service.Origin(client="tests", actor="tests")
 
 
-def step(books: Books, dice: random.Random, holds: list[service.Hold]) -> None:
+def step(books: Books, dice: random.Random, holds: list[service.Hold], what: str) -> None:
     """Post something, or let time pass; what is declined changes nothing but what was due."""
-    what = dice.choice(("top up", "spend", "transfer", "hold", "hold", "hold", "capture", "capture", "release", "wait"))
     amount = dice.randint(1, 30)
     hold = dice.choice(holds) if holds else None
     if what == "wait":
-        books.sql(f"SELECT pg_sleep({dice.choice((0.01, 0.3))})")
+        books.sql("SELECT pg_sleep(1.01)")
         return
     try:
         if what == "top up":
             service.execute(books.top_up(JOHN, amount))
         elif what == "spend":
             service.execute(books.spend(JOHN, amount))
+        elif what == "spend all":
+            service.execute(books.spend(JOHN, service.get_wallet(JOHN).balance or 1))
+        elif what == "undo":
+            undo(books, dice)
         elif what == "transfer":
             service.execute(books.command(service.Transfer, JOHN, amount, to_wallet_id=DOE))
         elif what == "hold":
-            seconds = dice.choice((1, 1, 600))
+            seconds = dice.choice((1, 600))
             receipt = service.execute(books.command(service.PlaceHold, JOHN, amount, expires_in=seconds))
             assert receipt.hold is not None
             holds.append(receipt.hold)
@@ -40,7 +51,7 @@ def step(books: Books, dice: random.Random, holds: list[service.Hold]) -> None:
             command = service.CaptureHold(
                 wallet_id=JOHN,
                 reference=f"capture-{dice.random()}",
-                origin=service.Origin(client="tests", actor="tests"),
+                origin=ORIGIN,
                 hold_id=hold.hold_id,
                 amount=part,
                 is_final=part is None,
@@ -51,12 +62,29 @@ def step(books: Books, dice: random.Random, holds: list[service.Hold]) -> None:
                 service.ReleaseHold(
                     wallet_id=JOHN,
                     reference=f"release-{dice.random()}",
-                    origin=service.Origin(client="tests", actor="tests"),
+                    origin=ORIGIN,
                     hold_id=hold.hold_id,
                 )
             )
     except WalletServiceError:
         pass
+
+
+def undo(books: Books, dice: random.Random) -> None:
+    """Reverse a top-up, in part perhaps, and let what is not there be owed."""
+    top_ups = books.sql("SELECT transaction_id FROM transactions WHERE wallet_id = %s AND kind = 'TOPUP'", JOHN)
+    if top_ups:
+        service.execute(
+            service.ReverseTransaction(
+                wallet_id=JOHN,
+                reference=f"undo-{dice.random()}",
+                origin=ORIGIN,
+                transaction_id=dice.choice(top_ups)[0],
+                reason="a test",
+                amount=dice.choice((None, 1, 5)),
+                on_shortfall="debt",
+            )
+        )
 
 
 def seen(books: Books) -> tuple[dt.datetime, WalletView]:
@@ -69,15 +97,17 @@ def seen(books: Books) -> tuple[dt.datetime, WalletView]:
             return instant, view
 
 
-@pytest.mark.parametrize("number", range(3))
-def test_each_instant_tells_what_was_told_then(books: Books, number: int) -> None:
-    dice, told = random.Random(number), []
+@pytest.mark.parametrize("seed", range(3))
+def test_each_instant_tells_what_was_told_then(books: Books, seed: int) -> None:
+    dice, told = random.Random(seed), []
     holds: list[service.Hold] = []
-    for _ in range(60):
-        step(books, dice, holds)
-        told.append(seen(books))
+    for number in range(80):
+        for what in FOR_CERTAIN.get(number, (dice.choice(KINDS),)):
+            step(books, dice, holds, what)
+            told.append(seen(books))
     assert max(view.due for _, view in told) > 0, "something was due and not settled"
     assert len({view.held for _, view in told}) > 10
+    assert len({view.owed for _, view in told}) > 1, "something was owed"
     for instant, view in told:
         assert service.get_wallet_at(JOHN, instant) == view
 
