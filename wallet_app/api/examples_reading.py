@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from wallet_app.api import examples
 
 _AT = "2026-01-15T00:00:00.000000Z"
 _NEXT = "AY8pQMgAcACAAAAAAAAAAcgrYrG3q0bA"
-_SPEND = {
-    name: value for name, value in examples.ANSWERS["getTransaction"]["spend"].items() if name not in {"ok", "legs"}
-}
-_SIDE_OF_ANOTHERS = _SPEND | {
-    "kind": "TRANSFER",
-    **dict.fromkeys(("walletId", "referenceId", "client", "actor", "requestId", "note", "metadata")),
-}
 _BAD_INSTANT = {
     "instant": examples._invalid(
         "/from",
@@ -33,35 +24,45 @@ _RANGE = {
     )
 }
 _AHEAD = {"ahead": examples._problem(422, "instant_ahead", "Instant in the future", "at: must not lie in the future.")}
-_PROBLEMS = examples.PROBLEMS["listEntries"]
 
-ANSWERS: dict[str, dict[str, Any]] = {
-    "getBalance": examples.ANSWERS["getBalance"]
-    | {"then": examples.ANSWERS["getBalance"]["user"] | {"at": _AT, "updatedAt": "2026-01-14T18:03:11.250000Z"}},
-    "listTransactions": {
-        "page": {"ok": True, "transactions": [_SPEND], "next": _NEXT},
-        "side": {"ok": True, "transactions": [_SIDE_OF_ANOTHERS]},
-    },
-    "listRates": {
-        "now": {
-            "ok": True,
-            "rates": [
-                {"from": "GOLD", "to": "DIAMOND", "rate": "0.1", "validFrom": _AT, "validTo": None},
-                {
-                    "from": "DIAMOND",
-                    "to": "GOLD",
-                    "rate": "9.5",
-                    "validFrom": _AT,
-                    "validTo": "2026-02-01T00:00:00.000000Z",
-                },
-            ],
-        }
-    },
-}
-PROBLEMS: dict[str, dict[int, dict[str, Any]]] = {
-    "getBalance": examples.PROBLEMS["getBalance"]
-    | {409: _PROBLEMS[409], 422: examples.PROBLEMS["getBalance"][422] | _AHEAD},
-    "listEntries": _PROBLEMS | {422: _PROBLEMS[422] | _BAD_INSTANT},
-    "listTransactions": _PROBLEMS | {422: _PROBLEMS[422] | _BAD_INSTANT | _RANGE},
-    "listRates": examples.PROBLEMS["listAssets"],
-}
+
+def add() -> None:
+    """Add them to the others, which are there by then: some are made from these."""
+    spend = {
+        name: value for name, value in examples.ANSWERS["getTransaction"]["spend"].items() if name not in {"ok", "legs"}
+    }
+    side = spend | {
+        "kind": "TRANSFER",
+        **dict.fromkeys(("walletId", "referenceId", "client", "actor", "requestId", "note", "metadata")),
+    }
+    problems = examples.PROBLEMS["listEntries"]
+    examples.ANSWERS |= {
+        "getBalance": examples.ANSWERS["getBalance"]
+        | {"then": examples.ANSWERS["getBalance"]["user"] | {"at": _AT, "updatedAt": "2026-01-14T18:03:11.250000Z"}},
+        "listTransactions": {
+            "page": {"ok": True, "transactions": [spend], "next": _NEXT},
+            "side": {"ok": True, "transactions": [side]},
+        },
+        "listRates": {
+            "now": {
+                "ok": True,
+                "rates": [
+                    {"from": "GOLD", "to": "DIAMOND", "rate": "0.1", "validFrom": _AT, "validTo": None},
+                    {
+                        "from": "DIAMOND",
+                        "to": "GOLD",
+                        "rate": "9.5",
+                        "validFrom": _AT,
+                        "validTo": "2026-02-01T00:00:00.000000Z",
+                    },
+                ],
+            }
+        },
+    }
+    examples.PROBLEMS |= {
+        "getBalance": examples.PROBLEMS["getBalance"]
+        | {409: problems[409], 422: examples.PROBLEMS["getBalance"][422] | _AHEAD},
+        "listEntries": problems | {422: problems[422] | _BAD_INSTANT},
+        "listTransactions": problems | {422: problems[422] | _BAD_INSTANT | _RANGE},
+        "listRates": examples.PROBLEMS["listAssets"],
+    }

@@ -12,6 +12,7 @@ from wallet_app import access
 from wallet_app.api import (
     examples,
     examples_reading,
+    examples_states,
     reversal_examples,  # noqa: F401 - to import it is to add to examples
 )
 from wallet_app.api.operations import OPERATIONS, Operation, blueprint
@@ -58,6 +59,7 @@ _TAGS = {
     "Movements": "Credit comes in and goes out, once per reference",
     "Holds": "Credit is set aside, then spent or given back",
     "Between wallets": "Credit goes from wallet to wallet, all of it or nothing",
+    "Stop switches": "What must not move any more: of a wallet, a user, an asset, or at all",
     "Keys": "Which services may do what",
     "Batches": "Many commands in one request, and runs of any length",
     "Users": "Who has wallets",
@@ -103,14 +105,14 @@ _SECURITY = {
     "`POST /users/{userId}/tokens`. The scopes, with those that a token can have marked by a star:\n\n"
     + "\n".join(f"- `{name}`{' ★' if name in TOKEN_SCOPES else ''}: {says}" for name, says in SCOPES.items()),
 }
-_ANSWERS = examples.ANSWERS | examples_reading.ANSWERS
-_PROBLEMS = examples.PROBLEMS | examples_reading.PROBLEMS
 _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
 
+examples_states.add()
+examples_reading.add()
 access.declare("api.openapi", access.PUBLIC)
 access.declare("api.docs", access.PUBLIC)
 
@@ -165,7 +167,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "parameters": list(operation.parameters),
         "responses": {
             **_answers(operation),
-            **{str(status): _problem(status, _PROBLEMS[name][status]) for status in operation.problems},
+            **{str(status): _problem(status, examples.PROBLEMS[name][status]) for status in operation.problems},
         },
     }
     if operation.scope != access.PUBLIC:
@@ -193,7 +195,7 @@ def _answers(operation: Operation) -> dict[str, Any]:
     headers += ["ETag"] if operation.tells_version else []
     if operation.answer is None:
         return {"204": {"description": "Done", "headers": _refer(headers)}}
-    model, shown = operation.answer.__name__, _ANSWERS[operation.operation_id]
+    model, shown = operation.answer.__name__, examples.ANSWERS[operation.operation_id]
     if operation.always_new:
         return {"201": _answer("Made", model, shown, [*headers, "Location"])}
     if operation.creates:
