@@ -9,7 +9,12 @@ from flask import Response, make_response, render_template
 from pydantic import BaseModel
 
 from wallet_app import access
-from wallet_app.api import examples, examples_states, reversal_examples  # noqa: F401 - the last adds to the first
+from wallet_app.api import (
+    examples,
+    examples_reading,
+    examples_states,
+    reversal_examples,  # noqa: F401 - to import it is to add to examples
+)
 from wallet_app.api.operations import OPERATIONS, Operation, blueprint
 from wallet_app.api.schemas import HealthAnswer, Problem, json_schemas
 from wallet_app.service import SCOPES, TOKEN_SCOPES
@@ -107,6 +112,7 @@ _DOCS_POLICY = (
 
 
 examples_states.add()
+examples_reading.add()
 access.declare("api.openapi", access.PUBLIC)
 access.declare("api.docs", access.PUBLIC)
 
