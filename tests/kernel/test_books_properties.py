@@ -272,6 +272,7 @@ def plans() -> st.SearchStrategy[Plan]:
         holds_for=st.none(),
         part=st.none(),
         reversed=st.just(()),
+        state=st.none(),
         result=results,
     )
 
