@@ -45,10 +45,10 @@ commands = st.one_of(
     st.builds(service.Transfer, to_wallet_id=wallets, amount=amounts, is_up_to=st.booleans(), **common),
     st.builds(
         service.Exchange,
-        to_wallet_id=wallets,
+        to_wallet_id=st.sampled_from([JOHN_DIAMOND, JOHN_DIAMOND, JOHN, DOE]),
         amount=amounts,
-        rate=st.sampled_from([None, Fraction(1, 7), Fraction(2)]),
-        **common,
+        rate=st.sampled_from([None, Fraction(1, 7), Fraction(2), Fraction(2)]),
+        **common | {"wallet_id": st.sampled_from([JOHN, JOHN, JOHN_DIAMOND])},
     ),
     st.builds(service.Purchase, legs=st.lists(legs, min_size=1, max_size=3).map(tuple), **common),
     st.builds(service.PlaceHold, amount=amounts, expires_in=st.just(3_600), **common),
@@ -62,7 +62,20 @@ commands = st.one_of(
         **common,
     ),
 )
-steps = st.tuples(commands, st.sampled_from([None, None, None, (0,), (1,), (0, 1, 2), (-1,), ()]))
+reversals = st.builds(
+    service.ReverseTransaction,
+    transaction_id=st.integers(0, 7).map(lambda n: uuid.UUID(int=n)),
+    amount=st.one_of(st.none(), st.integers(1, 60)),
+    on_shortfall=st.sampled_from(["refuse", "partial", "debt"]),
+    reason=st.just("a test"),
+    **common,
+)
+"""As with holds, which transaction it is, is chosen later."""
+
+steps = st.tuples(
+    st.one_of(commands, commands, commands, reversals),
+    st.sampled_from([None, None, None, (0,), (1,), (0, 1, 2), (-1,), ()]),
+)
 """A command, and the versions on which it is asked: how far they are from the one at the beginning."""
 
 UNASKED = {"Seed", "ExpireHold"}
@@ -77,7 +90,8 @@ def all_told(outcome: service.Receipt | Exception) -> object:
     parts = None if hold is None else (hold.amount, hold.captured, hold.released, hold.state, hold.seq, hold.changes)
     # Of a replay within a preview, an earlier chunk's transaction is remembered without its details.
     details = None if outcome.is_replay or made.details is None else made.details[1:]
-    return told(outcome), made.result, parts, details
+    owed = [wallet.owed for wallet in outcome.wallets]
+    return told(outcome), made.result, parts, details, owed
 
 
 def realized(
@@ -87,10 +101,18 @@ def realized(
     versions = dict(books.sql("SELECT wallet_id, version FROM wallet_balances"))
     found = books.sql("SELECT wallet_id, hold_id FROM holds ORDER BY created_at DESC, seq DESC LIMIT 4")
 
+    newest = books.sql(
+        "SELECT transaction_id, wallet_id, entry_keys FROM transactions ORDER BY created_at DESC LIMIT 8"
+    )
+
     def real(command: service.Command, ahead: tuple[int, ...] | None) -> service.Command:
         if isinstance(command, service.OnHold) and command.hold_id.int < len(found):
             wallet_id, hold_id = found[command.hold_id.int]
             command = replace(command, wallet_id=wallet_id, hold_id=hold_id)
+        if isinstance(command, service.ReverseTransaction) and command.transaction_id.int < len(newest):
+            transaction_id, wallet_id, keys = newest[command.transaction_id.int]
+            others = tuple(sorted({*(keys or [])[::2]} - {wallet_id}))
+            command = replace(command, wallet_id=wallet_id, transaction_id=transaction_id, other_wallet_ids=others)
         reference = "long-ago" if command.reference == "long-ago" else f"{command.reference}-{example}"
         near = None if ahead is None else tuple(versions[command.wallet_id] + step for step in ahead)
         return replace(command, reference=reference, if_versions=near)
