@@ -10,10 +10,12 @@ from wallet_app import (
     access,
     api,
     cli,
+    cli_erase,
     cli_import,
     cli_keys,
     cli_operators,
     cli_rates,
+    cli_switches,
     cli_worker,
     config,
     console,
@@ -46,7 +48,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     console.init_app(app)
     cli.init_app(app)
     cli_keys.init_app(app)
+    cli_erase.init_app(app)
     cli_rates.init_app(app)
+    cli_switches.init_app(app)
     cli_import.init_app(app)
     cli_operators.init_app(app)
     cli_worker.init_app(app)

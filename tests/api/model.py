@@ -55,12 +55,33 @@ class Hold:
 
 
 @dataclass
+class Side:
+    """A movement of a wallet by its entry number `seq`, and what became of it; `since` is when it began to owe."""
+
+    wallet: int
+    amount: int
+    seq: int
+    reversed: int = 0
+    owed: int = 0
+    since: int = 0
+
+    @property
+    def left(self) -> int:
+        return abs(self.amount) - self.reversed - self.owed
+
+
+@dataclass
 class Accepted:
-    """What was accepted under a reference: the record, and what the service called it."""
+    """What was accepted under a reference: the record, and what the service called it.
+
+    `sides` are its movements. `parts` are those that it undid: wallet, seq, what was moved and what is owed since.
+    """
 
     record: Record
     transaction_id: str | None = None
     hold: Hold | None = None
+    sides: list[Side] = field(default_factory=list)
+    parts: list[tuple[int, int, int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -81,7 +102,12 @@ class World:
     holds: list[Hold] = field(default_factory=list)
     accepted: dict[tuple[int, str], Accepted] = field(default_factory=dict)
     now: int = 0
+    posting: int = 0
+    """Grows with each request: what is posted together has one instant."""
     settled: int = 0
+    repaid: int = 0
+    moves: list[Side] = field(default_factory=list)
+    """Those of the command that is being decided."""
 
     def do(self, record: Record) -> Answer:
         """Accept the record or raise DeclinedError."""
@@ -100,7 +126,11 @@ class World:
         if any(wallet not in self.wallets for wallet in others):
             raise DeclinedError("wallet_not_found")
         rule: Callable[[Record], Accepted] = getattr(self, "_" + record["type"])
+        self.moves = []
         accepted = self.accepted[anchor, record["referenceId"]] = rule(record)
+        accepted.sides = self.moves[1 if record["type"] == "capture" else 0 :]
+        for wallet in (anchor, *others):
+            self.repay(wallet)
         return self._answer(accepted, anchor, is_replay=False)
 
     def _answer(self, accepted: Accepted, anchor: int, *, is_replay: bool) -> Answer:
@@ -111,9 +141,37 @@ class World:
         """Return the wallets that the record has to do with, its anchor first."""
         if "holdId" in record:
             return [self.hold(record["holdId"]).wallet]
+        if "transactionId" in record:
+            anchor, original = self.original(record)
+            return list(dict.fromkeys([anchor, *[side.wallet for side in original.sides]]))
         if "from" in record:
             return [record["from"], record["to"]]
         return [record["walletId"], *[leg["walletId"] for leg in record.get("legs", ())]]
+
+    def original(self, record: Record) -> tuple[int, Accepted]:
+        """Return what the record wants to reverse, and its anchor."""
+        return next(
+            (anchor, done)
+            for (anchor, _), done in self.accepted.items()
+            if done.transaction_id == record["transactionId"]
+        )
+
+    def debts(self, wallet: int) -> list[Side]:
+        """Return what the wallet owes for, the oldest first."""
+        sides = [side for done in self.accepted.values() for side in done.sides if side.wallet == wallet and side.owed]
+        return sorted(sides, key=lambda side: (side.since, side.seq))
+
+    def owed(self, wallet: int) -> int:
+        """Return what the wallet owes in all."""
+        return sum(side.owed for side in self.debts(wallet))
+
+    def repay(self, wallet: int) -> None:
+        """Take what the wallet owes, as far as it has something."""
+        for side in self.debts(wallet):
+            if amount := min(side.owed, self.wallets[wallet].balance):
+                self._move(wallet, -amount)
+                side.reversed, side.owed = side.reversed + amount, side.owed - amount
+                self.repaid += 1
 
     def hold(self, hold_id: str) -> Hold:
         """Return the hold that the service calls so."""
@@ -131,6 +189,8 @@ class World:
             self._move(hold.wallet, hold.left)
             hold.expired, hold.end = hold.left, "expired"
             self.settled += 1
+        for one in self.wallets if wallet is None else [wallet]:
+            self.repay(one)
 
     def held(self, wallet: int) -> int:
         """Return what the wallet's holds have left, those that are due among them."""
@@ -149,6 +209,7 @@ class World:
     def _move(self, wallet: int, amount: int) -> None:
         self.wallets[wallet].balance += amount
         self.wallets[wallet].version += 1
+        self.moves.append(Side(wallet, amount, self.wallets[wallet].version))
 
     # --- the rules, by the record's type ---
 
@@ -240,6 +301,47 @@ class World:
         hold.released, hold.end = hold.released + hold.left, "released"
         return Accepted(record, hold=hold)
 
+    def _reversal(self, record: Record) -> Accepted:
+        _, original = self.original(record)
+        kind, amount, mode = original.record["type"], record.get("amount"), record.get("onShortfall", "refuse")
+        if kind in ("hold", "release", "reversal"):
+            raise DeclinedError("not_reversible")
+        is_one = kind == "transfer" or len(original.sides) == 1
+        if not is_one and (amount is not None or mode == "partial"):
+            raise DeclinedError("only_as_a_whole")
+        if kind == "transfer" and mode == "debt":
+            raise DeclinedError("no_debt_between_users")
+        left = original.sides[0].left
+        if not left or (amount or 0) > left:
+            raise DeclinedError("over_reversal")
+        taken = [side.wallet for side in original.sides if side.amount > 0]
+        if mode == "partial" and taken:
+            self._funds(taken[0], 1)
+            amount = min(amount or left, self.wallets[taken[0]].balance)
+        giving = [side for side in original.sides[::-1] if side.amount < 0]
+        taking = [side for side in original.sides[::-1] if side.amount > 0]
+        self._can_undo([(side, amount or side.left) for side in (*giving, *taking)], mode)
+        return Accepted(record, parts=[self._undo(side, amount or side.left) for side in (*giving, *taking)])
+
+    def _can_undo(self, wanted: list[tuple[Side, int]], mode: str) -> None:
+        balances = {side.wallet: self.wallets[side.wallet].balance for side, _ in wanted}
+        for side, amount in wanted:
+            balances[side.wallet] += amount if side.amount < 0 else -amount
+            if side.amount < 0 and balances[side.wallet] + self.held(side.wallet) > AMOUNT_MAX:
+                raise DeclinedError("balance_above_bound")
+            if balances[side.wallet] < 0 and mode != "debt":
+                raise DeclinedError("insufficient_balance")
+
+    def _undo(self, side: Side, amount: int) -> tuple[int, int, int, int]:
+        moved = amount if side.amount < 0 else -min(amount, self.wallets[side.wallet].balance)
+        owed = amount - abs(moved)
+        if moved:
+            self._move(side.wallet, moved)
+        if owed and not side.owed:
+            side.since = self.posting
+        side.reversed, side.owed = side.reversed + abs(moved), side.owed + owed
+        return side.wallet, side.seq, moved, owed
+
     def _open(self, record: Record) -> Hold:
         hold = self.hold(record["holdId"])
         if hold.end is not None:
@@ -255,4 +357,6 @@ def _asked(record: Record) -> dict[str, Any]:
         # Without an amount it is final, whatever else was said.
         asked["amount"] = record.get("amount")
         asked["final"] = bool(record.get("final")) or "amount" not in record
+    if record["type"] == "reversal":
+        asked = {"amount": None, "onShortfall": "refuse"} | asked
     return asked

@@ -38,6 +38,7 @@ Given = tuple[int, dict[str, Any]]
 """A status and a body."""
 
 STATUS = {"wallet_not_found": 404, "reference_mismatch": 422, "same_wallet": 422, "asset_mismatch": 422}
+STATUS |= {"only_as_a_whole": 422, "no_debt_between_users": 422}
 STATUS |= {"user_mismatch": 422, "payer_without_leg": 422, "version_mismatch": 412}
 """What a refusal is answered with, where it is not 409."""
 
@@ -111,7 +112,10 @@ class Machine(RuleBasedStateMachine):
     def a_record(self, chance: Random, before: Sequence[Record]) -> Record:
         """Return something to ask for; sometimes under a reference that is taken."""
         kind = chance.choice(
-            ["topup", "bonus", "spend", "transfer", "exchange", "purchase", "hold", "on_hold", "on_hold"]
+            [
+                *("topup", "bonus", "spend", "transfer", "exchange", "purchase", "hold", "on_hold", "on_hold"),
+                *("reversal", "reversal", "reversal"),
+            ]
         )
         record: dict[str, Any] = getattr(self, f"a_{kind}", lambda chance: self.a_movement(chance, kind))(chance)
         taken = [reference for _, reference in self.world.accepted] + [one["referenceId"] for one in before]
@@ -177,6 +181,16 @@ class Machine(RuleBasedStateMachine):
             return record
         return {**record, "amount": amount, **chance.choice([{}, {"final": True}, {"final": False}])}
 
+    def a_reversal(self, chance: Random) -> dict[str, Any]:
+        known = [one for one in self.world.accepted.values() if one.transaction_id]
+        # Mostly of what came last, because that has something left.
+        original = chance.choice(known[-8:] if chance.random() < 0.8 else known)
+        record = {"type": "reversal", "transactionId": original.transaction_id, "reason": "a test"}
+        left = original.sides[0].left if original.sides else 1
+        if amount := chance.choice([None, None, None, left, left + 1, chance.randint(1, 10)]):
+            record["amount"] = amount
+        return {**record, **chance.choice([{}, *[{"onShortfall": mode} for mode in service.SHORTFALLS]])}
+
     def an_amount(self, chance: Random, wallet: int) -> int:
         """Return an amount: a small one, or now and then what is there, or more than there is or has room."""
         balance = self.world.wallets[wallet].balance
@@ -188,9 +202,11 @@ class Machine(RuleBasedStateMachine):
 
     def send(self, records: Sequence[Record], way: str) -> None:
         world = copy.deepcopy(self.world) if way == "atomic" else self.world
+        world.posting += 1
         expected = [self.expect(world, record) for record in records]
         self.outcomes["settled by a command"] += world.settled
-        world.settled = 0
+        self.outcomes["repaid"] += world.repaid
+        world.settled = world.repaid = 0
         refused = next((index for index, one in enumerate(expected) if isinstance(one, DeclinedError)), None)
         if way == "atomic" and refused is not None:
             status, body = self.post("/batches", {"mode": "atomic", "items": [self.outside(one) for one in records]})
@@ -242,6 +258,8 @@ class Machine(RuleBasedStateMachine):
             return f"/wallets/{body.pop('walletId')}/{kind}", body
         if kind in ("capture", "release"):
             return f"/holds/{body.pop('holdId')}/{kind}", body
+        if kind == "reversal":
+            return f"/transactions/{body.pop('transactionId')}/reversal", body
         return f"/{kind}s", body
 
     def judge(self, record: Record, expected: Expected, given: Given) -> None:
@@ -260,6 +278,11 @@ class Machine(RuleBasedStateMachine):
         assert body["transactionId"] == done.transaction_id
         if "version" in body:
             assert (body["balance"], body["version"]) == (expected.balance, expected.version)
+        if record["type"] == "reversal":
+            told = [(one["walletId"], one["reversedSeq"], one["amount"], one["owed"]) for one in body["movements"]]
+            assert told == done.parts
+            self.outcomes["owed"] += any(owed for *_, owed in done.parts)
+            self.outcomes["taken in part"] += body["movements"][0]["remaining"] > 0
         self.outcomes[f"{record['type']}: {'replayed' if expected.is_replay else 'done'}"] += 1
 
     def compare(self) -> None:
@@ -268,7 +291,15 @@ class Machine(RuleBasedStateMachine):
             held, due = self.world.held(wallet), sum(hold.left for hold in self.world.due(wallet))
             body = self.client.get(f"/wallets/{wallet}/balance").json
             assert (body["balance"], body["version"]) == (model.balance, model.version)
-            assert (body["held"], body["available"]) == (held - due, model.balance + due)
+            repaid = min(due, self.world.owed(wallet))
+            assert (body["held"], body["available"]) == (held - due, model.balance + due - repaid)
+            assert body["owed"] == self.world.owed(wallet) - repaid
+            assert not (model.balance and self.world.owed(wallet))
+        for done in list(self.world.accepted.values())[-2:]:
+            if done.transaction_id and done.record["type"] not in ("hold", "release", "reversal"):
+                rows = self.client.get(f"/transactions/{done.transaction_id}").json["reversible"]
+                found = [(one["walletId"], one["seq"], one["reversed"], one["owed"], one["remaining"]) for one in rows]
+                assert found == [(one.wallet, one.seq, one.reversed, one.owed, one.left) for one in done.sides]
         for hold in self.world.holds[-2:]:
             if hold.hold_id:
                 body = self.client.get(f"/holds/{hold.hold_id}").json
@@ -278,13 +309,16 @@ class Machine(RuleBasedStateMachine):
         with self.app.app_context(), db.engine.connect() as connection:
             rows = connection.execute(_WALLETS, {"wallets": self.ids}).all()
         assert [tuple(row) for row in rows] == [
-            (wallet, model.balance, self.world.held(wallet), model.version, model.version, model.balance)
+            (
+                *(wallet, model.balance, self.world.held(wallet), self.world.owed(wallet)),
+                *(model.version, model.version, model.balance),
+            )
             for wallet, model in self.world.wallets.items()
         ]
 
 
 _WALLETS = text("""
-SELECT balances.wallet_id, balances.balance, balances.held, balances.version, count(entries.seq),
+SELECT balances.wallet_id, balances.balance, balances.held, balances.owed, balances.version, count(entries.seq),
        coalesce(sum(entries.amount), 0)
   FROM wallet_balances AS balances
   LEFT JOIN ledger_entries AS entries ON entries.wallet_id = balances.wallet_id
@@ -302,9 +336,13 @@ _DECLINES = {
     "hold": ("insufficient_balance",),
     "capture": ("over_capture", "hold_finished"),
     "release": ("hold_finished",),
+    "reversal": (
+        *("insufficient_balance", "over_reversal", "not_reversible", "only_as_a_whole", "no_debt_between_users"),
+    ),
 }
 OUTCOMES = {
-    "due and unsettled", "swept", "settled by a command", "atomic: refused", "atomic: accepted", "alone: accepted",
+    "due and unsettled", "swept", "settled by a command", "repaid", "owed", "taken in part",
+    "atomic: refused", "atomic: accepted", "alone: accepted",
     "alone: declined", "each: accepted", "each: declined", "lines: accepted", "lines: declined",
     *(f"{kind}: {how}" for kind in _DECLINES for how in ("done", "replayed", "version_mismatch", *_DECLINES[kind])),
 }  # fmt: skip

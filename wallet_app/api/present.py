@@ -9,18 +9,22 @@ from typing import Any
 
 from wallet_app.money import format_rate, json_integer
 from wallet_app.service import (
+    NO_END,
     NO_ID,
     NO_TRANSACTION,
+    AppliedRate,
     AssetView,
     DebtsView,
     Entry,
     EntryView,
+    Frozen,
     Hold,
     HoldView,
     KeyView,
     MadeToken,
     NewKey,
     Receipt,
+    SwitchView,
     TransactionView,
     UserView,
     WalletState,
@@ -154,6 +158,30 @@ def purchase(posted: Receipt) -> dict[str, Any]:
     }
 
 
+def state(posted: Receipt) -> dict[str, Any]:
+    """Present the receipt of what froze, unfroze or closed a wallet."""
+    wallet = posted.wallets[0]
+    now = wallet.frozen if posted.as_of is None else wallet.frozen.at(posted.as_of)
+    return {
+        **_posted(posted),
+        "type": posted.transaction.kind,
+        "reason": posted.transaction.requested["reason"],
+        "walletId": wallet.wallet_id,
+        "userId": wallet.user_id,
+        "balance": wallet.balance,
+        "held": wallet.held,
+        "version": wallet.version,
+        "status": "FROZEN" if wallet.status == "ACTIVE" and any(now) else wallet.status,
+        **_frozen(now),
+    }
+
+
+def _frozen(now: Frozen) -> dict[str, Any]:
+    sides = now._asdict().items()
+    shown = {side: {"until": None if until == NO_END else instant(until)} for side, until in sides if until}
+    return {"frozen": shown} if shown else {}
+
+
 def reversal(posted: Receipt) -> dict[str, Any]:
     """Present the receipt of a reversal: of each entry that it reversed, what came of it."""
     transaction = posted.transaction
@@ -217,6 +245,9 @@ _BY_KIND = {
     "RELEASE": on_hold,
     "HOLD_EXPIRY": on_hold,
     "REVERSAL": reversal,
+    "FREEZE": state,
+    "UNFREEZE": state,
+    "CLOSE": state,
 }
 
 
@@ -258,6 +289,25 @@ def _standing(wallet: WalletState) -> dict[str, Any]:
         "balance": wallet.balance,
         "held": wallet.held,
         "version": wallet.version,
+    }
+
+
+def switch(view: SwitchView) -> dict[str, Any]:
+    """Present a switch."""
+    return {
+        "switchId": None if view.switch_id == NO_ID else view.switch_id,
+        "target": view.target,
+        "userId": view.user_id,
+        "asset": view.asset_code,
+        "side": view.side,
+        "reason": view.reason,
+        "until": _instant_if(view.until),
+        "set": view.is_set,
+        "setBy": view.set_by,
+        "setAt": instant(view.set_at),
+        "liftedBy": view.lifted_by,
+        "liftedAt": _instant_if(view.lifted_at),
+        "liftReason": view.lift_reason,
     }
 
 
@@ -334,6 +384,22 @@ def balance(view: WalletView) -> dict[str, Any]:
     }
 
 
+def balance_at(view: WalletView, moment: dt.datetime) -> dict[str, Any]:
+    """Present a wallet's balance as it was at the instant."""
+    return {**balance(view), "at": instant(moment)}
+
+
+def rate(applied: AppliedRate) -> dict[str, Any]:
+    """Present an exchange rate."""
+    return {
+        "from": applied.source,
+        "to": applied.target,
+        "rate": format_rate(applied.rate),
+        "validFrom": instant(applied.valid_from),
+        "validTo": _instant_if(applied.valid_to),
+    }
+
+
 def wallet(view: WalletView) -> dict[str, Any]:
     """Present a wallet."""
     return {
@@ -343,6 +409,7 @@ def wallet(view: WalletView) -> dict[str, Any]:
         "userType": view.user_type,
         "scale": view.asset_scale,
         "status": view.status,
+        **_frozen(view.frozen),
         "createdAt": instant(view.created_at),
     }
 
@@ -377,25 +444,29 @@ def listed_entry(view: EntryView) -> dict[str, Any]:
 
 def transaction(view: TransactionView) -> dict[str, Any]:
     """Present a transaction with its entries, and with each entry's two legs."""
+    legs = [leg for one in view.transaction.entries for leg in _legs(one, view.asset_codes[one.wallet_id])]
+    return {"ok": True, **listed_transaction(view), "legs": legs}
+
+
+def listed_transaction(view: TransactionView) -> dict[str, Any]:
+    """Present a transaction with its entries."""
     posted = view.transaction
     return {
-        "ok": True,
         "transactionId": str(posted.transaction_id),
         "kind": posted.kind,
-        "walletId": posted.wallet_id,
-        "referenceId": posted.reference,
-        "client": posted.client,
-        "actor": posted.actor,
-        "requestId": posted.request_id,
+        "walletId": posted.wallet_id if view.is_own else None,
+        "referenceId": posted.reference if view.is_own else None,
+        "client": posted.client if view.is_own else None,
+        "actor": posted.actor if view.is_own else None,
+        "requestId": posted.request_id if view.is_own else None,
         "reverses": None if posted.reverses is None else str(posted.reverses),
-        "reason": posted.requested.get("reason"),
+        "reason": posted.requested.get("reason") if view.is_own else None,
         "note": view.note,
         "metadata": view.metadata,
         "occurredAt": instant(posted.occurred_at),
         "createdAt": instant(posted.created_at),
         "digest": posted.digest.hex(),
         "entries": [entry(one) for one in posted.entries],
-        "legs": [leg for one in posted.entries for leg in _legs(one, view.asset_codes[one.wallet_id])],
         "reversible": [
             {
                 "walletId": one.wallet_id,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
+from wallet_app.api.schemas_states import Frozen, Status
 from wallet_app.details import METADATA_SCHEMA, WithDetails
 from wallet_app.fields import (
     FINAL_OR_AMOUNT,
@@ -419,12 +420,14 @@ class ListedWallet(Balance):
     user_name: str
     user_type: Literal["USER", "SYSTEM"]
     scale: int = Field(description="Decimal places of the asset, for display.")
-    status: Literal["ACTIVE", "FROZEN", "CLOSED"]
+    status: Status
+    frozen: Frozen = None
     created_at: Instant
 
 
 class BalanceAnswer(Balance):
     ok: Literal[True]
+    at: Instant | None = Field(default=None, description="The instant that was asked about; absent for now.")
 
 
 class WalletAnswer(ListedWallet):
@@ -457,9 +460,11 @@ class EntryAnswer(Outside):
 
 class ListedEntryAnswer(EntryAnswer):
     transaction_id: Identifier
-    reference_id: str
+    reference_id: str | None = Field(
+        description="Null to a user token in another's transaction, as `actor` and `note`."
+    )
     kind: str
-    actor: str
+    actor: str | None
     note: str | None
     metadata: KeptMetadata
     occurred_at: OccurredAtAnswer
@@ -489,25 +494,31 @@ class ReversibleAnswer(Outside):
     remaining: Integer53 = Field(description="How much of it can still be reversed.")
 
 
-class TransactionAnswer(Outside):
-    ok: Literal[True]
+class ListedTransaction(Outside):
     transaction_id: Identifier
     kind: str
-    wallet_id: int = Field(description="The anchor: the wallet under which the reference counts.")
-    reference_id: str
-    client: str
-    actor: str
+    wallet_id: int | None = Field(
+        description="The anchor: the wallet under which the reference counts. Null, as all that its owner said with "
+        "it, to a user token that is shown its side of another's transaction."
+    )
+    reference_id: str | None
+    client: str | None
+    actor: str | None
     request_id: str | None
     reverses: Identifier | None
-    reason: str | None = Field(description="Why it was asked for; only of a reversal.")
+    reason: str | None = Field(description="Why it was asked for, where that had to be told.")
     note: str | None
     metadata: KeptMetadata
     occurred_at: OccurredAtAnswer
     created_at: Instant
     digest: str = Field(description="SHA-256 over who did what; part of the hash of each entry. Hexadecimal.")
     entries: list[EntryAnswer]
-    legs: list[LegAnswer] = Field(description="Each entry as its two sides; they sum to zero per asset.")
     reversible: list[ReversibleAnswer] = Field(description="Empty for a kind of transaction that cannot be reversed.")
+
+
+class TransactionAnswer(ListedTransaction):
+    ok: Literal[True]
+    legs: list[LegAnswer] = Field(description="Each entry as its two sides; they sum to zero per asset.")
 
 
 class HealthAnswer(Outside):

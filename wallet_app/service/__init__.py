@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wallet_app.models import ENTRY_TYPES, HOLD_STATES
+from wallet_app.models import ENTRY_TYPES, HOLD_STATES, SIDES, SWITCH_TARGETS
 from wallet_app.service.account import (
     change_password,
     new_recovery_codes,
@@ -10,7 +10,17 @@ from wallet_app.service.account import (
 )
 from wallet_app.service.actors import BOOTSTRAP_CLIENT, KEYS_SECONDS_MAX, NEW_KEY_SECONDS, Gate
 from wallet_app.service.audit import By
-from wallet_app.service.books import Entry, Hold, PostedTransaction, Receipt, ReversedEntry, WalletState, reversed_parts
+from wallet_app.service.books import (
+    NO_END,
+    Entry,
+    Frozen,
+    Hold,
+    PostedTransaction,
+    Receipt,
+    ReversedEntry,
+    WalletState,
+    reversed_parts,
+)
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
 from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.commands import (
@@ -46,8 +56,11 @@ from wallet_app.service.dry_run import (
     preview_user,
     preview_wallet,
 )
+from wallet_app.service.erasure import Erasable, count_erasable, erase_user
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
+from wallet_app.service.filters import RANGE_DAYS_MAX, Filters
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
+from wallet_app.service.history import Page, find_entries, list_transactions, places_of
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
@@ -84,6 +97,7 @@ from wallet_app.service.permissions import (
     ROLES,
 )
 from wallet_app.service.permits import SCOPES, TOKEN_SCOPES, Permit
+from wallet_app.service.points import get_wallet_at
 from wallet_app.service.posting import BatchRefusedError
 from wallet_app.service.preview import NO_TRANSACTION, Preview, previewing
 from wallet_app.service.queries import (
@@ -95,7 +109,7 @@ from wallet_app.service.queries import (
     get_wallet,
     list_entries,
 )
-from wallet_app.service.rates import RateView, list_rates, set_rate
+from wallet_app.service.rates import AppliedRate, RateView, list_applied_rates, list_rates, set_rate
 from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
 from wallet_app.service.reversal_views import DebtsView, DebtView, Moved, find_moved_wallets, list_debts
 from wallet_app.service.reversals import DEBTS_MAX, REVERSIBLE
@@ -135,6 +149,17 @@ from wallet_app.service.sign_in import (
     sign_in_with_passkey,
     sign_in_with_password,
 )
+from wallet_app.service.states import Close, Freeze, Side, Unfreeze
+from wallet_app.service.switches import (
+    SwitchSettings,
+    SwitchView,
+    Target,
+    get_switch,
+    lift_switch,
+    list_switches,
+    preview_switch,
+    set_switch,
+)
 from wallet_app.service.tokens import TOKEN_SECONDS_MAX, MadeToken, Signer, UserToken
 from wallet_app.service.users import UserView, create_user, find_users, get_user
 from wallet_app.service.verification import Fault, Finding, VerifyReport, verify
@@ -142,6 +167,7 @@ from wallet_app.service.wallets import create_wallet
 
 __all__ = [
     "ANONYMOUS",
+    "AppliedRate",
     "Actor",
     "AssetView",
     "BATCH_MAX",
@@ -151,15 +177,20 @@ __all__ = [
     "By",
     "CHUNK_MAX",
     "CaptureHold",
+    "Close",
     "Change",
     "Command",
     "ENTRY_TYPES",
     "EVERYTHING",
+    "Erasable",
+    "Filters",
     "Entry",
     "EntryView",
     "Exchange",
     "Fault",
     "Finding",
+    "Freeze",
+    "Frozen",
     "Gate",
     "HOLD_SECONDS_MAX",
     "HOLD_STATES",
@@ -178,10 +209,19 @@ __all__ = [
     "OnHold",
     "Origin",
     "NEW_KEY_SECONDS",
+    "NO_END",
     "NO_ID",
     "NO_TRANSACTION",
     "NewKey",
     "PAGE_MAX",
+    "Page",
+    "RANGE_DAYS_MAX",
+    "count_erasable",
+    "erase_user",
+    "find_entries",
+    "get_wallet_at",
+    "list_applied_rates",
+    "list_transactions",
     "PlaceHold",
     "Permit",
     "PostedTransaction",
@@ -194,15 +234,22 @@ __all__ = [
     "Refusal",
     "ReleaseHold",
     "SCOPES",
+    "SIDES",
+    "SWITCH_TARGETS",
     "SYSTEM_REFERENCE",
     "Seed",
+    "Side",
     "Signer",
     "Spend",
+    "SwitchSettings",
+    "SwitchView",
     "TOKEN_SCOPES",
+    "Target",
     "TOKEN_SECONDS_MAX",
     "TopUp",
     "TransactionView",
     "Transfer",
+    "Unfreeze",
     "UserToken",
     "UserView",
     "Vault",
@@ -231,6 +278,7 @@ __all__ = [
     "find_users",
     "get_hold",
     "get_key",
+    "get_switch",
     "get_transaction",
     "get_user",
     "get_wallet",
@@ -241,18 +289,23 @@ __all__ = [
     "key_id_at",
     "list_key_page",
     "list_keys",
+    "lift_switch",
     "list_rates",
+    "list_switches",
     "list_wallets",
     "place_of",
+    "places_of",
     "preview_atomic",
     "preview_command",
     "preview_each",
+    "preview_switch",
     "preview_user",
     "preview_wallet",
     "previewing",
     "rebuild_balances",
     "seed",
     "set_rate",
+    "set_switch",
     "seed_users",
     "stop_beating",
     "use_group_commit",

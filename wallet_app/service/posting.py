@@ -1,6 +1,6 @@
 """The kernel: a batch of commands becomes ledger entries and balances in one unit of work.
 
-Lock, load, decide, write: ledger, then balance, then holds and what was reversed. This is the only module that makes
+Lock, load, decide, write: ledger, then balance, then what follows from them. This is the only module that makes
 ledger rows or assigns balances. The number of statements is the same for any batch. It never commits: the caller's unit
 of work does.
 """
@@ -8,6 +8,7 @@ of work does.
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
@@ -120,6 +121,14 @@ def add_to_system_balances(connection: Connection, deltas: Mapping[int, int]) ->
     ask(connection, wait, *_system_balances(slot, deltas))
 
 
+def erase_details(connection: Connection, *, wallet_id: int, after: uuid.UUID, last: uuid.UUID) -> int:
+    """Erase note and metadata of the wallet's transactions behind the id `after`, up to `last`; return of how many.
+
+    The ledger keeps their salted hash, and is as right as before. Takes no lock that a posting waits for.
+    """
+    return connection.execute(_ERASE_DETAILS, {"wallet_id": wallet_id, "after": after, "last": last}).rowcount
+
+
 def _in_turn(books: Books, commands: Sequence[Command], busy: Collection[int]) -> list[Outcome | Deferred]:
     """Answer the commands whose turn it is: whose wallets are free, and not those of one that was deferred before."""
     outcomes: list[Outcome | Deferred] = []
@@ -165,6 +174,7 @@ def _write(connection: Connection, books: Books, slot: int | None) -> None:
         _balances(books.changed_wallets()),
         *([_UPSERT_HOLDS(*_columns_of_holds(books.changed_holds.values()))] if books.changed_holds else []),
         *([_reversed(books.changed_reversed.values())] if books.changed_reversed else []),
+        *([_UPDATE_STATES(*_columns_of_states(books))] if books.changed_states else []),
     ]
     if slot is None:
         slot, wait = locks.wait_for_slot()
@@ -222,6 +232,12 @@ def _details_row(one: PostedTransaction, details: Details) -> tuple[Any, ...]:
 
 def _columns_of_holds(holds: Collection[Hold]) -> Iterable[Sequence[Any]]:
     rows = [(*hold[:11], "{" + ",".join(map(str, hold.changes)) + "}") for hold in holds]
+    return zip(*rows, strict=True)
+
+
+def _columns_of_states(books: Books) -> Iterable[Sequence[Any]]:
+    changed = [books.wallets[wallet_id] for wallet_id in sorted(books.changed_states)]
+    rows = [(one.wallet_id, one.status, *one.frozen, one.state_transaction_id) for one in changed]
     return zip(*rows, strict=True)
 
 
@@ -353,6 +369,24 @@ ON CONFLICT (wallet_id, seq) DO UPDATE
     TEXTS,
 )
 
+# Whoever changes how a wallet stands holds the lock on its balance row; so nobody waits for these rows.
+_UPDATE_STATES = Statement(
+    "update_states",
+    """
+UPDATE wallets
+   SET status = changed.status, debits_frozen_until = changed.debits_frozen_until,
+       credits_frozen_until = changed.credits_frozen_until, state_transaction_id = changed.state_transaction_id
+  FROM unnest($1, $2, $3, $4, $5)
+    AS changed (wallet_id, status, debits_frozen_until, credits_frozen_until, state_transaction_id)
+ WHERE wallets.id = changed.wallet_id
+""",
+    WHOLE_NUMBERS,
+    TEXTS,
+    INSTANTS,
+    INSTANTS,
+    UUIDS,
+)
+
 _UPSERT_REVERSED_ENTRIES = Statement(
     "upsert_reversed_entries",
     """
@@ -385,6 +419,11 @@ ON CONFLICT (wallet_id, slot) DO UPDATE SET balance = system_balances.balance + 
     WHOLE_NUMBERS,
     TEXTS,
 )
+
+_ERASE_DETAILS = text("""
+DELETE FROM transaction_details
+ WHERE wallet_id = :wallet_id AND transaction_id > :after AND transaction_id <= :last
+""")
 
 LEDGER_SAYS = """
 SELECT wallets.id AS wallet_id, coalesce(last.balance_after, 0) AS balance, coalesce(holds.held, 0) AS held,
