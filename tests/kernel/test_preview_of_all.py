@@ -72,9 +72,19 @@ reversals = st.builds(
 )
 """As with holds, which transaction it is, is chosen later."""
 
+FRESH = 0
+"""Stands for a wallet that no earlier example knows."""
+
+stopped = {**common, "wallet_id": st.sampled_from([DOE, JOHN_DIAMOND, FRESH, FRESH]), "reason": st.just("a test")}
+states = st.one_of(
+    st.builds(service.Freeze, side=st.sampled_from(["debits", "credits", "both"]), **stopped),
+    st.builds(service.Unfreeze, side=st.sampled_from(["debits", "credits", "both"]), **stopped),
+    st.builds(service.Close, **stopped),
+)
+
 steps = st.tuples(
-    st.one_of(commands, commands, commands, reversals),
-    st.sampled_from([None, None, None, (0,), (1,), (0, 1, 2), (-1,), ()]),
+    st.one_of(commands, commands, commands, commands, reversals, states),
+    st.sampled_from([*[None] * 8, (0,), (0, 1, 2, 3), (-1,)]),
 )
 """A command, and the versions on which it is asked: how far they are from the one at the beginning."""
 
@@ -91,16 +101,17 @@ def all_told(outcome: service.Receipt | Exception) -> object:
     # Of a replay within a preview, an earlier chunk's transaction is remembered without its details.
     details = None if outcome.is_replay or made.details is None else made.details[1:]
     owed = [wallet.owed for wallet in outcome.wallets]
-    return told(outcome), made.result, parts, details, owed
+    # A freeze names the one before it, which has no id if it only would be.
+    result = None if made.result is None else {**made.result, "previous": None}
+    return told(outcome), result, parts, details, owed
 
 
 def realized(
-    books: Books, chunks: Sequence[Sequence[tuple[service.Command, tuple[int, ...] | None]]], example: int
+    books: Books, chunks: Sequence[Sequence[tuple[service.Command, tuple[int, ...] | None]]], example: int, fresh: int
 ) -> list[list[service.Command]]:
     """Return the commands with references of this example, holds that there are, and versions near the real ones."""
     versions = dict(books.sql("SELECT wallet_id, version FROM wallet_balances"))
     found = books.sql("SELECT wallet_id, hold_id FROM holds ORDER BY created_at DESC, seq DESC LIMIT 4")
-
     newest = books.sql(
         "SELECT transaction_id, wallet_id, entry_keys FROM transactions ORDER BY created_at DESC LIMIT 8"
     )
@@ -113,6 +124,8 @@ def realized(
             transaction_id, wallet_id, keys = newest[command.transaction_id.int]
             others = tuple(sorted({*(keys or [])[::2]} - {wallet_id}))
             command = replace(command, wallet_id=wallet_id, transaction_id=transaction_id, other_wallet_ids=others)
+        if command.wallet_id == FRESH:
+            command = replace(command, wallet_id=fresh)
         reference = "long-ago" if command.reference == "long-ago" else f"{command.reference}-{example}"
         near = None if ahead is None else tuple(versions[command.wallet_id] + step for step in ahead)
         return replace(command, reference=reference, if_versions=near)
@@ -123,8 +136,9 @@ def realized(
 def test_a_preview_of_any_commands_says_what_posting_them_says(books: Books) -> None:
     seen: Counter[object] = Counter()
     example = [0]
+    made = books.make_wallets(120)
 
-    @given(st.lists(st.lists(steps, max_size=8), min_size=1, max_size=4))
+    @given(st.lists(st.lists(steps, min_size=3, max_size=10), min_size=2, max_size=4))
     @settings(
         max_examples=120,
         deadline=None,
@@ -133,7 +147,7 @@ def test_a_preview_of_any_commands_says_what_posting_them_says(books: Books) -> 
     )
     def check(chunks: list[list[tuple[service.Command, tuple[int, ...] | None]]]) -> None:
         example[0] += 1
-        real = realized(books, chunks, example[0])
+        real = realized(books, chunks, example[0], made[example[0] % len(made)])
         with service.previewing() as preview:
             expected = [all_told(outcome) for chunk in real for outcome in preview.preview(chunk)]
         outcomes = [outcome for chunk in real for outcome in service.execute_batch(chunk)]
@@ -143,6 +157,13 @@ def test_a_preview_of_any_commands_says_what_posting_them_says(books: Books) -> 
                 seen[type(outcome)] += 1
             else:
                 seen[type(command).__name__, "replayed" if outcome.is_replay else "done"] += 1
+        # Or nothing would go any more.
+        service.execute_batch(
+            [
+                service.Unfreeze(wallet_id=wallet_id, reference=f"end-{example[0]}", origin=ORIGIN, reason="a test")
+                for wallet_id in (DOE, JOHN_DIAMOND)
+            ]
+        )
 
     check()
     kinds = {kind.__name__ for kind in RULES} - UNASKED
