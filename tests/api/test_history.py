@@ -213,6 +213,21 @@ def test_a_user_token_is_not_told_the_other_side(client: FlaskClient) -> None:
     assert_problem(client.get(f"/transactions?walletId={JOHN_GOLD}", headers=does), 404, "wallet_not_found")
 
 
+def test_a_user_token_is_told_that_its_wallet_was_frozen_and_not_why(client: FlaskClient) -> None:
+    body = {"side": "debits", "reason": "suspected fraud", "referenceId": new_reference()}
+    frozen = client.post(f"/wallets/{DOE_GOLD}/freeze", json=body)
+    assert frozen.status_code == 200, frozen.json
+    made = client.post("/users/3/tokens", json={"scopes": ["wallets:read", "transactions:read"], "expiresIn": 60})
+    does = {"Authorization": f"Bearer {made.json['token']}"}
+    path = f"/transactions?walletId={DOE_GOLD}&kind=FREEZE"
+    (told,) = items(client.get(path))
+    assert (told["reason"], told["entries"]) == ("suspected fraud", [])
+    (shown,) = items(client.get(path, headers=does))
+    assert shown["transactionId"] == told["transactionId"]
+    assert shown["reason"] is None
+    assert client.get(f"/transactions/{told['transactionId']}", headers=does).json["reason"] is None
+
+
 def test_rates_by_the_instant(client: FlaskClient) -> None:
     by = service.By(actor="tests")
     now = dt.datetime.now(dt.UTC)

@@ -460,7 +460,7 @@ def listed_transaction(view: TransactionView) -> dict[str, Any]:
         "actor": posted.actor if view.is_own else None,
         "requestId": posted.request_id if view.is_own else None,
         "reverses": None if posted.reverses is None else str(posted.reverses),
-        "reason": posted.requested.get("reason") if view.is_own else None,
+        "reason": view.reason,
         "note": view.note,
         "metadata": view.metadata,
         "occurredAt": instant(posted.occurred_at),

@@ -506,7 +506,7 @@ class ListedTransaction(Outside):
     actor: str | None
     request_id: str | None
     reverses: Identifier | None
-    reason: str | None = Field(description="Why it was asked for, where that had to be told.")
+    reason: str | None = Field(description="Why it was asked for, where that had to be told; null to a user token.")
     note: str | None
     metadata: KeptMetadata
     occurred_at: OccurredAtAnswer

@@ -73,8 +73,8 @@ class TransactionView:
     """A transaction with note and metadata and, by wallet id, the code of the asset that each entry moved.
 
     `reversible` is what became of its entries that can be reversed; none of a kind that cannot. Unless `is_own`, who
-    asks has only a side of it: anchor, reference, client, actor, request id and reason of `transaction` are not theirs
-    to know, and note and metadata are None.
+    asks has only a side of it: anchor, reference, client, actor and request id of `transaction` are not theirs to know,
+    and note and metadata are None. `reason` is None to a user, whom it may be about: it is for those who decide.
     """
 
     transaction: PostedTransaction
@@ -83,6 +83,7 @@ class TransactionView:
     asset_codes: dict[int, str]
     reversible: tuple[ReversedEntry, ...]
     is_own: bool
+    reason: str | None
 
 
 @reads
@@ -146,6 +147,7 @@ def transaction_view(rows: Sequence[TransactionRow], permit: Permit | None) -> T
         {row.entry_wallet_id: row.asset_code or "" for row in rows if row.entry_wallet_id is not None},
         _reversible(transaction, rows),
         is_own,
+        transaction.requested.get("reason") if permit is None or (is_own and permit.user_id is None) else None,
     )
 
 
