@@ -7,6 +7,7 @@ The database's clock is moved past the ends of holds. Each example has users of 
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import itertools
 from collections import Counter
 from collections.abc import Sequence
@@ -38,9 +39,11 @@ Given = tuple[int, dict[str, Any]]
 """A status and a body."""
 
 STATUS = {"wallet_not_found": 404, "reference_mismatch": 422, "same_wallet": 422, "asset_mismatch": 422}
-STATUS |= {"user_mismatch": 422, "payer_without_leg": 422, "version_mismatch": 412}
+STATUS |= {"user_mismatch": 422, "payer_without_leg": 422, "version_mismatch": 412, "only_as_a_whole": 422}
+STATUS |= {"no_debt_between_users": 422, "end_passed": 422}
 """What a refusal is answered with, where it is not 409."""
 
+BETWEEN_WALLETS = ("transfer", "exchange", "purchase")
 WAYS = ("alone", "each", "atomic", "lines")
 
 
@@ -110,9 +113,7 @@ class Machine(RuleBasedStateMachine):
 
     def a_record(self, chance: Random, before: Sequence[Record]) -> Record:
         """Return something to ask for; sometimes under a reference that is taken."""
-        kind = chance.choice(
-            ["topup", "bonus", "spend", "transfer", "exchange", "purchase", "hold", "on_hold", "on_hold"]
-        )
+        kind = chance.choice([*BETWEEN_WALLETS, "topup", "bonus", "spend", *["hold", "on_hold", "reversal"] * 2])
         record: dict[str, Any] = getattr(self, f"a_{kind}", lambda chance: self.a_movement(chance, kind))(chance)
         taken = [reference for _, reference in self.world.accepted] + [one["referenceId"] for one in before]
         reference = chance.choice(taken) if chance.random() < 0.1 else next(self.references)
@@ -177,6 +178,38 @@ class Machine(RuleBasedStateMachine):
             return record
         return {**record, "amount": amount, **chance.choice([{}, {"final": True}, {"final": False}])}
 
+    def a_reversal(self, chance: Random) -> dict[str, Any]:
+        """Return a reversal, mostly of one of the last few, and often of a credit that is spent already."""
+        known = [one for one in self.world.accepted.values() if one.transaction_id]
+        credits_ = [one for one in known if one.record["type"] in ("topup", "bonus", "transfer", "purchase")]
+        original = chance.choice(chance.choice([known[-6:], credits_[-4:] or known, known]))
+        record = {"type": "reversal", "transactionId": original.transaction_id, "reason": "Chargeback"}
+        if chance.random() < 0.3:
+            record["amount"] = chance.choice([1, chance.randint(1, 60), *[abs(side.amount) for side in original.sides]])
+        mode = chance.choice([None, "refuse", "partial", "debt", "debt"])
+        return record if mode is None else {**record, "onShortfall": mode}
+
+    def a_state(self, chance: Random) -> dict[str, Any]:
+        wallet, kind = chance.choice(self.ids), chance.choice(["freeze", *["unfreeze"] * 3, "close"])
+        if kind == "close":
+            # One of three, so that something is left to be done.
+            return {"type": kind, "walletId": self.ids[2], "reason": "Left"}
+        record = {"type": kind, "walletId": wallet, "reason": "Looked into"}
+        side = chance.choice(["debits", "credits", "both"])
+        if kind == "unfreeze":
+            return chance.choice([record, {**record, "side": side}])
+        steps = chance.choice([None, 0, 1, 3])
+        if steps is None:
+            return {**record, "side": side}
+        return {**record, "side": side, "until": self.instant_in(steps)}
+
+    def instant_in(self, steps: int) -> str:
+        """Return the instant, by the database's clock, which so many steps of it come to."""
+        at = dt.datetime.now(dt.UTC) + (self.world.now + steps) * dt.timedelta(seconds=clock.STEP_SECONDS)
+        told = at.isoformat().replace("+00:00", "Z")
+        self.world.untils[told] = self.world.now + steps
+        return told
+
     def an_amount(self, chance: Random, wallet: int) -> int:
         """Return an amount: a small one, or now and then what is there, or more than there is or has room."""
         balance = self.world.wallets[wallet].balance
@@ -187,10 +220,12 @@ class Machine(RuleBasedStateMachine):
     # --- how it is sent and judged ---
 
     def send(self, records: Sequence[Record], way: str) -> None:
+        self.world.request += 1
         world = copy.deepcopy(self.world) if way == "atomic" else self.world
         expected = [self.expect(world, record) for record in records]
         self.outcomes["settled by a command"] += world.settled
-        world.settled = 0
+        self.outcomes["repaid by a command"] += world.repaid
+        world.settled = world.repaid = 0
         refused = next((index for index, one in enumerate(expected) if isinstance(one, DeclinedError)), None)
         if way == "atomic" and refused is not None:
             status, body = self.post("/batches", {"mode": "atomic", "items": [self.outside(one) for one in records]})
@@ -238,7 +273,9 @@ class Machine(RuleBasedStateMachine):
     def route_of(self, record: Record) -> tuple[str, dict[str, Any]]:
         body = dict(record)
         kind = body.pop("type")
-        if kind in ("topup", "bonus", "spend"):
+        if kind == "reversal":
+            return f"/transactions/{body.pop('transactionId')}/{kind}", body
+        if kind in ("topup", "bonus", "spend", "freeze", "unfreeze", "close"):
             return f"/wallets/{body.pop('walletId')}/{kind}", body
         if kind in ("capture", "release"):
             return f"/holds/{body.pop('holdId')}/{kind}", body
@@ -268,7 +305,9 @@ class Machine(RuleBasedStateMachine):
             held, due = self.world.held(wallet), sum(hold.left for hold in self.world.due(wallet))
             body = self.client.get(f"/wallets/{wallet}/balance").json
             assert (body["balance"], body["version"]) == (model.balance, model.version)
-            assert (body["held"], body["available"]) == (held - due, model.balance + due)
+            repaid = min(due, self.world.owed(wallet))
+            assert (body["held"], body["available"]) == (held - due, model.balance + due - repaid)
+            assert body["owed"] == self.world.owed(wallet) - repaid
         for hold in self.world.holds[-2:]:
             if hold.hold_id:
                 body = self.client.get(f"/holds/{hold.hold_id}").json
@@ -278,13 +317,16 @@ class Machine(RuleBasedStateMachine):
         with self.app.app_context(), db.engine.connect() as connection:
             rows = connection.execute(_WALLETS, {"wallets": self.ids}).all()
         assert [tuple(row) for row in rows] == [
-            (wallet, model.balance, self.world.held(wallet), model.version, model.version, model.balance)
+            (
+                *(wallet, model.balance, self.world.held(wallet), self.world.owed(wallet)),
+                *(model.version, model.version, model.balance),
+            )
             for wallet, model in self.world.wallets.items()
         ]
 
 
 _WALLETS = text("""
-SELECT balances.wallet_id, balances.balance, balances.held, balances.version, count(entries.seq),
+SELECT balances.wallet_id, balances.balance, balances.held, balances.owed, balances.version, count(entries.seq),
        coalesce(sum(entries.amount), 0)
   FROM wallet_balances AS balances
   LEFT JOIN ledger_entries AS entries ON entries.wallet_id = balances.wallet_id
@@ -295,16 +337,24 @@ SELECT balances.wallet_id, balances.balance, balances.held, balances.version, co
 _DECLINES = {
     "topup": ("balance_above_bound",),
     "bonus": ("balance_above_bound",),
-    "spend": ("insufficient_balance",),
+    "spend": ("insufficient_balance", "wallet_not_active", "wallet_closed"),
     "transfer": ("insufficient_balance", "balance_above_bound", "same_wallet", "asset_mismatch", "wallet_not_found"),
     "exchange": ("insufficient_balance", "exchange_too_small", "no_exchange_rate", "user_mismatch"),
     "purchase": ("insufficient_balance", "balance_above_bound", "payer_without_leg", "user_mismatch"),
     "hold": ("insufficient_balance",),
     "capture": ("over_capture", "hold_finished"),
     "release": ("hold_finished",),
+    "reversal": (
+        *("not_reversible", "only_as_a_whole", "no_debt_between_users", "over_reversal", "insufficient_balance"),
+        "wallet_not_active",
+    ),
+    "freeze": ("end_passed",),
+    "unfreeze": ("wallet_not_frozen",),
+    "close": ("wallet_not_empty",),
 }
 OUTCOMES = {
-    "due and unsettled", "swept", "settled by a command", "atomic: refused", "atomic: accepted", "alone: accepted",
+    "due and unsettled", "swept", "settled by a command", "repaid by a command",
+    "atomic: refused", "atomic: accepted", "alone: accepted",
     "alone: declined", "each: accepted", "each: declined", "lines: accepted", "lines: declined",
     *(f"{kind}: {how}" for kind in _DECLINES for how in ("done", "replayed", "version_mismatch", *_DECLINES[kind])),
 }  # fmt: skip
