@@ -14,6 +14,7 @@ from wallet_app import (
     cli_keys,
     cli_operators,
     cli_rates,
+    cli_switches,
     cli_worker,
     config,
     console,
@@ -47,6 +48,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     cli.init_app(app)
     cli_keys.init_app(app)
     cli_rates.init_app(app)
+    cli_switches.init_app(app)
     cli_import.init_app(app)
     cli_operators.init_app(app)
     cli_worker.init_app(app)

@@ -34,6 +34,8 @@ _PERMIT = service.Permit(
             "wallets:transfer",
             "holds:write",
             "transactions:reverse",
+            "wallets:freeze",
+            "wallets:close",
         }
     )
 )
@@ -79,8 +81,9 @@ def import_file(**asked: Any) -> None:
     A CSV (in UTF-8; with comma, semicolon or tab) names its columns in the first line: type (topup, bonus or spend),
     walletId, amount, referenceId and, if you like, note, metadata (JSON, like {"quest": 7}), occurredAt and ifVersion
     (the row is refused if the wallet has another version when its turn comes); for transfer and exchange, from and to
-    in place of walletId, and for an exchange its rate. A cell with nothing in it is a field that is not there, so a
-    file may mix types.
+    in place of walletId, and for an exchange its rate; for what freezes, unfreezes or closes a wallet, a reason in
+    place of the amount, side and until. A cell with nothing in it is a field that is not there, so a file may mix
+    types.
     NDJSON has an object with these fields on each line, as an item of POST /batches has, purchases too. FILE may be -
     for standard input, which needs a --result and cannot go on after a stop.
 

@@ -214,10 +214,81 @@ class WalletNotActiveError(RefusedError):
     code = "wallet_not_active"
     title = "Wallet is not active"
 
-    def __init__(self, *, wallet_id: int, wallet_status: str) -> None:
+    def __init__(self, *, wallet_id: int, side: str) -> None:
+        """`side` is debits or credits."""
         super().__init__(
-            f"Wallet {wallet_id} is {wallet_status.lower()}.", wallet_id=wallet_id, wallet_status=wallet_status
+            f"Wallet {wallet_id} is frozen: its {side} are.", wallet_id=wallet_id, wallet_status="FROZEN", side=side
         )
+
+
+class WalletClosedError(RefusedError):
+    code = "wallet_closed"
+    title = "Wallet is closed"
+
+    def __init__(self, wallet_id: int) -> None:
+        super().__init__(f"Wallet {wallet_id} is closed, for good.", wallet_id=wallet_id, wallet_status="CLOSED")
+
+
+class WalletNotFrozenError(RefusedError):
+    code = "wallet_not_frozen"
+    title = "Wallet is not frozen"
+
+    def __init__(self, *, wallet_id: int, side: str) -> None:
+        what = "neither its debits nor its credits are" if side == "both" else f"its {side} are not"
+        super().__init__(
+            f"Wallet {wallet_id} is not frozen: {what}. If they are stopped all the same, a switch does that.",
+            wallet_id=wallet_id,
+            side=side,
+        )
+
+
+class WalletNotEmptyError(RefusedError):
+    code = "wallet_not_empty"
+    title = "Wallet is not empty"
+
+    def __init__(self, *, wallet_id: int, asset_code: str, balance: int, held: int, owed: int, version: int) -> None:
+        debt = f" and owes {owed}" if owed else ""
+        super().__init__(
+            f"Wallet {wallet_id} has {balance} {asset_code}, and {held} held{debt}: only an empty one can be closed.",
+            wallet_id=wallet_id,
+            balance=balance,
+            held=held,
+            owed=owed,
+            version=version,
+        )
+
+
+class StoppedError(RefusedError):
+    """A switch stops it, whichever wallet it is of the user, of the asset, or at all."""
+
+    code = "stopped"
+    title = "Stopped"
+
+    def __init__(self, *, wallet_id: int, side: str, target: str) -> None:
+        """`target` is user, asset or everything."""
+        whose = {"user": "of its user", "asset": "of its asset", "everything": "of all wallets"}[target]
+        super().__init__(
+            f"Wallet {wallet_id}: the {side} {whose} are stopped at the moment.",
+            wallet_id=wallet_id,
+            side=side,
+            target=target,
+        )
+
+
+class EndPassedError(InvalidError):
+    code = "end_passed"
+    title = "End has passed"
+
+    def __init__(self, until: str) -> None:
+        super().__init__(f"{until} has passed: name an end that is ahead, or none.", until=until)
+
+
+class SwitchNotFoundError(NotFoundError):
+    code = "switch_not_found"
+    title = "Switch not found"
+
+    def __init__(self, switch_id: int) -> None:
+        super().__init__(f"There is no switch {switch_id}.", switch_id=json_integer(switch_id))
 
 
 class HoldNotFoundError(NotFoundError):

@@ -46,6 +46,11 @@ ENTRY_TYPES = (
 HOLD_STATES = ("open", "partially_captured", "captured", "released", "expired")
 """A hold begins open; the last three are the end."""
 
+SIDES = ("debits", "credits", "both")
+"""What a freeze or a switch stops: what leaves a wallet, what comes into it, or both."""
+
+SWITCH_TARGETS = ("user", "asset", "everything")
+
 SYSTEM_USERS = (
     "Treasury",
     "Promotions",
@@ -110,7 +115,12 @@ class Wallet(Base):
     __table_args__ = (
         UniqueConstraint("user_id", "asset_type_id"),
         Index("ix_wallets_asset_type_id_id", "asset_type_id", "id"),
-        CheckConstraint("status IN ('ACTIVE', 'FROZEN', 'CLOSED')", name="status_known"),
+        CheckConstraint("status IN ('ACTIVE', 'CLOSED')", name="status_known"),
+        CheckConstraint(
+            "state_transaction_id IS NOT NULL"
+            " OR (status = 'ACTIVE' AND debits_frozen_until IS NULL AND credits_frozen_until IS NULL)",
+            name="state_has_its_transaction",
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -118,6 +128,11 @@ class Wallet(Base):
     asset_type_id: Mapped[int] = mapped_column(ForeignKey(AssetType.id))
     status: Mapped[str] = mapped_column(Text, server_default=text("'ACTIVE'"))
     created_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=func.now())
+    debits_frozen_until: Mapped[dt.datetime | None] = mapped_column(Instant)
+    """Null where they never were frozen, or were unfrozen; an instant that has passed freezes nothing."""
+    credits_frozen_until: Mapped[dt.datetime | None] = mapped_column(Instant)
+    state_transaction_id: Mapped[uuid.UUID | None] = mapped_column(Uuid)
+    """The last transaction that froze, unfroze or closed it: what it says is what these columns say."""
 
 
 class WalletBalance(Base):
@@ -326,6 +341,53 @@ class ExchangeRate(Base):
     valid_from: Mapped[dt.datetime] = mapped_column(Instant)
     created_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=text("clock_timestamp()"))
     created_by: Mapped[str] = mapped_column(Text)
+
+
+class StopSwitch(Base):
+    """Debits, credits or both of a user, of an asset or of everything are stopped, until somebody lifts it or it ends.
+
+    Lifted switches stay; the audit log tells of both.
+    """
+
+    __tablename__ = "stop_switches"
+    __table_args__ = (
+        CheckConstraint(
+            f"target IN ({', '.join(repr(name) for name in SWITCH_TARGETS)})"
+            " AND (target = 'user') = (user_id IS NOT NULL) AND (target = 'asset') = (asset_type_id IS NOT NULL)",
+            name="target_named",
+        ),
+        CheckConstraint(f"side IN ({', '.join(repr(name) for name in SIDES)})", name="side_known"),
+        CheckConstraint(
+            "char_length(reason) BETWEEN 1 AND 500 AND char_length(lift_reason) BETWEEN 1 AND 500",
+            name="reason_length",
+        ),
+        CheckConstraint(
+            "(lifted_at IS NULL) = (lifted_by IS NULL) AND (lifted_at IS NULL) = (lift_reason IS NULL)",
+            name="lifted_as_a_whole",
+        ),
+        # Each posting looks here for the few that are set; and the same is not set twice.
+        Index(
+            "uq_stop_switches_set",
+            *("target", "user_id", "asset_type_id", "side", "until", "reason"),
+            unique=True,
+            postgresql_nulls_not_distinct=True,
+            postgresql_where=text("lifted_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    target: Mapped[str] = mapped_column(Text)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey(User.id))
+    asset_type_id: Mapped[int | None] = mapped_column(ForeignKey(AssetType.id))
+    side: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    until: Mapped[dt.datetime | None] = mapped_column(Instant)
+    """Null for one without an end."""
+    set_by: Mapped[str] = mapped_column(Text)
+    set_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=text("clock_timestamp()"))
+    lifted_by: Mapped[str | None] = mapped_column(Text)
+    lifted_at: Mapped[dt.datetime | None] = mapped_column(Instant)
+    lift_reason: Mapped[str | None] = mapped_column(Text)
 
 
 class VerifyMark(Base):

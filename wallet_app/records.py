@@ -33,6 +33,7 @@ from wallet_app.fields import (
     is_final,
     refusal,
 )
+from wallet_app.fields_states import SideField, Until
 from wallet_app.reversal_fields import OnShortfall, Reason, ReversedAmount, TransactionId
 from wallet_app.service import Command, Origin
 
@@ -261,6 +262,83 @@ class PurchaseRecord(Purchase, Item):
         return self.made(self.reference_id, origin)
 
 
+class Freeze(WithDetails):
+    """What a freeze says beside its wallet, as a record and as a request."""
+
+    side: SideField
+    until: Until = None
+    reason: Reason
+
+    def made(self, wallet_id: int, reference: str, origin: Origin) -> Command:
+        """Return the command under the reference."""
+        return service.Freeze(
+            wallet_id=wallet_id,
+            reference=reference,
+            origin=origin,
+            side=self.side,
+            until=self.until,
+            reason=self.reason,
+            **self.details(),
+        )
+
+
+class Unfreeze(WithDetails):
+    """What the end of a freeze says beside its wallet."""
+
+    side: SideField = "both"
+    reason: Reason
+
+    def made(self, wallet_id: int, reference: str, origin: Origin) -> Command:
+        """Return the command under the reference."""
+        return service.Unfreeze(
+            wallet_id=wallet_id,
+            reference=reference,
+            origin=origin,
+            side=self.side,
+            reason=self.reason,
+            **self.details(),
+        )
+
+
+class Close(WithDetails):
+    """What a wallet's end says beside its wallet."""
+
+    reason: Reason
+
+    def made(self, wallet_id: int, reference: str, origin: Origin) -> Command:
+        """Return the command under the reference."""
+        return service.Close(
+            wallet_id=wallet_id, reference=reference, origin=origin, reason=self.reason, **self.details()
+        )
+
+
+class FreezeRecord(Freeze, Item):
+    type: Literal["freeze"]
+    wallet_id: WalletId
+    reference_id: Reference
+
+    def command(self, origin: Origin) -> Command:
+        return self.made(self.wallet_id, self.reference_id, origin)
+
+
+class UnfreezeRecord(Unfreeze, Item):
+    type: Literal["unfreeze"]
+    wallet_id: WalletId
+    reference_id: Reference
+
+    def command(self, origin: Origin) -> Command:
+        return self.made(self.wallet_id, self.reference_id, origin)
+
+
+class CloseRecord(Close, Item):
+    type: Literal["close"]
+    wallet_id: WalletId
+    reference_id: Reference
+
+    def command(self, origin: Origin) -> Command:
+        return self.made(self.wallet_id, self.reference_id, origin)
+
+
 def _movement(command: type[service.Movement], record: MovementRecord, origin: Origin) -> Command:
     return command(
         wallet_id=record.wallet_id,
@@ -282,6 +360,9 @@ AnyRecord = (
     | CaptureRecord
     | ReleaseRecord
     | ReversalRecord
+    | FreezeRecord
+    | UnfreezeRecord
+    | CloseRecord
 )
 Record = Annotated[AnyRecord, Field(discriminator="type")]
 
@@ -297,6 +378,9 @@ _SCOPES = {
     "reversal": service.ReverseTransaction.scope,
     "transfer": service.Transfer.scope,
     "exchange": service.Exchange.scope,
+    "freeze": service.Freeze.scope,
+    "unfreeze": service.Unfreeze.scope,
+    "close": service.Close.scope,
 }
 
 

@@ -32,6 +32,19 @@ _LEGS = [
     {"walletId": JOHN_DIAMOND, "type": "bonus", "amount": 1},
 ]
 
+
+def _frozen(client: FlaskClient) -> int:
+    body = {"side": "debits", "reason": "A test", "referenceId": new_reference()}
+    assert client.post(f"/wallets/{JOHN_GOLD}/freeze", json=body).status_code == 200
+    return JOHN_GOLD
+
+
+def _empty(client: FlaskClient) -> int:
+    user = client.post("/users", json={"name": "Ada", "externalId": new_reference()}).json["userId"]
+    wallet: int = client.post("/wallets", json={"userId": user, "asset": "GOLD"}).json["walletId"]
+    return wallet
+
+
 REQUESTS: dict[str, Callable[[FlaskClient], Request]] = {
     "topUp": lambda _: (f"/wallets/{JOHN_GOLD}/topup", {"amount": 7}),
     "grantBonus": lambda _: (f"/wallets/{JOHN_GOLD}/bonus", {"amount": 7}),
@@ -46,8 +59,15 @@ REQUESTS: dict[str, Callable[[FlaskClient], Request]] = {
         f"/transactions/{_spent(client)}/reversal",
         {"amount": 3, "reason": "a test"},
     ),
+    "freezeWallet": lambda _: (f"/wallets/{JOHN_GOLD}/freeze", {"side": "credits", "reason": "A test"}),
+    "unfreezeWallet": lambda client: (f"/wallets/{_frozen(client)}/unfreeze", {"reason": "A test"}),
+    "closeWallet": lambda client: (f"/wallets/{_empty(client)}/close", {"reason": "A test"}),
 }
-"""By operation: each moves something of wallet JOHN_GOLD, which is its anchor. The reference is still to be named."""
+"""By operation: each does something to wallet JOHN_GOLD, which is its anchor. The reference is still to be named."""
+OF_NO_ENTRY = {"freezeWallet", "unfreezeWallet", "freeze", "unfreeze"}
+"""Operations and types that move nothing: the wallet has the same version before and after."""
+OF_ANOTHER = {"closeWallet", "close"}
+"""Operations and types whose anchor is an empty wallet of its own: it moves nothing, either."""
 
 RECORDS: dict[str, Callable[[FlaskClient], dict[str, Any]]] = {
     "topup": lambda _: {"walletId": JOHN_GOLD, "amount": 7},
@@ -60,6 +80,9 @@ RECORDS: dict[str, Callable[[FlaskClient], dict[str, Any]]] = {
     "capture": lambda client: {"holdId": _hold(client), "amount": 3, "final": True},
     "release": lambda client: {"holdId": _hold(client)},
     "reversal": lambda client: {"transactionId": _spent(client), "amount": 3, "reason": "a test"},
+    "freeze": lambda _: {"walletId": JOHN_GOLD, "side": "credits", "reason": "A test"},
+    "unfreeze": lambda client: {"walletId": _frozen(client), "reason": "A test"},
+    "close": lambda client: {"walletId": _empty(client), "reason": "A test"},
 }
 """By type: as a batch, a line or a file has it. The reference is still to be named."""
 

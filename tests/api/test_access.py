@@ -34,7 +34,10 @@ NOBODY = {
     "transaction_id": str(uuid.UUID(int=7)),
     "key_id": "a" * 12,
     "hold_id": str(uuid.UUID(int=7)),
+    "switch_id": "999999999",
 }
+QUERIES = {"DELETE /switches/{switch_id}": {"reason": "A test"}}
+"""What a route must be told in its query, by method and path."""
 HANDS_ON = {"POST /users/{user_id}/tokens", "POST /keys", "POST /keys/{key_id}/rotate"}
 """Routes that hand on what the caller has: with their own scope alone it is let in, and has nothing to hand on."""
 _clients = itertools.count()
@@ -72,6 +75,8 @@ def keys(shared_app: Flask) -> Keys:
     gate.revoke_client(client, by=BY)
     good, everything_key = KEY, make(*everything)
     EXISTING["key_id"] = make(*everything, networks=["192.0.2.0/24"]).key_id
+    settings = service.SwitchSettings(target="user", user_id=3, side="credits", reason="A test")
+    EXISTING["switch_id"] = str(service.set_switch(settings, by=BY)[0].switch_id)
     return Keys(
         by_scope={scope: make(scope).text for scope in SCOPES},
         bad={
@@ -101,6 +106,16 @@ def keys(shared_app: Flask) -> Keys:
     )
 
 
+@pytest.fixture(autouse=True)
+def nothing_stays_stopped(shared_app: Flask, keys: Keys) -> None:
+    """What one test may freeze or stop, the next one may move."""
+    for view in service.list_switches():
+        service.lift_switch(view.switch_id, reason="the next test", by=BY)
+    if service.get_wallet(3).status == "FROZEN":
+        origin = service.Origin(client="tests", actor="tests")
+        service.execute(service.Unfreeze(wallet_id=3, reference=new_reference(), origin=origin, reason="x"))
+
+
 SIGNER = Signer("development", TOKEN_KEYS)
 
 
@@ -122,12 +137,12 @@ def with_another_secret(key: str) -> str:
 def ask(client: FlaskClient, row: Row, *, objects: dict[str, str] | None = None, **more: Any) -> Any:
     """Ask for the route, for objects that exist or those given, with the body that the documentation shows."""
     path = re.sub(r"\{(\w+)\}", lambda match: (objects or EXISTING)[match[1]], row.path)
-    return client.open(path, method=row.method, json=body_of(row), **more)
+    return client.open(path, method=row.method, json=body_of(row), query_string=QUERIES.get(ids(row)), **more)
 
 
 LEGS = {"wallets:spend", "wallets:topup", "wallets:bonus"}
 EXISTING = {**NOBODY, "wallet_id": "3", "user_id": "2", "filename": "docs/docs.js"}
-"""And, once the keys are made, the `key_id` of one that nobody uses: these tests revoke it."""
+"""And, once the keys are made, the `key_id` of one that nobody uses, and a `switch_id`: these tests revoke and lift."""
 
 
 def body_of(row: Row) -> Any:
@@ -239,7 +254,7 @@ def doe(shared_app: Flask) -> dict[str, str]:
     asked = {"walletId": 5, "amount": 1, "expiresIn": 60, "referenceId": new_reference()}
     hold = client_of(shared_app).post("/holds", json=asked).json["hold"]["holdId"]
     others = {"wallet_id": "5", "user_id": "3", "transaction_id": posted.json["transactionId"], "hold_id": hold}
-    return others | {"key_id": EXISTING["key_id"]}
+    return others | {name: EXISTING[name] for name in ("key_id", "switch_id")}
 
 
 def told(answer: Any, objects: dict[str, str]) -> tuple[object, ...]:

@@ -880,3 +880,152 @@ def test_legs(shared: FlaskClient, value: str, pointer: str) -> None:
 def test_amounts_of_legs(shared: FlaskClient, value: str) -> None:
     legs = f'[{{"walletId": 3, "type": "spend", "amount": {value}}}]'
     assert_problem(create(shared, "/purchases", legs=legs), 422, "validation_error", "/legs/0/amount")
+
+
+# --- freezes, closings and switches ---
+
+STATES = {
+    f"/wallets/{JOHN_GOLD}/freeze": {"side": "both", "reason": "why", "referenceId": "abc"},
+    f"/wallets/{JOHN_GOLD}/unfreeze": {"side": "both", "reason": "why", "referenceId": "abc"},
+    f"/wallets/{JOHN_GOLD}/close": {"reason": "why", "referenceId": "abc"},
+}
+SWITCH = {"target": "user", "userId": 2, "side": "both", "reason": "why"}
+STOPS = {**STATES, "/switches": SWITCH}
+SIDES = TEXTS | {"null": "null", "empty": '""', "capitals": '"BOTH"', "blank behind": '"both "', "three": '"all"'}
+REASONS = NOTES | {"null": "null", "empty": '""', "blank": '"  \u2003\ufeff "'}
+UNTILS = TEXTS | {
+    "empty": '""',
+    "a day": '"2999-01-01"',
+    "no offset": '"2999-01-01T00:00:00"',
+    "a blank in between": '"2999-01-01 00:00:00Z"',
+    "small letters": '"2999-01-01t00:00:00z"',
+    "no seconds": '"2999-01-01T00:00Z"',
+    "seven digits of a second": '"2999-01-01T00:00:00.1234567Z"',
+    "a comma": '"2999-01-01T00:00:00,5Z"',
+    "a leap second": '"2999-12-31T23:59:60Z"',
+    "hour 24": '"2999-01-01T24:00:00Z"',
+    "no such day": '"2999-02-29T00:00:00Z"',
+    "no leap day in 2100": '"2100-02-29T00:00:00Z"',
+    "month 13": '"2999-13-01T00:00:00Z"',
+    "an offset of a day": '"2999-01-01T00:00:00+24:00"',
+    "a short offset": '"2999-01-01T00:00:00+01"',
+    "a zone": '"2999-01-01T00:00:00[Europe/Berlin]"',
+    "the year 10000": '"10000-01-01T00:00:00Z"',
+    "the year 9999": '"9999-12-31T23:59:59Z"',
+    "the year 3000": '"3000-01-01T00:00:00Z"',
+    "the year 1999": '"1999-12-31T23:59:59Z"',
+    "a week": '"2999-W01-1T00:00:00Z"',
+    "infinity": '"infinity"',
+    "now": '"now"',
+    "other digits": '"２９99-01-01T00:00:00Z"',
+    "line feed behind": '"2999-01-01T00:00:00Z\\n"',
+    "blanks around": '" 2999-01-01T00:00:00Z "',
+    "seconds since 1970": "32472144000",
+    "injection": json.dumps("2999-01-01T00:00:00Z'; DROP TABLE wallets"),
+}
+
+
+def post_stop(client: FlaskClient, path: str, **fields: str) -> Any:
+    """Post the path's body; `fields` replace its own, as they stand in a JSON document."""
+    body = {name: json.dumps(value) for name, value in STOPS[path].items()} | fields
+    data = "{" + ", ".join(f'"{name}": {value}' for name, value in body.items()) + "}"
+    return client.post(path, data=data.encode("utf-8", "surrogatepass"), content_type="application/json")
+
+
+@pytest.mark.parametrize("path", [path for path, body in STOPS.items() if "side" in body])
+@pytest.mark.parametrize("side", SIDES.values(), ids=SIDES)
+def test_sides(shared: FlaskClient, path: str, side: str) -> None:
+    assert_problem(post_stop(shared, path, side=side), 422, "validation_error", "/side")
+
+
+@pytest.mark.parametrize("path", STOPS)
+@pytest.mark.parametrize("reason", REASONS.values(), ids=REASONS)
+def test_reasons(shared: FlaskClient, path: str, reason: str) -> None:
+    assert_problem(post_stop(shared, path, reason=reason), 422, "validation_error", "/reason")
+
+
+@pytest.mark.parametrize("path", [f"/wallets/{JOHN_GOLD}/freeze", "/switches"])
+@pytest.mark.parametrize("until", UNTILS.values(), ids=UNTILS)
+def test_ends(shared: FlaskClient, path: str, until: str) -> None:
+    assert_problem(post_stop(shared, path, until=until), 422, "validation_error", "/until")
+
+
+@pytest.mark.parametrize("path", STATES)
+@pytest.mark.parametrize("reference", REFERENCES.values(), ids=REFERENCES)
+def test_references_of_freezes(shared: FlaskClient, path: str, reference: str) -> None:
+    assert_problem(post_stop(shared, path, referenceId=reference), 422, "validation_error", "/referenceId")
+
+
+@pytest.mark.parametrize("path", STOPS)
+@pytest.mark.parametrize(("field", "pointer"), UNKNOWN_FIELDS.values(), ids=UNKNOWN_FIELDS)
+def test_unknown_fields_of_freezes(shared: FlaskClient, path: str, field: str, pointer: str) -> None:
+    name, _, value = field.partition(": ")
+    answer = post_stop(shared, path, **{name[1:-1]: value})
+    assert assert_problem(answer, 422, "validation_error", pointer)["errors"][0]["code"] == "unknown_field"
+
+
+@pytest.mark.parametrize("path", STOPS)
+@pytest.mark.parametrize("data", [*UNREADABLE.values(), *NO_OBJECTS.values()], ids=[*UNREADABLE, *NO_OBJECTS])
+def test_unreadable_freezes(shared: FlaskClient, path: str, data: bytes) -> None:
+    answer = shared.post(path, data=data, content_type="application/json")
+    if data in NO_OBJECTS.values():
+        pointer = "/target" if path == "/switches" and data.startswith(b"{") else ""
+        assert_problem(answer, 422, "validation_error", pointer)
+    else:
+        assert_problem(answer, 400, "bad_request")
+
+
+@pytest.mark.parametrize("value", USER_IDS.values(), ids=USER_IDS)
+def test_users_of_switches(shared: FlaskClient, value: str) -> None:
+    assert_problem(post_stop(shared, "/switches", userId=value), 422, "validation_error", "/userId")
+
+
+@pytest.mark.parametrize("value", ASSET_CODES.values(), ids=ASSET_CODES)
+def test_assets_of_switches(shared: FlaskClient, value: str) -> None:
+    data = f'{{"target": "asset", "asset": {value}, "side": "both", "reason": "x"}}'.encode("utf-8", "surrogatepass")
+    answer = shared.post("/switches", data=data, content_type="application/json")
+    assert_problem(answer, 422, "validation_error", "/asset")
+
+
+@pytest.mark.parametrize("value", [*TEXTS.values(), "null", '""', '"USER"', '"user "', '"wallet"'])
+def test_targets_of_switches(shared: FlaskClient, value: str) -> None:
+    assert_problem(post_stop(shared, "/switches", target=value), 422, "validation_error", "/target")
+
+
+@pytest.mark.parametrize("switch", WALLET_IDS)
+def test_switch_ids(shared: FlaskClient, switch: str) -> None:
+    for answer in (shared.get(f"/switches/{switch}"), shared.delete(f"/switches/{switch}?reason=why")):
+        if answer.status_code == 404:  # A slash in it makes it another path.
+            assert_problem(answer, 404, "not_found")
+        else:
+            assert_problem(answer, 422, "validation_error", "/switchId")
+
+
+@pytest.mark.parametrize("switch", ["1", "0001", str(2**63 - 1), str(2**63), str(2**64), "9" * 100])
+def test_switches_that_are_not_there(shared: FlaskClient, switch: str) -> None:
+    for answer in (shared.get(f"/switches/{switch}"), shared.delete(f"/switches/{switch}?reason=why")):
+        assert_problem(answer, 404, "switch_not_found")
+
+
+@pytest.mark.parametrize("reason", ["", " ", "x" * 501, "a\0b", "a\nb", "a\x85b"])
+def test_reasons_of_liftings(shared: FlaskClient, reason: str) -> None:
+    answer = shared.delete("/switches/1", query_string={"reason": reason})
+    assert_problem(answer, 422, "validation_error", "/reason")
+
+
+def test_a_lifting_takes_no_body_and_no_other_parameter(shared: FlaskClient) -> None:
+    answer = shared.delete("/switches/1?reason=x", data=b"{}", content_type="application/json")
+    assert_problem(answer, 422, "validation_error", "")
+    assert_problem(shared.delete("/switches/1?reason=x&colour=red"), 422, "validation_error", "/colour")
+    assert_problem(shared.delete("/switches/1?reason=x&reason=y"), 422, "validation_error", "/reason")
+
+
+@pytest.mark.parametrize("value", ["", "1", "True", "yes", "true,false", "\0", "true "])
+def test_whether_with_lifted_switches(shared: FlaskClient, value: str) -> None:
+    answer = shared.get("/switches", query_string={"withLifted": value})
+    assert_problem(answer, 422, "validation_error", "/withLifted")
+
+
+@pytest.mark.parametrize("cursor", CURSORS)
+def test_cursors_of_switches(shared: FlaskClient, cursor: str) -> None:
+    assert_problem(shared.get(f"/switches?cursor={cursor}"), 400, "bad_cursor")

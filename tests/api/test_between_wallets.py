@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy.engine import URL
 
 from tests.api.support import (
     DOE_GOLD,
@@ -22,9 +21,9 @@ from tests.api.support import (
     books,
     is_instant,
     movement,
+    new_reference,
 )
 from tests.api.test_openapi import validator
-from tests.conftest import run_sql
 from wallet_app.api.openapi import document
 from wallet_app.money import AMOUNT_MAX
 
@@ -143,13 +142,16 @@ def test_a_full_wallet_receives_nothing(client: FlaskClient) -> None:
     assert (problem["walletId"], problem["balance"], problem["version"]) == (DOE_GOLD, AMOUNT_MAX, 2)
 
 
-@pytest.mark.parametrize(("frozen", "status"), [(JOHN_GOLD, "FROZEN"), (DOE_GOLD, "CLOSED")])
-def test_a_wallet_that_is_not_active_takes_no_part(
-    client: FlaskClient, database: URL, frozen: int, status: str
-) -> None:
-    run_sql(database, f"UPDATE wallets SET status = '{status}' WHERE id = {frozen}")
-    problem = assert_problem(post(client, "/transfers", transfer(1)), 409, "wallet_not_active")
-    assert problem["walletId"] == frozen
+@pytest.mark.parametrize(
+    ("wallet", "verb", "code"), [(JOHN_GOLD, "freeze", "wallet_not_active"), (DOE_GOLD, "close", "wallet_closed")]
+)
+def test_a_wallet_that_is_not_active_takes_no_part(client: FlaskClient, wallet: int, verb: str, code: str) -> None:
+    if verb == "close":
+        client.post(f"/wallets/{wallet}/spend", json=movement(300))
+    body = {"reason": "A test", "referenceId": new_reference(), **({"side": "both"} if verb == "freeze" else {})}
+    assert client.post(f"/wallets/{wallet}/{verb}", json=body).status_code == 200
+    problem = assert_problem(post(client, "/transfers", transfer(1)), 409, code)
+    assert problem["walletId"] == wallet
 
 
 @pytest.mark.parametrize("path", ["/transfers", "/exchanges", "/purchases"])

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 
-from tests.api.every_command import RECORDS, REQUESTS, is_command, record_of, request_of
+from tests.api.every_command import OF_ANOTHER, RECORDS, REQUESTS, is_command, record_of, request_of
 from tests.api.support import DOE_GOLD, JOHN_GOLD, NO_WALLET, assert_headers, assert_problem, movement, new_reference
 from tests.conftest import run_sql
 from tests.keys import client_of
@@ -22,8 +22,8 @@ from wallet_app.db import db
 from wallet_app.service import By, Gate, KeySettings, dry_run
 
 WRITES = [operation for operation in OPERATIONS if operation.method != "GET"]
-WITHOUT = {"createKey", "rotateKey", "revokeKey", "createToken"}
-"""They hand out secrets, or take them back: what would be answered is the secret itself."""
+WITHOUT = {"createKey", "rotateKey", "revokeKey", "createToken", "liftSwitch"}
+"""They hand out secrets, where what would be answered is the secret itself, or are answered with nothing."""
 
 Make = Callable[[FlaskClient], tuple[str, dict[str, Any] | None]]
 
@@ -43,8 +43,10 @@ OTHERS: dict[str, Make] = {
     "rotateKey": lambda _: ("/keys/k3f6m2q7zt5a/rotate", None),
     "revokeKey": lambda _: ("/keys/k3f6m2q7zt5a", None),
     "createToken": lambda _: ("/users/2/tokens", {"scopes": ["wallets:read"]}),
+    "setSwitch": lambda _: ("/switches", {"target": "everything", "side": "both", "reason": new_reference()}),
+    "liftSwitch": lambda _: ("/switches/7?reason=over", None),
 }
-ANSWERED = [*REQUESTS, "createUser", "createWallet", "postBatch"]
+ANSWERED = [*REQUESTS, "createUser", "createWallet", "postBatch", "setSwitch"]
 
 
 def _new_user(client: FlaskClient) -> int:
@@ -72,7 +74,17 @@ def everything() -> list[object]:
 def compared(value: Any) -> Any:
     """Return an answer without what only a posting gives, or the clock: ids and instants."""
     if isinstance(value, dict):
-        varying = {"transactionId", "holdId", "createdAt", "expiresAt", "endedAt", "updatedAt", "dryRun", "requestId"}
+        varying = {
+            "transactionId",
+            "holdId",
+            "createdAt",
+            "expiresAt",
+            "endedAt",
+            "updatedAt",
+            "dryRun",
+            "requestId",
+            "setAt",
+        }
         return {name: compared(one) for name, one in value.items() if name not in varying}
     return [compared(one) for one in value] if isinstance(value, list) else value
 
@@ -98,8 +110,8 @@ def test_it_answers_what_the_request_then_answers_and_changes_nothing(client: Fl
     done = client.post(f"{path}?dryRun=false", json=body)
     answer = done.json
     assert "dryRun" not in answer
-    if operation in {"createUser", "createWallet"}:
-        (made,) = {name for name, value in dry.json.items() if value is None}
+    if operation in {"createUser", "createWallet", "setSwitch"}:
+        (made,) = {name for name, value in dry.json.items() if value is None and answer[name] is not None}
         assert type(answer[made]) is int
         answer[made] = None
     assert (dry.status_code, compared(dry.json)) == (done.status_code, compared(answer))
@@ -124,7 +136,10 @@ def test_what_would_be_made_has_no_id_yet_and_a_replay_has_its_own(client: Flask
 @pytest.mark.parametrize("operation", REQUESTS)
 def test_it_refuses_what_the_request_refuses_in_the_same_words(client: FlaskClient, operation: str) -> None:
     path, body = request_for(client, operation)
-    used = {**body, "referenceId": client.post("/wallets/3/bonus", json=movement(3)).json["referenceId"]}
+    first = ("/wallets/3/bonus", movement(3))
+    if operation in OF_ANOTHER:
+        first = (path.replace("/close", "/freeze"), {"side": "both", "reason": "x", "referenceId": new_reference()})
+    used = {**body, "referenceId": client.post(first[0], json=first[1]).json["referenceId"]}
     cases: list[tuple[dict[str, Any], dict[str, str]]] = [
         (used, {}),
         ({**body, "colour": "red"}, {}),
@@ -184,7 +199,8 @@ def test_what_hands_out_secrets_says_that_it_has_none(client: FlaskClient, opera
     method = next(one.method for one in WRITES if one.operation_id == operation)
     before = everything()
     for given in ("true", "false"):
-        answer = client.open(f"{path}?dryRun={given}", method=method, **({} if body is None else {"json": body}))
+        query = f"{'&' if '?' in path else '?'}dryRun={given}"
+        answer = client.open(f"{path}{query}", method=method, **({} if body is None else {"json": body}))
         problem = assert_problem(answer, 422, "validation_error", "/dryRun")
         assert problem["errors"][0]["code"] == "unknown_parameter"
     assert everything() == before

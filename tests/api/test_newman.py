@@ -35,6 +35,7 @@ def test_the_collection_calls_every_operation() -> None:
         path = re.sub(r"(?<=^/users/)[^/]+", "{userId}", path)
         path = re.sub(r"(?<=^/holds/)[^/]+", "{holdId}", path)
         path = re.sub(r"(?<=^/keys/)[^/]+", "{keyId}", path)
+        path = re.sub(r"(?<=^/switches/)[^/]+", "{switchId}", path)
         called.add((request["method"], path))
     described = {(method.upper(), path) for path, operations in document()["paths"].items() for method in operations}
     assert described <= called

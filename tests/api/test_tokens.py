@@ -293,10 +293,12 @@ def test_a_replay_of_anothers_command_tells_nothing(john: FlaskClient, client: F
     assert_problem(alike(john, route, DOE_GOLD, NO_WALLET), 404, "wallet_not_found")
 
 
-@pytest.mark.parametrize("status", ["FROZEN", "CLOSED"])
-def test_anothers_frozen_wallet_is_as_if_there_were_none(database: URL, john: FlaskClient, status: str) -> None:
-    with psycopg.connect(conninfo(database), autocommit=True) as owner:
-        owner.execute("UPDATE wallets SET status = %s WHERE id = %s", (status, DOE_GOLD))
+@pytest.mark.parametrize("verb", ["freeze", "close"])
+def test_anothers_frozen_wallet_is_as_if_there_were_none(client: FlaskClient, john: FlaskClient, verb: str) -> None:
+    client.post(f"/wallets/{DOE_GOLD}/spend", json=movement(300))
+    side = {"side": "both"} if verb == "freeze" else {}
+    body = {"reason": "A test", "referenceId": new_reference(), **side}
+    assert client.post(f"/wallets/{DOE_GOLD}/{verb}", json=body).status_code == 200
     for route in WALLET_ROUTES.values():
         assert_problem(alike(john, route, DOE_GOLD, NO_WALLET), 404, "wallet_not_found")
 

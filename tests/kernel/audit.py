@@ -163,6 +163,38 @@ CHECKS = {
           JOIN holds h ON h.wallet_id = t.wallet_id AND h.hold_id::text = t.request ->> 'hold'
          WHERE (t.kind = 'HOLD_EXPIRY') <> (t.created_at >= h.expires_at)
     """,
+    "a wallet does not stand as its last command left it": """
+        SELECT w.id, w.status FROM wallets w
+          LEFT JOIN transactions t ON (t.transaction_id, t.wallet_id) = (w.state_transaction_id, w.id)
+         WHERE (w.status, w.debits_frozen_until, w.credits_frozen_until, w.state_transaction_id) IS DISTINCT FROM
+               (coalesce(t.result ->> 'status', 'ACTIVE'), (t.result ->> 'debitsUntil')::timestamptz,
+                (t.result ->> 'creditsUntil')::timestamptz, t.transaction_id)
+    """,
+    "a freeze is not the one after the one before": """
+        WITH changes AS (
+             SELECT wallet_id, transaction_id, kind, request ->> 'side' AS side, request ->> 'until' AS until, result,
+                    (result ->> 'previous')::uuid AS previous
+               FROM transactions WHERE kind IN ('FREEZE', 'UNFREEZE', 'CLOSE')
+        ), ends (wallet_id, changes, heads, firsts) AS (
+             SELECT wallet_id, count(*), count(*) FILTER (WHERE transaction_id NOT IN (
+                    SELECT previous FROM changes WHERE previous IS NOT NULL)), count(*) FILTER (WHERE previous IS NULL)
+               FROM changes GROUP BY 1
+        )
+        SELECT wallet_id, NULL FROM ends WHERE heads <> 1 OR firsts <> 1
+         UNION ALL
+        SELECT c.wallet_id, c.kind FROM changes c
+          LEFT JOIN changes p ON (p.transaction_id, p.wallet_id) = (c.previous, c.wallet_id)
+         CROSS JOIN LATERAL (VALUES ('debits', 'debitsUntil'), ('credits', 'creditsUntil')) AS sides (side, name)
+         WHERE (p.transaction_id IS NULL) <> (c.previous IS NULL)
+            OR (c.result ->> 'status' = 'CLOSED') <> (c.kind = 'CLOSE') OR p.result ->> 'status' = 'CLOSED'
+            OR c.result ->> name IS DISTINCT FROM
+               CASE WHEN c.side IS NULL OR c.side NOT IN ('both', sides.side) THEN p.result ->> name
+                    WHEN c.kind = 'FREEZE' THEN coalesce(c.until, '9999-01-01T00:00:00.000000Z') END
+    """,
+    "a closed wallet has something": """
+        SELECT w.id, b.balance, b.held, b.owed FROM wallets w JOIN wallet_balances b ON b.wallet_id = w.id
+         WHERE w.status = 'CLOSED' AND (b.balance <> 0 OR b.held <> 0 OR b.owed <> 0)
+    """,
     "a wallet owes not what its reversed entries owe, or has something then": """
         SELECT b.wallet_id, b.balance, b.owed, d.owed FROM wallet_balances b
           LEFT JOIN (SELECT wallet_id, sum(owed) AS owed FROM reversed_entries GROUP BY 1) d USING (wallet_id)

@@ -68,6 +68,18 @@ class Books:
             assert not [outcome for outcome in service.execute_batch(seeds) if isinstance(outcome, Exception)]
         return made
 
+    def stop(self, wallet_id: int, status: str) -> None:
+        """Freeze both sides of the wallet, or spend what it has and close it."""
+        reference, why = f"stop-{next(self._references)}", "a test"
+        if status == "FROZEN":
+            service.execute(
+                service.Freeze(wallet_id=wallet_id, reference=reference, origin=ORIGIN, side="both", reason=why)
+            )
+            return
+        if left := self.balance(wallet_id):
+            service.execute(self.spend(wallet_id, left))
+        service.execute(service.Close(wallet_id=wallet_id, reference=reference, origin=ORIGIN, reason=why))
+
     def balance(self, wallet_id: int) -> int:
         return service.get_wallet(wallet_id).balance
 

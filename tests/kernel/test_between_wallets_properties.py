@@ -25,12 +25,13 @@ from wallet_app.errors import (
     ReferenceMismatchError,
     SameWalletError,
     SystemWalletError,
+    WalletClosedError,
     WalletNotActiveError,
     WalletNotFoundError,
     WalletServiceError,
 )
 from wallet_app.money import AMOUNT_MAX
-from wallet_app.service.books import Books
+from wallet_app.service.books import NO_END, Books, Frozen
 from wallet_app.service.chain import json_text
 
 ASSETS = {3: "GOLD", 4: "DIAMOND", 5: "GOLD"}
@@ -183,10 +184,10 @@ def test_the_receiving_wallet_is_filled_to_its_bound_and_not_beyond(held: int, m
 
 
 @pytest.mark.parametrize("wallet_id", [3, 5])
-@pytest.mark.parametrize("status", ["FROZEN", "CLOSED"])
-def test_both_sides_must_be_active(wallet_id: int, status: str) -> None:
+@pytest.mark.parametrize(("status", "error"), [("FROZEN", WalletNotActiveError), ("CLOSED", WalletClosedError)])
+def test_both_sides_must_be_active(wallet_id: int, status: str, error: type[WalletServiceError]) -> None:
     outcome = attempt_transfer({3: 10, 4: 0, 5: 0}, 1, status={wallet_id: status})
-    assert type(outcome) is WalletNotActiveError
+    assert type(outcome) is error
     assert outcome.details["wallet_id"] == wallet_id
 
 
@@ -195,7 +196,8 @@ def attempt_transfer(
 ) -> Any:
     books = make_books(start, {3: 0, 4: 0, 5: held}, Clock())
     for wallet_id, word in (status or {}).items():
-        books.wallets[wallet_id] = books.wallets[wallet_id]._replace(status=word)
+        change = {"frozen": Frozen(NO_END, NO_END)} if word == "FROZEN" else {"status": word}
+        books.wallets[wallet_id] = books.wallets[wallet_id]._replace(**change)
     command = service.Transfer(
         wallet_id=3, to_wallet_id=5, amount=amount, is_up_to=is_up_to, reference="r", origin=ORIGIN
     )

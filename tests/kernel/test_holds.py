@@ -483,8 +483,8 @@ def test_only_a_due_hold_can_be_expired(books: Books, clock: Clock) -> None:
 
 def test_a_frozen_wallet_holds_nothing_longer_than_it_should(books: Books, clock: Clock) -> None:
     hold = placed(books, JOHN, 100, 60)
-    books.sql("UPDATE wallets SET status = 'FROZEN' WHERE id = %s", JOHN)
-    assert "frozen" in str(outcome_of(release(hold, "frozen")))
+    books.stop(JOHN, "FROZEN")
+    assert "frozen" in str(outcome_of(capture(hold, 1, reference="frozen")))
     clock.move(seconds=61)
     assert "frozen" in str(outcome_of(books.spend(JOHN, 1)))
     assert state_of(books, JOHN)[:2] == (500, 0)

@@ -16,7 +16,7 @@ from tests.kernel import audit
 from tests.kernel.conftest import DOE, JOHN, Books
 from wallet_app import service
 from wallet_app.db import APPLICATION_ROLE, close_connections, db, unit_of_work
-from wallet_app.errors import WalletNotActiveError
+from wallet_app.errors import WalletClosedError, WalletNotActiveError
 from wallet_app.service import wallets
 
 TABLES = ("transactions", "ledger_entries", "wallet_balances", "system_balances", "wallets", "users", "asset_types")
@@ -174,7 +174,26 @@ def test_the_service_itself_cannot_change_an_entry(books: Books) -> None:
         ),
         ("UPDATE wallet_balances SET version = -1", "ck_wallet_balances_version_not_negative"),
         ("UPDATE wallet_balances SET chain = 'short'", "ck_wallet_balances_chain_length"),
-        ("UPDATE wallets SET status = 'LOST'", "ck_wallets_status_known"),
+        ("UPDATE wallets SET status = 'LOST', state_transaction_id = gen_random_uuid()", "ck_wallets_status_known"),
+        ("UPDATE wallets SET status = 'CLOSED'", "ck_wallets_state_has_its_transaction"),
+        ("UPDATE wallets SET credits_frozen_until = now()", "ck_wallets_state_has_its_transaction"),
+        (
+            "INSERT INTO stop_switches (target, side, reason, set_by) VALUES ('user', 'both', 'x', 'y')",
+            "ck_stop_switches_target_named",
+        ),
+        (
+            "INSERT INTO stop_switches (target, side, reason, set_by) VALUES ('everything', 'none', 'x', 'y')",
+            "ck_stop_switches_side_known",
+        ),
+        (
+            "INSERT INTO stop_switches (target, side, reason, set_by) VALUES ('everything', 'both', '', 'y')",
+            "ck_stop_switches_reason_length",
+        ),
+        (
+            "INSERT INTO stop_switches (target, side, reason, set_by, lifted_by) "
+            "VALUES ('everything', 'both', 'x', 'y', 'z')",
+            "ck_stop_switches_lifted_as_a_whole",
+        ),
         ("UPDATE users SET user_type = 'ROBOT'", "ck_users_user_type_known"),
         ("UPDATE users SET name = 'Treasury' WHERE user_type = 'SYSTEM'", "uq_users_system_name"),
         ("UPDATE asset_types SET scale = 13", "ck_asset_types_scale_range"),
@@ -318,23 +337,28 @@ def test_a_wallet_that_is_made_twice_at_once_is_one_wallet_or_refused(books: Boo
     assert books.sql("SELECT count(*) FROM wallets WHERE user_id = %s", user_id) == [(1,)]
 
 
-@pytest.mark.parametrize("status", ["FROZEN", "CLOSED"])
-def test_a_wallet_that_is_not_active_moves_nothing_and_still_answers_replays(books: Books, status: str) -> None:
+@pytest.mark.parametrize(("status", "error"), [("FROZEN", WalletNotActiveError), ("CLOSED", WalletClosedError)])
+def test_a_wallet_that_is_not_active_moves_nothing_and_still_answers_replays(
+    books: Books, status: str, error: type[Exception]
+) -> None:
     before = service.execute(books.top_up(JOHN, 5, "before"))
-    books.sql("UPDATE wallets SET status = %s WHERE id = %s", status, JOHN)
+    books.stop(JOHN, status)
+    left = books.balance(JOHN)
     for command in (books.top_up(JOHN, 1), books.bonus(JOHN, 1), books.spend(JOHN, 1)):
-        with pytest.raises(WalletNotActiveError):
+        with pytest.raises(error):
             service.execute(command)
     replay = service.execute(books.top_up(JOHN, 5, "before"))
     assert replay.is_replay
     assert replay.transaction.transaction_id == before.transaction.transaction_id
-    assert books.balance(JOHN) == 505
+    assert books.balance(JOHN) == left == (505 if status == "FROZEN" else 0)
 
 
 @pytest.mark.parametrize(
     "statement",
     [
         "UPDATE wallets SET user_id = 3 WHERE id = 3",
+        "UPDATE stop_switches SET reason = 'x'",
+        "DELETE FROM stop_switches",
         "UPDATE users SET name = 'x' WHERE id = 2",
         "UPDATE asset_types SET scale = 2",
         "DELETE FROM verify_runs",

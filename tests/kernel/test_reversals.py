@@ -196,7 +196,7 @@ def test_a_full_wallet_has_no_room_for_what_comes_back(books: Books) -> None:
 
 def test_a_wallet_that_is_not_active_is_left_alone(books: Books) -> None:
     original = posted(books.command(service.Transfer, JOHN, 200, to_wallet_id=DOE))
-    books.sql("UPDATE wallets SET status = 'FROZEN' WHERE id = %s", DOE)
+    books.stop(DOE, "FROZEN")
     assert isinstance(refused(original), WalletNotActiveError)
 
 

@@ -22,6 +22,7 @@ from wallet_app.errors import (
     ReferenceMismatchError,
     TransactionNotFoundError,
     WalletBusyError,
+    WalletClosedError,
     WalletNotActiveError,
     WalletNotFoundError,
 )
@@ -208,12 +209,12 @@ def test_the_reference_counts_under_the_anchor_alone(books: Books) -> None:
     assert books.transactions("same") == 2
 
 
-@pytest.mark.parametrize("status", ["FROZEN", "CLOSED"])
-def test_each_wallet_must_be_active(books: Books, status: str) -> None:
-    books.sql("UPDATE wallets SET status = %s WHERE id = %s", status, DOE)
-    with pytest.raises(WalletNotActiveError) as refused:
+@pytest.mark.parametrize(("status", "error"), [("FROZEN", WalletNotActiveError), ("CLOSED", WalletClosedError)])
+def test_each_wallet_must_be_active(books: Books, status: str, error: type[Exception]) -> None:
+    books.stop(DOE, status)
+    with pytest.raises(error) as refused:
         service.execute(shift("x", JOHN, DOE))
-    assert refused.value.details["wallet_id"] == DOE
+    assert refused.value.details["wallet_id"] == DOE  # type: ignore[attr-defined]
 
 
 def test_a_permits_assets_hold_for_each_wallet_also_for_a_replay(books: Books) -> None:

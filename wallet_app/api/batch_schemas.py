@@ -16,6 +16,7 @@ from wallet_app.api.schemas import (
     PurchaseAnswer,
     TransferAnswer,
 )
+from wallet_app.api.schemas_states import StateAnswer
 from wallet_app.fields import Outside
 
 
@@ -30,6 +31,7 @@ class BatchItemAnswer(Outside):
         | ExchangeAnswer
         | PurchaseAnswer
         | ReversalAnswer
+        | StateAnswer
         | Problem
     )
 

@@ -378,6 +378,10 @@ def _invalid(pointer: str, code: str, detail: str) -> dict[str, Any]:
     return _problem(422, "validation_error", "Validation error", f"{pointer[1:]}: {detail}.", errors=[error])
 
 
+problem, invalid_field = _problem, _invalid
+"""For the examples that stand in modules of their own."""
+
+
 ANSWERS_AGAIN: dict[str, dict[str, Any]] = {
     "placeHold": {
         "replayed": {

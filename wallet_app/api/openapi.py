@@ -9,7 +9,7 @@ from flask import Response, make_response, render_template
 from pydantic import BaseModel
 
 from wallet_app import access
-from wallet_app.api import examples, reversal_examples  # noqa: F401 - the latter adds to the former
+from wallet_app.api import examples, examples_states, reversal_examples  # noqa: F401 - the last adds to the first
 from wallet_app.api.operations import OPERATIONS, Operation, blueprint
 from wallet_app.api.schemas import HealthAnswer, Problem, json_schemas
 from wallet_app.service import SCOPES, TOKEN_SCOPES
@@ -54,6 +54,7 @@ _TAGS = {
     "Movements": "Credit comes in and goes out, once per reference",
     "Holds": "Credit is set aside, then spent or given back",
     "Between wallets": "Credit goes from wallet to wallet, all of it or nothing",
+    "Stop switches": "What must not move any more: of a wallet, a user, an asset, or at all",
     "Keys": "Which services may do what",
     "Batches": "Many commands in one request, and runs of any length",
     "Users": "Who has wallets",
@@ -105,6 +106,7 @@ _DOCS_POLICY = (
 )
 
 
+examples_states.add()
 access.declare("api.openapi", access.PUBLIC)
 access.declare("api.docs", access.PUBLIC)
 

@@ -9,18 +9,21 @@ from typing import Any
 
 from wallet_app.money import format_rate, json_integer
 from wallet_app.service import (
+    NO_END,
     NO_ID,
     NO_TRANSACTION,
     AssetView,
     DebtsView,
     Entry,
     EntryView,
+    Frozen,
     Hold,
     HoldView,
     KeyView,
     MadeToken,
     NewKey,
     Receipt,
+    SwitchView,
     TransactionView,
     UserView,
     WalletState,
@@ -154,6 +157,30 @@ def purchase(posted: Receipt) -> dict[str, Any]:
     }
 
 
+def state(posted: Receipt) -> dict[str, Any]:
+    """Present the receipt of what froze, unfroze or closed a wallet."""
+    wallet = posted.wallets[0]
+    now = wallet.frozen if posted.as_of is None else wallet.frozen.at(posted.as_of)
+    return {
+        **_posted(posted),
+        "type": posted.transaction.kind,
+        "reason": posted.transaction.requested["reason"],
+        "walletId": wallet.wallet_id,
+        "userId": wallet.user_id,
+        "balance": wallet.balance,
+        "held": wallet.held,
+        "version": wallet.version,
+        "status": "FROZEN" if wallet.status == "ACTIVE" and any(now) else wallet.status,
+        **_frozen(now),
+    }
+
+
+def _frozen(now: Frozen) -> dict[str, Any]:
+    sides = now._asdict().items()
+    shown = {side: {"until": None if until == NO_END else instant(until)} for side, until in sides if until}
+    return {"frozen": shown} if shown else {}
+
+
 def reversal(posted: Receipt) -> dict[str, Any]:
     """Present the receipt of a reversal: of each entry that it reversed, what came of it."""
     transaction = posted.transaction
@@ -217,6 +244,9 @@ _BY_KIND = {
     "RELEASE": on_hold,
     "HOLD_EXPIRY": on_hold,
     "REVERSAL": reversal,
+    "FREEZE": state,
+    "UNFREEZE": state,
+    "CLOSE": state,
 }
 
 
@@ -258,6 +288,25 @@ def _standing(wallet: WalletState) -> dict[str, Any]:
         "balance": wallet.balance,
         "held": wallet.held,
         "version": wallet.version,
+    }
+
+
+def switch(view: SwitchView) -> dict[str, Any]:
+    """Present a switch."""
+    return {
+        "switchId": None if view.switch_id == NO_ID else view.switch_id,
+        "target": view.target,
+        "userId": view.user_id,
+        "asset": view.asset_code,
+        "side": view.side,
+        "reason": view.reason,
+        "until": _instant_if(view.until),
+        "set": view.is_set,
+        "setBy": view.set_by,
+        "setAt": instant(view.set_at),
+        "liftedBy": view.lifted_by,
+        "liftedAt": _instant_if(view.lifted_at),
+        "liftReason": view.lift_reason,
     }
 
 
@@ -343,6 +392,7 @@ def wallet(view: WalletView) -> dict[str, Any]:
         "userType": view.user_type,
         "scale": view.asset_scale,
         "status": view.status,
+        **_frozen(view.frozen),
         "createdAt": instant(view.created_at),
     }
 

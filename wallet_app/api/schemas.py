@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
+from wallet_app.api.schemas_states import Frozen, Status
 from wallet_app.details import METADATA_SCHEMA, WithDetails
 from wallet_app.fields import (
     FINAL_OR_AMOUNT,
@@ -419,7 +420,8 @@ class ListedWallet(Balance):
     user_name: str
     user_type: Literal["USER", "SYSTEM"]
     scale: int = Field(description="Decimal places of the asset, for display.")
-    status: Literal["ACTIVE", "FROZEN", "CLOSED"]
+    status: Status
+    frozen: Frozen = None
     created_at: Instant
 
 
@@ -499,7 +501,7 @@ class TransactionAnswer(Outside):
     actor: str
     request_id: str | None
     reverses: Identifier | None
-    reason: str | None = Field(description="Why it was asked for; only of a reversal.")
+    reason: str | None = Field(description="Why it was asked for, where that had to be told.")
     note: str | None
     metadata: KeptMetadata
     occurred_at: OccurredAtAnswer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wallet_app.models import ENTRY_TYPES, HOLD_STATES
+from wallet_app.models import ENTRY_TYPES, HOLD_STATES, SIDES, SWITCH_TARGETS
 from wallet_app.service.account import (
     change_password,
     new_recovery_codes,
@@ -10,7 +10,17 @@ from wallet_app.service.account import (
 )
 from wallet_app.service.actors import BOOTSTRAP_CLIENT, KEYS_SECONDS_MAX, NEW_KEY_SECONDS, Gate
 from wallet_app.service.audit import By
-from wallet_app.service.books import Entry, Hold, PostedTransaction, Receipt, ReversedEntry, WalletState, reversed_parts
+from wallet_app.service.books import (
+    NO_END,
+    Entry,
+    Frozen,
+    Hold,
+    PostedTransaction,
+    Receipt,
+    ReversedEntry,
+    WalletState,
+    reversed_parts,
+)
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
 from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.commands import (
@@ -135,6 +145,17 @@ from wallet_app.service.sign_in import (
     sign_in_with_passkey,
     sign_in_with_password,
 )
+from wallet_app.service.states import Close, Freeze, Side, Unfreeze
+from wallet_app.service.switches import (
+    SwitchSettings,
+    SwitchView,
+    Target,
+    get_switch,
+    lift_switch,
+    list_switches,
+    preview_switch,
+    set_switch,
+)
 from wallet_app.service.tokens import TOKEN_SECONDS_MAX, MadeToken, Signer, UserToken
 from wallet_app.service.users import UserView, create_user, find_users, get_user
 from wallet_app.service.verification import Fault, Finding, VerifyReport, verify
@@ -151,6 +172,7 @@ __all__ = [
     "By",
     "CHUNK_MAX",
     "CaptureHold",
+    "Close",
     "Change",
     "Command",
     "ENTRY_TYPES",
@@ -160,6 +182,8 @@ __all__ = [
     "Exchange",
     "Fault",
     "Finding",
+    "Freeze",
+    "Frozen",
     "Gate",
     "HOLD_SECONDS_MAX",
     "HOLD_STATES",
@@ -178,6 +202,7 @@ __all__ = [
     "OnHold",
     "Origin",
     "NEW_KEY_SECONDS",
+    "NO_END",
     "NO_ID",
     "NO_TRANSACTION",
     "NewKey",
@@ -194,15 +219,22 @@ __all__ = [
     "Refusal",
     "ReleaseHold",
     "SCOPES",
+    "SIDES",
+    "SWITCH_TARGETS",
     "SYSTEM_REFERENCE",
     "Seed",
+    "Side",
     "Signer",
     "Spend",
+    "SwitchSettings",
+    "SwitchView",
     "TOKEN_SCOPES",
+    "Target",
     "TOKEN_SECONDS_MAX",
     "TopUp",
     "TransactionView",
     "Transfer",
+    "Unfreeze",
     "UserToken",
     "UserView",
     "Vault",
@@ -231,6 +263,7 @@ __all__ = [
     "find_users",
     "get_hold",
     "get_key",
+    "get_switch",
     "get_transaction",
     "get_user",
     "get_wallet",
@@ -241,18 +274,22 @@ __all__ = [
     "key_id_at",
     "list_key_page",
     "list_keys",
+    "lift_switch",
     "list_rates",
+    "list_switches",
     "list_wallets",
     "place_of",
     "preview_atomic",
     "preview_command",
     "preview_each",
+    "preview_switch",
     "preview_user",
     "preview_wallet",
     "previewing",
     "rebuild_balances",
     "seed",
     "set_rate",
+    "set_switch",
     "seed_users",
     "stop_beating",
     "use_group_commit",

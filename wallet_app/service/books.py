@@ -42,8 +42,40 @@ class Asset:
     contra: Mapping[str, int]
 
 
+NO_END = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
+"""Until when something without an end is frozen: an instant that every driver can read, as it could not `infinity`."""
+
+
+class Frozen(NamedTuple):
+    """Until when a wallet's debits and credits are frozen; None where they are not. What has passed freezes nothing."""
+
+    debits: dt.datetime | None = None
+    credits: dt.datetime | None = None
+
+    def at(self, instant: dt.datetime) -> Frozen:
+        """Return what is frozen at the instant."""
+        return Frozen(*[until if until is not None and until > instant else None for until in self])
+
+
+NOT_FROZEN = Frozen()
+
+
+class Stop(NamedTuple):
+    """A switch that is set and concerns a wallet: its target is `user`, `asset` or `everything`."""
+
+    target: str
+    side: str
+
+    def covers(self, side: str) -> bool:
+        """Tell whether it stops this side."""
+        return self.side in (side, "both")
+
+
 class WalletState(NamedTuple):
-    """A user wallet as it stands under its lock. Amounts in the asset's smallest unit. An entry makes a new state."""
+    """A user wallet as it stands under its lock. Amounts in the asset's smallest unit. An entry makes a new state.
+
+    `status` is ACTIVE or CLOSED; `state_transaction_id` is that of the last command that froze, unfroze or closed it.
+    """
 
     wallet_id: int
     user_id: int
@@ -56,7 +88,12 @@ class WalletState(NamedTuple):
     updated_at: dt.datetime
     owed: int = 0
     """What could not be taken back of its entries that were reversed; later credits repay it."""
+    frozen: Frozen = NOT_FROZEN
+    state_transaction_id: uuid.UUID | None = None
 
+
+STATE_KINDS = ("FREEZE", "UNFREEZE", "CLOSE")
+"""The kinds of transactions that change how a wallet stands, and make no entry."""
 
 OPEN_STATES = ("open", "partially_captured")
 """The states of a hold that holds something."""
@@ -139,6 +176,13 @@ class PlannedEntry(NamedTuple):
     contra: str
 
 
+class NewState(NamedTuple):
+    """How the anchor stands from now on."""
+
+    status: str
+    frozen: Frozen
+
+
 class Plan(NamedTuple):
     """What a rule decided; the entries are made in this order."""
 
@@ -151,6 +195,7 @@ class Plan(NamedTuple):
     """What it undoes of the transaction that it reverses, in the order of the entries."""
     result: Requested | None = None
     """What is to be kept of the decision, where the entries do not say it: a replay tells the same."""
+    state: NewState | None = None
 
 
 class Entry(NamedTuple):
@@ -210,6 +255,8 @@ class Receipt(NamedTuple):
     """The hold that the transaction placed or changed, as it stands now."""
     reversed: tuple[ReversedEntry, ...] = ()
     """The entries that the transaction reversed, as they stand now, in the order of its result's parts."""
+    as_of: dt.datetime | None = None
+    """For which instant the wallets stand so; only where what is frozen is to be told, which ends by itself."""
 
 
 @dataclass(slots=True)
@@ -239,6 +286,10 @@ class Books:
     changed_reversed: dict[tuple[int, int], ReversedEntry] = field(default_factory=dict)
     rates: Mapping[tuple[int, int], Fraction] = field(default_factory=dict)
     """The configured exchange rates by the ids of both assets, from and to; only for commands that use them."""
+    stops: Mapping[int, tuple[Stop, ...]] = field(default_factory=dict)
+    """By wallet, the switches that stop something there now."""
+    changed_states: set[int] = field(default_factory=set)
+    """The wallets that were frozen, unfrozen or closed."""
 
     def wallet(self, wallet_id: int) -> WalletState:
         """Return the wallet; raise WalletNotFoundError, or SystemWalletError for one that no command may target."""
@@ -302,7 +353,9 @@ class Books:
     def receipt(self, transaction: PostedTransaction, *, is_replay: bool) -> Receipt:
         """Return the answer to the transaction's command as all that it touched stands now."""
         wallets = self._now(_touched(transaction))
-        return Receipt(transaction, is_replay, wallets, self._hold_of(transaction), self._reversed_by(transaction))
+        as_of = self.now(transaction.wallet_id) if transaction.kind in STATE_KINDS else None
+        hold, reversed_ = self._hold_of(transaction), self._reversed_by(transaction)
+        return Receipt(transaction, is_replay, wallets, hold, reversed_, as_of)
 
     def apply(self, command: Command, plan: Plan) -> Receipt:
         """Post the plan: the only place where books change. Raises BookkeepingError, with nothing changed."""
@@ -319,7 +372,17 @@ class Books:
         self.posted.append(transaction)
         if hold is not None:
             self._keep(hold)
-        return Receipt(transaction, False, self._now(_touched(transaction)), hold, self._reversed_by(transaction))
+        if plan.state is not None:
+            self._set_state(transaction, plan.state)
+        as_of = None if plan.state is None else transaction.created_at
+        reversed_ = self._reversed_by(transaction)
+        return Receipt(transaction, False, self._now(_touched(transaction)), hold, reversed_, as_of)
+
+    def _set_state(self, transaction: PostedTransaction, state: NewState) -> None:
+        self.wallets[transaction.wallet_id] = self.wallets[transaction.wallet_id]._replace(
+            status=state.status, frozen=state.frozen, state_transaction_id=transaction.transaction_id
+        )
+        self.changed_states.add(transaction.wallet_id)
 
     def _keep(self, hold: Hold) -> None:
         kept = self.holds.setdefault(hold.wallet_id, {})
@@ -335,6 +398,10 @@ class Books:
             return kept[transaction.entries[0].seq]
         hold_id = transaction.requested.get("hold")
         return next((hold for hold in kept.values() if str(hold.hold_id) == hold_id), None)
+
+    def now(self, wallet_id: int) -> dt.datetime:
+        """Return the wallet's time: the clock's, but never below its last entry's."""
+        return max(self.clock(), self.wallets[wallet_id].updated_at)
 
     def _reverse(self, plan: Plan, transaction: PostedTransaction, after: dict[int, WalletState]) -> None:
         """Keep what the plan does to the entries that it reverses, and what their wallets owe then."""
@@ -364,7 +431,9 @@ class Books:
 
     def _posted(self, command: Command, plan: Plan) -> tuple[PostedTransaction, dict[int, WalletState]]:
         """Return the transaction that the plan makes, and the wallets as they are after it."""
-        created_at = self._created_at(plan)
+        if plan.state is not None:
+            _require_state_fits(self.wallets[command.wallet_id], plan)
+        created_at = self._created_at(plan) if plan.state is None else self.now(command.wallet_id)
         stamp = _Stamp(self.new_id(created_at), created_at, command.occurred_at or created_at)
         details, hashed = _details(command, self.new_salt)
         stored_request = command.stored_request()
@@ -504,6 +573,14 @@ def _new_hold(holds_for: dt.timedelta, transaction: PostedTransaction) -> Hold:
     )
 
 
+def _require_state_fits(wallet: WalletState, plan: Plan) -> None:
+    is_empty = wallet.balance == wallet.held == wallet.owed == 0
+    if plan.entries or wallet.status == "CLOSED" or (plan.state and plan.state.status == "CLOSED" and not is_empty):
+        raise BookkeepingError(
+            f"{plan.state} for {wallet.status} wallet {wallet.wallet_id} with {wallet.balance}, {wallet.held} held"
+        )
+
+
 class _Stamp(NamedTuple):
     """What identifies and dates a transaction."""
 
@@ -541,9 +618,10 @@ def _digest(
 def _next_entry(before: WalletState, planned: PlannedEntry, stamp: _Stamp, digest: bytes) -> Entry:
     seq = before.version + 1
     balance_after = before.balance + planned.amount
-    if planned.amount == 0 or not 0 <= balance_after <= AMOUNT_MAX:
+    if planned.amount == 0 or not 0 <= balance_after <= AMOUNT_MAX or before.status == "CLOSED":
         raise BookkeepingError(
-            f"{planned.entry_type} of {planned.amount} on wallet {before.wallet_id} with {before.balance}"
+            f"{planned.entry_type} of {planned.amount} on {before.status} wallet {before.wallet_id} "
+            f"with {before.balance}"
         )
     contra_wallet_id = before.asset.contra[planned.contra]
     return Entry(
@@ -584,4 +662,6 @@ def _with_entry(before: WalletState, entry: Entry, *, is_hold: bool) -> WalletSt
         chain=entry.hash,
         updated_at=entry.created_at,
         owed=before.owed,
+        frozen=before.frozen,
+        state_transaction_id=before.state_transaction_id,
     )

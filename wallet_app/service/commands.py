@@ -44,6 +44,8 @@ class Command:
     """What a permit must allow; with None, no permit is enough."""
     uses_rates: ClassVar[bool] = False
     """Whether the decision may need a configured exchange rate."""
+    passes_freezes: ClassVar[bool] = False
+    """Whether no freeze and no switch stops it: the system's own, and what was decided by people who may see it."""
 
     wallet_id: int
     reference: str
@@ -194,6 +196,7 @@ class ExpireHold(OnHold):
 
     kind = "HOLD_EXPIRY"
     scope = None
+    passes_freezes = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,6 +332,7 @@ class RepayDebt(Command):
     """Takes from a wallet what it owes of its entry number `seq`, which was reversed. The service's own."""
 
     kind = "REVERSAL"
+    passes_freezes = True
 
     transaction_id: uuid.UUID
     seq: int

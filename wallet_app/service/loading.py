@@ -18,7 +18,18 @@ from uuid_utils import uuid7
 
 from wallet_app.parameters import INSTANT, TEXTS, UUIDS, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement, ask
-from wallet_app.service.books import Asset, Books, Entry, Hold, PostedTransaction, ReversedEntry, WalletState
+from wallet_app.service.books import (
+    NOT_FROZEN,
+    Asset,
+    Books,
+    Entry,
+    Frozen,
+    Hold,
+    PostedTransaction,
+    ReversedEntry,
+    Stop,
+    WalletState,
+)
 from wallet_app.service.commands import Command, OnHold, PlaceHold, ReverseTransaction
 from wallet_app.service.locks import LockedBalance
 
@@ -46,6 +57,11 @@ class _WalletRow(NamedTuple):
     asset_code: str
     asset_name: str
     asset_scale: int
+    debits_frozen_until: dt.datetime | None
+    credits_frozen_until: dt.datetime | None
+    state_transaction_id: uuid.UUID | None
+    stops: list[str] | None
+    """The switches that stop something there now: `asset debits`. None, at once, where no switch is set at all."""
 
 
 class TransactionRow(NamedTuple):
@@ -122,6 +138,7 @@ def load_books(
         new_id=_new_id,
         new_salt=lambda: os.urandom(16),
         rates=rates,
+        stops={row.wallet_id: tuple([Stop(*one.split()) for one in row.stops]) for row in wallets if row.stops},
     )
     _add_originals(books, originals)
     if more:
@@ -194,11 +211,13 @@ def _wallet_states(
     """Return the states of the locked wallets, and the user wallets that are not locked; raise MissingBalancesError."""
     balances = {row[0]: row for row in locked}
     states, busy, missing = {}, set(), []
-    for _, wallet_id, user_id, status, user_type, has_balance, asset_id, *_ in rows:
+    for _, wallet_id, user_id, status, user_type, has_balance, asset_id, *_, debits, credits_, changed_by, _ in rows:
         if (row := balances.get(wallet_id)) is not None:
             _, balance, held, version, chain, updated_at, owed = row
+            asset, frozen = assets[asset_id], NOT_FROZEN if changed_by is None else Frozen(debits, credits_)
             states[wallet_id] = WalletState(
-                wallet_id, user_id, assets[asset_id], status, balance, held, version, chain, updated_at, owed
+                *(wallet_id, user_id, asset, status, balance, held, version, chain, updated_at, owed, frozen),
+                changed_by,
             )
         elif user_type == "USER":
             busy.add(wallet_id)
@@ -290,7 +309,21 @@ _LOAD_WALLETS = Statement(
     """
 SELECT clock.now, wallets.id, wallets.user_id, wallets.status, users.user_type,
        EXISTS (SELECT FROM wallet_balances WHERE wallet_id = wallets.id) AS has_balance,
-       asset_types.id, asset_types.code, asset_types.name, asset_types.scale
+       asset_types.id, asset_types.code, asset_types.name, asset_types.scale,
+       wallets.debits_frozen_until, wallets.credits_frozen_until, wallets.state_transaction_id,
+       -- Asked for each wallet only where any switch is set: usually this is one look at an index with nothing in it.
+       CASE WHEN (SELECT EXISTS (SELECT FROM stop_switches WHERE lifted_at IS NULL)) THEN (
+            SELECT array_agg(concat_ws(' ', target, side)) FROM (
+                   SELECT * FROM stop_switches WHERE lifted_at IS NULL AND target = 'everything'
+                    UNION ALL
+                   SELECT * FROM stop_switches
+                    WHERE lifted_at IS NULL AND target = 'user' AND user_id = wallets.user_id
+                    UNION ALL
+                   SELECT * FROM stop_switches
+                    WHERE lifted_at IS NULL AND target = 'asset' AND user_id IS NULL
+                      AND asset_type_id = wallets.asset_type_id
+                   ) AS switches
+             WHERE until IS NULL OR until > clock.now) END AS stops
   FROM (SELECT clock_timestamp() AS now) AS clock
   LEFT JOIN (wallets JOIN users ON users.id = wallets.user_id
                      JOIN asset_types ON asset_types.id = wallets.asset_type_id) ON wallets.id = ANY ($1)

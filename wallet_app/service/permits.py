@@ -13,6 +13,8 @@ SCOPES = {
     "wallets:bonus": "Grant bonuses.",
     "wallets:spend": "Spend from wallets.",
     "wallets:transfer": "Move credit between wallets.",
+    "wallets:freeze": "Freeze wallets, and unfreeze them.",
+    "wallets:close": "Close wallets.",
     "holds:write": "Place, capture and release holds.",
     "transactions:read": "Read transactions.",
     "transactions:reverse": "Reverse transactions.",
@@ -22,6 +24,7 @@ SCOPES = {
     "users:tokens": "Make tokens that speak for a user.",
     "metrics:read": "Read the service's figures.",
     "admin:keys": "Make and revoke keys.",
+    "admin:switches": "Stop users, assets or everything, and let them go again.",
 }
 """Every scope, `resource:action`, and what it is for."""
 

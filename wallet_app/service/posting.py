@@ -1,6 +1,6 @@
 """The kernel: a batch of commands becomes ledger entries and balances in one unit of work.
 
-Lock, load, decide, write: ledger, then balance, then holds and what was reversed. This is the only module that makes
+Lock, load, decide, write: ledger, then balance, then what follows from them. This is the only module that makes
 ledger rows or assigns balances. The number of statements is the same for any batch. It never commits: the caller's unit
 of work does.
 """
@@ -165,6 +165,7 @@ def _write(connection: Connection, books: Books, slot: int | None) -> None:
         _balances(books.changed_wallets()),
         *([_UPSERT_HOLDS(*_columns_of_holds(books.changed_holds.values()))] if books.changed_holds else []),
         *([_reversed(books.changed_reversed.values())] if books.changed_reversed else []),
+        *([_UPDATE_STATES(*_columns_of_states(books))] if books.changed_states else []),
     ]
     if slot is None:
         slot, wait = locks.wait_for_slot()
@@ -222,6 +223,12 @@ def _details_row(one: PostedTransaction, details: Details) -> tuple[Any, ...]:
 
 def _columns_of_holds(holds: Collection[Hold]) -> Iterable[Sequence[Any]]:
     rows = [(*hold[:11], "{" + ",".join(map(str, hold.changes)) + "}") for hold in holds]
+    return zip(*rows, strict=True)
+
+
+def _columns_of_states(books: Books) -> Iterable[Sequence[Any]]:
+    changed = [books.wallets[wallet_id] for wallet_id in sorted(books.changed_states)]
+    rows = [(one.wallet_id, one.status, *one.frozen, one.state_transaction_id) for one in changed]
     return zip(*rows, strict=True)
 
 
@@ -351,6 +358,24 @@ ON CONFLICT (wallet_id, seq) DO UPDATE
     INSTANTS,
     INSTANTS,
     TEXTS,
+)
+
+# Whoever changes how a wallet stands holds the lock on its balance row; so nobody waits for these rows.
+_UPDATE_STATES = Statement(
+    "update_states",
+    """
+UPDATE wallets
+   SET status = changed.status, debits_frozen_until = changed.debits_frozen_until,
+       credits_frozen_until = changed.credits_frozen_until, state_transaction_id = changed.state_transaction_id
+  FROM unnest($1, $2, $3, $4, $5)
+    AS changed (wallet_id, status, debits_frozen_until, credits_frozen_until, state_transaction_id)
+ WHERE wallets.id = changed.wallet_id
+""",
+    WHOLE_NUMBERS,
+    TEXTS,
+    INSTANTS,
+    INSTANTS,
+    UUIDS,
 )
 
 _UPSERT_REVERSED_ENTRIES = Statement(

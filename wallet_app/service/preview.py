@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 
 from wallet_app.db import snapshot
 from wallet_app.round_trip import ask
-from wallet_app.service.books import Books, Entry, Hold, PostedTransaction, ReversedEntry
+from wallet_app.service.books import Books, Entry, Frozen, Hold, PostedTransaction, ReversedEntry, WalletState
 from wallet_app.service.chain import GENESIS
 from wallet_app.service.commands import Command
 from wallet_app.service.loading import load_books, questions
@@ -78,6 +78,8 @@ class Preview:
                 books.wallets[wallet.wallet_id] = wallet._replace(
                     balance=balance, held=held, version=version, owed=owed
                 )
+            if found := self._memory.execute(_RECALL_STATE, (wallet.wallet_id,)).fetchone():
+                books.wallets[wallet.wallet_id] = _in_state(books.wallets[wallet.wallet_id], found[0])
         for key in {(command.wallet_id, command.reference) for command in commands}:
             if found := self._memory.execute(_RECALL_TRANSACTION, key).fetchone():
                 books.transactions[key] = self._transaction(*key, *found)
@@ -120,6 +122,10 @@ class Preview:
         )
         self._memory.executemany(
             _REMEMBER_REVERSED, [(*key, orjson.dumps(list(one))) for key, one in books.changed_reversed.items()]
+        )
+        changed = [books.wallets[wallet_id] for wallet_id in books.changed_states]
+        self._memory.executemany(
+            _REMEMBER_STATE, [(one.wallet_id, orjson.dumps([one.status, *one.frozen])) for one in changed]
         )
         self._memory.executemany(_REMEMBER_TRANSACTION, [_memorable(transaction) for transaction in books.posted])
         self._memory.executemany(
@@ -168,6 +174,12 @@ def _hold(remembered: bytes) -> Hold:
         ended_at=None if hold.ended_at is None else dt.datetime.fromisoformat(str(hold.ended_at)),
         changes=tuple(hold.changes),
     )
+
+
+def _in_state(wallet: WalletState, remembered: bytes) -> WalletState:
+    status, *untils = orjson.loads(remembered)
+    frozen = Frozen(*[None if until is None else dt.datetime.fromisoformat(until) for until in untils])
+    return wallet._replace(status=status, frozen=frozen, state_transaction_id=NO_TRANSACTION)
 
 
 def _reversed(remembered: bytes) -> ReversedEntry:
@@ -230,6 +242,7 @@ CREATE TABLE accepted (
   PRIMARY KEY (wallet_id, reference)
 ) WITHOUT ROWID;
 CREATE TABLE holds (wallet_id INTEGER, seq INTEGER, hold BLOB, PRIMARY KEY (wallet_id, seq)) WITHOUT ROWID;
+CREATE TABLE states (wallet_id INTEGER PRIMARY KEY, state BLOB);
 CREATE TABLE opened (wallet_id INTEGER PRIMARY KEY, holds INTEGER);
 CREATE TABLE reversed (wallet_id INTEGER, seq INTEGER, entry BLOB, PRIMARY KEY (wallet_id, seq)) WITHOUT ROWID;
 """
@@ -240,6 +253,8 @@ _RECALL_TRANSACTION = (
 )
 _REMEMBER_WALLET = "INSERT OR REPLACE INTO moved VALUES (?, ?, ?, ?, ?)"
 _REMEMBER_TRANSACTION = "INSERT INTO accepted VALUES (?, ?, ?, ?, ?, ?, ?)"
+_RECALL_STATE = "SELECT state FROM states WHERE wallet_id = ?"
+_REMEMBER_STATE = "INSERT OR REPLACE INTO states VALUES (?, ?)"
 _RECALL_HOLD = "SELECT hold FROM holds WHERE wallet_id = ? AND seq = ?"
 _REMEMBER_HOLD = "INSERT OR REPLACE INTO holds VALUES (?, ?, ?)"
 _RECALL_OPEN = "SELECT holds FROM opened WHERE wallet_id = ?"

@@ -17,7 +17,7 @@ from wallet_app.db import reads
 from wallet_app.errors import SystemEntriesError, TransactionNotFoundError, WalletNotFoundError
 from wallet_app.parameters import UUID, WHOLE_NUMBER
 from wallet_app.round_trip import Statement, ask
-from wallet_app.service.books import Entry, PostedTransaction, ReversedEntry
+from wallet_app.service.books import NOT_FROZEN, Entry, Frozen, PostedTransaction, ReversedEntry
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, TransactionRow, posted_transaction
 from wallet_app.service.permits import Permit, reaches
 from wallet_app.service.reversals import reversible_entries
@@ -29,6 +29,7 @@ class WalletView(NamedTuple):
     """A wallet with its balance. `version` and `held` are 0 for a SYSTEM wallet, whose balance may be below zero.
 
     `due` is the part of `held` whose time is over: it is held no more, and the next command gives it back by an entry.
+    `status` is ACTIVE, FROZEN where anything is `frozen` now, or CLOSED.
     `owed` is what could not be taken back of it.
     """
 
@@ -47,6 +48,7 @@ class WalletView(NamedTuple):
     updated_at: dt.datetime
     due: int
     owed: int
+    frozen: Frozen = NOT_FROZEN
 
 
 class EntryView(NamedTuple):
@@ -147,8 +149,10 @@ def _reversible(transaction: PostedTransaction, rows: Sequence[TransactionRow]) 
 
 def wallet_view(columns: Sequence[Any]) -> WalletView:
     """Return the view that a row of WALLET_VIEW is."""
+    frozen = Frozen(columns[15], columns[16])
+    status = "FROZEN" if columns[7] == "ACTIVE" and any(frozen) else columns[7]
     # A SYSTEM wallet's balance is a numeric.
-    return WalletView._make((*columns[:8], int(columns[8]), *columns[9:]))
+    return WalletView._make((*columns[:7], status, int(columns[8]), *columns[9:15], frozen))
 
 
 class _EntryRow(NamedTuple):
@@ -212,7 +216,11 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.
              WHERE wallet_id = wallets.id AND ended_at IS NULL
                AND expires_at <= greatest(wallet_balances.updated_at, clock_timestamp())
             ) ELSE 0 END AS due,
-       coalesce(wallet_balances.owed, 0) AS owed
+       coalesce(wallet_balances.owed, 0) AS owed,
+       CASE WHEN wallets.debits_frozen_until > greatest(wallet_balances.updated_at, clock_timestamp())
+            THEN wallets.debits_frozen_until END AS debits_frozen_until,
+       CASE WHEN wallets.credits_frozen_until > greatest(wallet_balances.updated_at, clock_timestamp())
+            THEN wallets.credits_frozen_until END AS credits_frozen_until
   FROM {wallets}
   JOIN users ON users.id = wallets.user_id
   JOIN asset_types ON asset_types.id = wallets.asset_type_id

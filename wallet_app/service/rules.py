@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from wallet_app.errors import VersionMismatchError, WalletNotActiveError, WalletNotFoundError
-from wallet_app.service import exchanges, holds, movements, purchases, reversals, transfers
+from wallet_app.errors import VersionMismatchError, WalletNotFoundError
+from wallet_app.service import exchanges, holds, movements, purchases, reversals, states, transfers
 from wallet_app.service.books import Books, Plan, Receipt, WalletState
 from wallet_app.service.commands import (
     Bonus,
@@ -39,6 +39,9 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
     Exchange: exchanges.exchange,
     Purchase: purchases.purchase,
     ReverseTransaction: reversals.reverse,
+    states.Freeze: states.freeze,
+    states.Unfreeze: states.unfreeze,
+    states.Close: states.close,
 }
 
 
@@ -67,10 +70,12 @@ def decide(books: Books, command: Command) -> Receipt:
         _require_assets(books, command, permit)
     if replayed:
         return replayed
-    _require_active(anchor)
+    states.require_open(anchor)
     for wallet_id in command.wallet_ids()[1:]:
-        _require_active(books.wallet(wallet_id))
+        states.require_open(books.wallet(wallet_id))
     plan = RULES[type(command)](books, command)
+    if not command.passes_freezes:
+        states.require_not_stopped(books, plan)
     if permit is not None and permit.amount_max is not None:
         permit.require_amount(_most(plan))
     receipt = books.apply(command, plan)
@@ -120,11 +125,6 @@ def _most(plan: Plan) -> int:
         side = part.entry.wallet_id, False
         sums[side] = sums.get(side, 0) + part.owed
     return max(sums.values(), default=0)
-
-
-def _require_active(wallet: WalletState) -> None:
-    if wallet.status != "ACTIVE":
-        raise WalletNotActiveError(wallet_id=wallet.wallet_id, wallet_status=wallet.status)
 
 
 def _require_assets(books: Books, command: Command, permit: Permit) -> None:

@@ -25,12 +25,23 @@ from wallet_app.service.verification.reversals import (
     REVERSAL_TRANSACTION_INVARIANTS,
     REVERSAL_WALLET_INVARIANTS,
 )
+from wallet_app.service.verification.states import STATE_TRANSACTION_INVARIANTS, STATE_WALLET_INVARIANTS
 from wallet_app.service.verification.totals import TOTAL_INVARIANTS, Unmarked
 from wallet_app.service.verification.transactions import TRANSACTION_INVARIANTS
 from wallet_app.service.verification.wallets import ORPHANS, WALLET_INVARIANTS, Invariant
 
-_OF_WALLETS = (*WALLET_INVARIANTS, *HOLD_WALLET_INVARIANTS, *REVERSAL_WALLET_INVARIANTS)
-_OF_TRANSACTIONS = (*TRANSACTION_INVARIANTS, *HOLD_TRANSACTION_INVARIANTS, *REVERSAL_TRANSACTION_INVARIANTS)
+_OF_WALLETS = (
+    *WALLET_INVARIANTS,
+    *HOLD_WALLET_INVARIANTS,
+    *REVERSAL_WALLET_INVARIANTS,
+    *STATE_WALLET_INVARIANTS,
+)
+_OF_TRANSACTIONS = (
+    *TRANSACTION_INVARIANTS,
+    *HOLD_TRANSACTION_INVARIANTS,
+    *REVERSAL_TRANSACTION_INVARIANTS,
+    *STATE_TRANSACTION_INVARIANTS,
+)
 
 Progress = Callable[[int, int], object]
 """Told, after each part, how many entries were looked at and about how many there are."""

@@ -1,0 +1,201 @@
+"""Stop switches: debits, credits or both of a user, of an asset or of everything are stopped, until that is lifted.
+
+Each posting reads them with its wallets, under their locks: so one that is set stops, in every process, all that is
+locked after it was committed. Several that concern the same wallet stop it until each of them is lifted, or has ended.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from sqlalchemy import Connection, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from wallet_app.db import reads
+from wallet_app.errors import AssetNotFoundError, EndPassedError, SwitchNotFoundError, UserNotFoundError
+from wallet_app.models import AssetType, StopSwitch, User
+from wallet_app.service import audit
+from wallet_app.service.audit import Act, By
+from wallet_app.service.dry_run import NO_ID
+from wallet_app.service.queries import PAGE_MAX
+from wallet_app.service.repeatable import repeatable
+from wallet_app.service.states import Side, instant_text
+
+Target = Literal["user", "asset", "everything"]
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchView:
+    """A switch. It stops something while `is_set`: it was not lifted, and has not ended; `until` None is no end."""
+
+    switch_id: int
+    target: str
+    user_id: int | None
+    asset_code: str | None
+    side: str
+    reason: str
+    until: dt.datetime | None
+    is_set: bool
+    set_by: str
+    set_at: dt.datetime
+    lifted_by: str | None
+    lifted_at: dt.datetime | None
+    lift_reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchSettings:
+    """What is to be stopped, and why. Of `user_id` and `asset_code` there is what the target asks for."""
+
+    target: Target
+    side: Side
+    reason: str
+    user_id: int | None = None
+    asset_code: str | None = None
+    until: dt.datetime | None = None
+
+
+def set_switch(settings: SwitchSettings, *, by: By) -> tuple[SwitchView, bool]:
+    """Stop it from now on, and return the switch and whether it was set now; False where the same one was set before.
+
+    Raises UserNotFoundError, also for a SYSTEM user; AssetNotFoundError; EndPassedError; OutcomeUnknownError.
+    """
+    switch_id, is_new = repeatable(partial(_set, settings=settings, by=by))
+    return get_switch(switch_id), is_new
+
+
+@reads
+def preview_switch(connection: Connection, settings: SwitchSettings, *, by: By) -> tuple[SwitchView, bool]:
+    """Return the switch that `set_switch` would, and whether it would be set now, then without an id; raises so."""
+    values = _values(connection, settings)
+    if (same := _same(connection, values)) is not None:
+        return SwitchView(*connection.execute(_SWITCH, {"switch_id": same}).one()), False
+    view = SwitchView(
+        NO_ID,
+        settings.target,
+        settings.user_id,
+        settings.asset_code,
+        settings.side,
+        settings.reason,
+        settings.until,
+        is_set=True,
+        set_by=by.actor,
+        set_at=connection.execute(text("SELECT clock_timestamp()")).scalar_one(),
+        lifted_by=None,
+        lifted_at=None,
+        lift_reason=None,
+    )
+    return view, True
+
+
+def lift_switch(switch_id: int, *, reason: str, by: By) -> SwitchView:
+    """Let it go again; one that was lifted before stays as it was. Raises SwitchNotFoundError, OutcomeUnknownError."""
+    repeatable(partial(_lift, switch_id=switch_id, reason=reason, by=by))
+    return get_switch(switch_id)
+
+
+@reads
+def get_switch(connection: Connection, switch_id: int) -> SwitchView:
+    """Return the switch; raise SwitchNotFoundError."""
+    row = connection.execute(_SWITCH, {"switch_id": switch_id}).first()
+    if row is None:
+        raise SwitchNotFoundError(switch_id)
+    return SwitchView(*row)
+
+
+@reads
+def list_switches(
+    connection: Connection, *, with_lifted: bool = False, after_id: int | None = None, limit: int = PAGE_MAX
+) -> Sequence[SwitchView]:
+    """Return up to `limit` + 1 switches in the order in which they were set; those that stop nothing only if asked for.
+
+    The one too many tells that there is a next page.
+    """
+    values = {"with_lifted": with_lifted, "after_id": after_id or 0, "limit": min(limit, PAGE_MAX) + 1}
+    return [SwitchView(*row) for row in connection.execute(_SWITCHES, values)]
+
+
+def _set(connection: Connection, *, settings: SwitchSettings, by: By) -> tuple[int, bool]:
+    values = _values(connection, settings)
+    made = connection.scalar(
+        insert(StopSwitch).values(**values, set_by=by.actor).on_conflict_do_nothing().returning(StopSwitch.id)
+    )
+    if made is None:
+        # None, if it was lifted in this moment: then this is tried again.
+        same = _same(connection, values)
+        return _set(connection, settings=settings, by=by) if same is None else (same, False)
+    audit.record(connection, Act(by=by, action="switch:set", subject=f"switch:{made}", after=_told(settings)))
+    return made, True
+
+
+def _same(connection: Connection, values: dict[str, Any]) -> int | None:
+    same = [getattr(StopSwitch, name).is_not_distinct_from(value) for name, value in values.items()]
+    return connection.scalar(select(StopSwitch.id).where(StopSwitch.lifted_at.is_(None), *same))
+
+
+def _values(connection: Connection, settings: SwitchSettings) -> dict[str, Any]:
+    now: dt.datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    if settings.until is not None and settings.until <= now:
+        raise EndPassedError(instant_text(settings.until))
+    user_id = asset_type_id = None
+    if settings.user_id is not None:
+        is_theirs = select(User.id).where(User.id == settings.user_id, User.user_type == "USER")
+        if (user_id := connection.scalar(is_theirs)) is None:
+            raise UserNotFoundError(settings.user_id)
+    if settings.asset_code is not None:
+        asset_type_id = connection.scalar(select(AssetType.id).where(AssetType.code == settings.asset_code))
+        if asset_type_id is None:
+            raise AssetNotFoundError(settings.asset_code)
+    return {
+        "target": settings.target,
+        "user_id": user_id,
+        "asset_type_id": asset_type_id,
+        "side": settings.side,
+        "reason": settings.reason,
+        "until": settings.until,
+    }
+
+
+def _told(settings: SwitchSettings) -> dict[str, Any]:
+    return {
+        "target": settings.target,
+        "userId": settings.user_id,
+        "asset": settings.asset_code,
+        "side": settings.side,
+        "until": None if settings.until is None else instant_text(settings.until),
+        "reason": settings.reason,
+    }
+
+
+def _lift(connection: Connection, *, switch_id: int, reason: str, by: By) -> None:
+    lifted = connection.scalar(
+        update(StopSwitch)
+        .where(StopSwitch.id == switch_id, StopSwitch.lifted_at.is_(None))
+        .values(lifted_by=by.actor, lifted_at=text("clock_timestamp()"), lift_reason=reason)
+        .returning(StopSwitch.id)
+    )
+    if lifted is not None:
+        act = Act(by=by, action="switch:lift", subject=f"switch:{switch_id}", after={"reason": reason})
+        audit.record(connection, act)
+
+
+_VIEW = """
+SELECT switches.id, switches.target, switches.user_id, asset_types.code, switches.side, switches.reason, switches.until,
+       switches.lifted_at IS NULL AND (switches.until IS NULL OR switches.until > clock_timestamp()) AS is_set,
+       switches.set_by, switches.set_at, switches.lifted_by, switches.lifted_at, switches.lift_reason
+  FROM stop_switches AS switches
+  LEFT JOIN asset_types ON asset_types.id = switches.asset_type_id
+"""
+
+_SWITCH = text(f"{_VIEW} WHERE switches.id = :switch_id")
+
+_SWITCHES = text(f"""
+{_VIEW}
+ WHERE switches.id > :after_id
+   AND (:with_lifted OR (switches.lifted_at IS NULL AND (switches.until IS NULL OR switches.until > clock_timestamp())))
+ ORDER BY switches.id LIMIT :limit
+""")
