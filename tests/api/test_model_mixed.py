@@ -113,7 +113,9 @@ class Machine(RuleBasedStateMachine):
 
     def a_record(self, chance: Random, before: Sequence[Record]) -> Record:
         """Return something to ask for; sometimes under a reference that is taken."""
-        kind = chance.choice([*BETWEEN_WALLETS, "topup", "bonus", "spend", *["hold", "on_hold", "reversal"] * 2])
+        kind = chance.choice(
+            [*BETWEEN_WALLETS, "topup", "bonus", "spend", *["hold", "on_hold", "reversal"] * 2, "state"]
+        )
         record: dict[str, Any] = getattr(self, f"a_{kind}", lambda chance: self.a_movement(chance, kind))(chance)
         taken = [reference for _, reference in self.world.accepted] + [one["referenceId"] for one in before]
         reference = chance.choice(taken) if chance.random() < 0.1 else next(self.references)
@@ -303,11 +305,11 @@ class Machine(RuleBasedStateMachine):
         """Check that the API, the model and the database say the same of each wallet and of the latest holds."""
         for wallet, model in self.world.wallets.items():
             held, due = self.world.held(wallet), sum(hold.left for hold in self.world.due(wallet))
-            body = self.client.get(f"/wallets/{wallet}/balance").json
+            body = self.client.get(f"/wallets/{wallet}").json
             assert (body["balance"], body["version"]) == (model.balance, model.version)
             repaid = min(due, self.world.owed(wallet))
             assert (body["held"], body["available"]) == (held - due, model.balance + due - repaid)
-            assert body["owed"] == self.world.owed(wallet) - repaid
+            assert (body["owed"], body["status"]) == (self.world.owed(wallet) - repaid, self.world.status(wallet))
         for hold in self.world.holds[-2:]:
             if hold.hold_id:
                 body = self.client.get(f"/holds/{hold.hold_id}").json
