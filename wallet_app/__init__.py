@@ -10,6 +10,7 @@ from wallet_app import (
     access,
     api,
     cli,
+    cli_erase,
     cli_import,
     cli_keys,
     cli_operators,
@@ -47,6 +48,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     console.init_app(app)
     cli.init_app(app)
     cli_keys.init_app(app)
+    cli_erase.init_app(app)
     cli_rates.init_app(app)
     cli_switches.init_app(app)
     cli_import.init_app(app)

@@ -74,7 +74,7 @@ def database_sentence(error: DBAPIError) -> str:
 
 
 @contextmanager
-def _bar(total: int | None, unit: str) -> Iterator[tqdm[Any]]:
+def progress_bar(total: int | None, unit: str) -> Iterator[tqdm[Any]]:
     """Yield a progress bar on stderr, which shows after a second, and only to a terminal."""
     with tqdm(total=total, unit=f" {unit}", delay=1, leave=False, file=sys.stderr, disable=None) as bar:
         yield bar
@@ -94,7 +94,7 @@ def seed(demo: bool | None, users: int) -> None:
     service.seed(demo=with_demo)
     click.echo("Assets and SYSTEM users are there" + (", John and Doe too." if with_demo else "."))
     if users:
-        with _bar(users, "users") as bar:
+        with progress_bar(users, "users") as bar:
             service.seed_users(users, progress=bar.update)
         click.echo(f"{users:,} demo users are there with their history.")
 
@@ -107,7 +107,7 @@ def seed(demo: bool | None, users: int) -> None:
 @plainly
 def verify(full: bool) -> None:
     """Check every invariant of the books while the service runs. Exit 1 on a fault."""
-    with _bar(None, "entries") as bar:
+    with progress_bar(None, "entries") as bar:
         report = service.verify(full=full, progress=_follow(bar))
     for finding in report.findings.values():
         _print_finding(finding)
@@ -151,7 +151,7 @@ def _print_verdict(report: service.VerifyReport) -> None:
 @plainly
 def rebuild_balances(dry_run: bool, accept_loss: bool) -> None:
     """Make the balances say again what the ledger says, while the service runs. Exit 1 if a wallet was left."""
-    with _bar(None, "wallets") as bar:
+    with progress_bar(None, "wallets") as bar:
         report = service.rebuild_balances(dry_run=dry_run, accept_loss=accept_loss, progress=bar.update)
     for change in report.changes:
         click.echo(str(change))

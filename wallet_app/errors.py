@@ -587,6 +587,23 @@ class SystemEntriesError(RefusedError):
         )
 
 
+class BadFilterError(InvalidError):
+    """Filters that do not go together, or would have everything looked at."""
+
+    code = "bad_filter"
+    title = "Bad filter"
+
+
+class InstantAheadError(InvalidError):
+    """What will be is not known."""
+
+    code = "instant_ahead"
+    title = "Instant in the future"
+
+    def __init__(self) -> None:
+        super().__init__("at: must not lie in the future.")
+
+
 class BadCursorError(WalletServiceError):
     """The cursor was not made by this service, or for another list."""
 

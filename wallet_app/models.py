@@ -172,6 +172,12 @@ class Transaction(Base):
         CheckConstraint("octet_length(digest) = 32", name="digest_length"),
         CheckConstraint("octet_length(details_hash) = 32", name="details_hash_length"),
         Index("ix_transactions_transaction_id", "transaction_id"),
+        Index(
+            "ix_transactions_without_entry",
+            "wallet_id",
+            "transaction_id",
+            postgresql_where=text("seq IS NULL AND entry_keys[1] IS DISTINCT FROM wallet_id"),
+        ),
         Index("ix_transactions_reverses", "reverses", postgresql_where=text("reverses IS NOT NULL")),
     )
 

@@ -437,7 +437,9 @@ def test_limits(shared: FlaskClient, limit: str) -> None:
     assert_problem(answer, 422, "validation_error", "/limit")
 
 
-@pytest.mark.parametrize("path", [path.format(JOHN_GOLD) for path in READS] + ["/transactions/abc"])
+@pytest.mark.parametrize(
+    "path", [path.format(JOHN_GOLD) for path in READS] + ["/transactions/abc", "/transactions", "/rates"]
+)
 @pytest.mark.parametrize(
     ("query", "pointer"),
     [
@@ -527,14 +529,28 @@ def test_user_ids(shared: FlaskClient, user: str) -> None:
         assert_problem(shared.get(f"/wallets?userId={user}"), 422, "validation_error", "/userId")
 
 
-@pytest.mark.parametrize("path", ["/wallets", "/wallets?userId=2", "/wallets?asset=GOLD", "/assets", "/keys"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/wallets",
+        "/wallets?userId=2",
+        "/wallets?asset=GOLD",
+        "/assets",
+        "/keys",
+        "/rates",
+        "/transactions",
+        "/transactions?walletId=3",
+        "/transactions?kind=SPEND",
+        "/wallets/3/entries?type=SPEND",
+    ],
+)
 @pytest.mark.parametrize("cursor", CURSORS)
 def test_cursors_of_lists(shared: FlaskClient, path: str, cursor: str) -> None:
     answer = shared.get(f"{path}{'&' if '?' in path else '?'}cursor={cursor}")
     assert_problem(answer, 400, "bad_cursor")
 
 
-@pytest.mark.parametrize("path", ["/wallets", "/assets", "/keys"])
+@pytest.mark.parametrize("path", ["/wallets", "/assets", "/keys", "/rates", "/transactions"])
 @pytest.mark.parametrize("limit", LIMITS)
 def test_limits_of_lists(shared: FlaskClient, path: str, limit: str) -> None:
     answer = shared.get(path, query_string={"limit": limit.encode("utf-8", "surrogateescape")})

@@ -516,7 +516,7 @@ PATHS = [
     "/wallets/3/",
     "/wallets/3/refund",
     "/api/wallets/3",
-    "/transactions",
+    "/transaction",
 ]
 
 

@@ -18,6 +18,8 @@ KEY_ID = VAULT.read_id(KEY)
 SECRETS = (
     "word-of-a-note",
     "reference-in-body",
+    "key-of-metadata",
+    "text-of-metadata",
     "key-in-header",
     "Bearer-token",
     "token-value",
@@ -32,12 +34,14 @@ client.get("/wallets/3", headers={"Authorization": "Bearer-token"})
 client.get("/wallets/3", headers={"Authorization": "Bearer " + "token-value"})
 client.environ_base["HTTP_AUTHORIZATION"] = "Bearer " + input()
 body = {"amount": 1, "referenceId": "reference-in-body", "note": "word-of-a-note"}
+body["metadata"] = {"key-of-metadata": "text-of-metadata"}
 secret = {"Cookie": "session=cookie-value", "X-Request-Id": "given-1"}
 client.get("/wallets/3", headers=secret)
 client.post("/wallets/3/topup", json=body)
 client.post("/wallets/3/topup", json={"amount": 1}, headers={"Idempotency-Key": "key-in-header"})
 client.post("/wallets/3/topup", json={**body, "amount": 2})
 client.post("/wallets/3/topup", data=b'{"note": "word-of-a-note', content_type="application/json")
+client.post("/wallets/3/topup", json={**body, "metadata": {"key-of-metadata": ["text-of-metadata"]}})
 client.get("/wallets/3?colour=parameter-value")
 client.get("/wallets/parameter-value")
 client.put("/wallets/3")
@@ -84,6 +88,7 @@ def test_each_request_is_one_line_without_secrets_or_bodies(lines: list[dict[str
         ("POST", movement, 200),
         ("POST", movement, 422),
         ("POST", movement, 400),
+        ("POST", movement, 422),
         ("GET", wallet, 422),
         ("GET", wallet, 422),
         ("PUT", None, 405),

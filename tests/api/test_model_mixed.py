@@ -224,6 +224,7 @@ class Machine(RuleBasedStateMachine):
     def send(self, records: Sequence[Record], way: str) -> None:
         self.world.request += 1
         world = copy.deepcopy(self.world) if way == "atomic" else self.world
+        world.posting += 1
         expected = [self.expect(world, record) for record in records]
         self.outcomes["settled by a command"] += world.settled
         self.outcomes["repaid by a command"] += world.repaid
@@ -281,6 +282,8 @@ class Machine(RuleBasedStateMachine):
             return f"/wallets/{body.pop('walletId')}/{kind}", body
         if kind in ("capture", "release"):
             return f"/holds/{body.pop('holdId')}/{kind}", body
+        if kind == "reversal":
+            return f"/transactions/{body.pop('transactionId')}/reversal", body
         return f"/{kind}s", body
 
     def judge(self, record: Record, expected: Expected, given: Given) -> None:
@@ -299,6 +302,11 @@ class Machine(RuleBasedStateMachine):
         assert body["transactionId"] == done.transaction_id
         if "version" in body:
             assert (body["balance"], body["version"]) == (expected.balance, expected.version)
+        if record["type"] == "reversal":
+            told = [(one["walletId"], one["reversedSeq"], one["amount"], one["owed"]) for one in body["movements"]]
+            assert told == done.parts
+            self.outcomes["owed"] += any(owed for *_, owed in done.parts)
+            self.outcomes["taken in part"] += body["movements"][0]["remaining"] > 0
         self.outcomes[f"{record['type']}: {'replayed' if expected.is_replay else 'done'}"] += 1
 
     def compare(self) -> None:

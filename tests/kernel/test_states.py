@@ -5,30 +5,31 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import pytest
 
-from tests.kernel.conftest import DOE, JOHN, JOHN_DIAMOND, ORIGIN, Books, outcome_of
+from tests.kernel.conftest import DOE, JOHN, JOHN_DIAMOND, ORIGIN, UNLOCKED, Books, outcome_of
 from tests.kernel.test_holds import Clock, capture, clock, placed, release
 from tests.kernel.test_preview import posted, previewed
 from tests.kernel.test_statements import names, round_trips
 from wallet_app import service
+from wallet_app.db import unit_of_work
 from wallet_app.errors import (
     EndPassedError,
     InsufficientBalanceError,
     MissingScopeError,
     ReferenceMismatchError,
     StoppedError,
-    TransactionNotFoundError,
     UserNotFoundError,
     WalletClosedError,
     WalletNotActiveError,
     WalletNotEmptyError,
     WalletNotFrozenError,
 )
-from wallet_app.service import holds, loading
+from wallet_app.service import holds, loading, locks, posting
 from wallet_app.service.rules import RULES
 
 assert clock
@@ -341,14 +342,15 @@ def test_only_an_empty_wallet_is_closed(books: Books) -> None:
 
 
 def test_a_wallet_that_owes_is_not_closed(books: Books) -> None:
-    service.execute(owing_alone(books))
+    owed = owing_alone(books)
+    service.execute(owed)
     refused = outcome_of(close(books))
     assert isinstance(refused, WalletNotEmptyError)
     assert (refused.details["balance"], refused.details["owed"]) == (0, 1)
     service.execute(books.top_up(JOHN, 1))
     service.execute(close(books))
-    late = undoing(books.spend(DOE, 1))
-    assert isinstance(outcome_of(late), TransactionNotFoundError | WalletClosedError)
+    late = replace(owed, reference="late")
+    assert isinstance(outcome_of(late), WalletClosedError)
 
 
 def test_what_is_due_makes_a_wallet_with_something_in_it(books: Books, clock: Clock) -> None:
@@ -400,6 +402,20 @@ def test_a_wallet_is_never_closed_with_money_in_it(books: Books) -> None:
         assert wallet.balance == 5 * accepted
         assert (wallet.status == "CLOSED") == (accepted == 0) == isinstance(outcomes[3], service.Receipt)
         assert {type(one) for one in outcomes} <= {service.Receipt, WalletClosedError, WalletNotEmptyError}
+
+
+def test_control_without_the_row_lock_a_wallet_is_closed_with_money_in_it(
+    broken_books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "_WAIT", UNLOCKED)
+    (wallet_id,) = broken_books.make_wallets(1)
+    with unit_of_work() as connection:
+        (closed,) = posting.post(connection, [close(broken_books, wallet_id)])
+        service.execute(broken_books.top_up(wallet_id, 5))
+    assert isinstance(closed, service.Receipt)
+    assert (status(wallet_id), broken_books.balance(wallet_id)) == ("CLOSED", 5)
+    assert "a closed wallet has something" in broken_books.faults()
+    assert "closed" in service.verify().broken()
 
 
 def test_spends_stop_at_the_freeze_and_none_comes_after_it(books: Books) -> None:

@@ -52,7 +52,7 @@ def _movements(kind: str, reference: str, amount: int, balance: int) -> dict[str
     first = _movement(kind, reference, amount, balance)
     # In between somebody topped up 50: the balance is the current one, balanceAfter the transaction's own.
     replay = {**first, "idempotent": True, "message": REPLAYED, "balance": balance + 50, "version": 3}
-    return {"new": first, "replayed": replay}
+    return {"new": first, "replayed": replay, "dryRun": {**first, "transactionId": None, "dryRun": True}}
 
 
 _HOLD: dict[str, Any] = {

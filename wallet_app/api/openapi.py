@@ -9,7 +9,12 @@ from flask import Response, make_response, render_template
 from pydantic import BaseModel
 
 from wallet_app import access
-from wallet_app.api import examples, examples_states, reversal_examples  # noqa: F401 - the last adds to the first
+from wallet_app.api import (
+    examples,
+    examples_reading,
+    examples_states,
+    reversal_examples,  # noqa: F401 - to import it is to add to examples
+)
 from wallet_app.api.operations import OPERATIONS, Operation, blueprint
 from wallet_app.api.schemas import HealthAnswer, Problem, json_schemas
 from wallet_app.service import SCOPES, TOKEN_SCOPES
@@ -40,9 +45,9 @@ timeout or a 503, repeat. A refusal leaves the reference free.
 To act on what was read and on nothing else, send its `ETag`, the wallet's version, as `If-Match` with the command: it
 is refused with 412 if the wallet has moved on. In records it is `ifVersion`.
 
-With `?dryRun=true`, commands, batches, and what makes users and wallets tell what they would answer, and do nothing: no
-reference is used up. What hands out secrets (keys, tokens) has no dry run, because the secret is the answer; nor has
-what revokes them.
+With `?dryRun=true`, commands, batches, and what makes users, wallets and switches tell what they would answer, and do
+nothing: no reference is used up. What hands out secrets (keys, tokens) has no dry run, because the secret is the
+answer; nor has what revokes them, or lifts a switch.
 
 Send an API key with every request: `Authorization: Bearer dino_...`. Its scopes say what it may do, each operation says
 which it needs; a key may also be limited to amounts, assets and networks.
@@ -107,6 +112,7 @@ _DOCS_POLICY = (
 
 
 examples_states.add()
+examples_reading.add()
 access.declare("api.openapi", access.PUBLIC)
 access.declare("api.docs", access.PUBLIC)
 

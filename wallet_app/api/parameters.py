@@ -138,6 +138,12 @@ def wallet_id(value: str) -> int:
     return _read("walletId", read_wallet_id, value)
 
 
+def of_wallet() -> int | None:
+    """Return the id of the wallet that the caller asks for, if any; raises as `wallet_id` does."""
+    value = request.args.get("walletId")
+    return None if value is None else wallet_id(value)
+
+
 def user_id(value: str) -> int:
     """Return the id; 422 for what is no positive integer, UserNotFoundError for one that no user can have."""
     return _read("userId", read_user_id, value)
@@ -190,6 +196,12 @@ def cursor(*filters: object) -> int | None:
     """Return the position at which the caller's page begins, if it is not the first; raise BadCursorError."""
     given = request.args.get("cursor")
     return None if given is None else cursors.read(given, *filters)
+
+
+def places(count: int, *filters: object) -> tuple[int, ...] | None:
+    """Return the `count` positions at which the caller's page begins, if it is not the first; raise BadCursorError."""
+    given = request.args.get("cursor")
+    return None if given is None else cursors.read_at(given, count, *filters)
 
 
 def _read(name: str, read: Callable[[object], T], value: str) -> T:

@@ -12,6 +12,7 @@ from wallet_app.service import (
     NO_END,
     NO_ID,
     NO_TRANSACTION,
+    AppliedRate,
     AssetView,
     DebtsView,
     Entry,
@@ -383,6 +384,22 @@ def balance(view: WalletView) -> dict[str, Any]:
     }
 
 
+def balance_at(view: WalletView, moment: dt.datetime) -> dict[str, Any]:
+    """Present a wallet's balance as it was at the instant."""
+    return {**balance(view), "at": instant(moment)}
+
+
+def rate(applied: AppliedRate) -> dict[str, Any]:
+    """Present an exchange rate."""
+    return {
+        "from": applied.source,
+        "to": applied.target,
+        "rate": format_rate(applied.rate),
+        "validFrom": instant(applied.valid_from),
+        "validTo": _instant_if(applied.valid_to),
+    }
+
+
 def wallet(view: WalletView) -> dict[str, Any]:
     """Present a wallet."""
     return {
@@ -427,25 +444,29 @@ def listed_entry(view: EntryView) -> dict[str, Any]:
 
 def transaction(view: TransactionView) -> dict[str, Any]:
     """Present a transaction with its entries, and with each entry's two legs."""
+    legs = [leg for one in view.transaction.entries for leg in _legs(one, view.asset_codes[one.wallet_id])]
+    return {"ok": True, **listed_transaction(view), "legs": legs}
+
+
+def listed_transaction(view: TransactionView) -> dict[str, Any]:
+    """Present a transaction with its entries."""
     posted = view.transaction
     return {
-        "ok": True,
         "transactionId": str(posted.transaction_id),
         "kind": posted.kind,
-        "walletId": posted.wallet_id,
-        "referenceId": posted.reference,
-        "client": posted.client,
-        "actor": posted.actor,
-        "requestId": posted.request_id,
+        "walletId": posted.wallet_id if view.is_own else None,
+        "referenceId": posted.reference if view.is_own else None,
+        "client": posted.client if view.is_own else None,
+        "actor": posted.actor if view.is_own else None,
+        "requestId": posted.request_id if view.is_own else None,
         "reverses": None if posted.reverses is None else str(posted.reverses),
-        "reason": posted.requested.get("reason"),
+        "reason": posted.requested.get("reason") if view.is_own else None,
         "note": view.note,
         "metadata": view.metadata,
         "occurredAt": instant(posted.occurred_at),
         "createdAt": instant(posted.created_at),
         "digest": posted.digest.hex(),
         "entries": [entry(one) for one in posted.entries],
-        "legs": [leg for one in posted.entries for leg in _legs(one, view.asset_codes[one.wallet_id])],
         "reversible": [
             {
                 "walletId": one.wallet_id,

@@ -427,6 +427,7 @@ class ListedWallet(Balance):
 
 class BalanceAnswer(Balance):
     ok: Literal[True]
+    at: Instant | None = Field(default=None, description="The instant that was asked about; absent for now.")
 
 
 class WalletAnswer(ListedWallet):
@@ -459,9 +460,11 @@ class EntryAnswer(Outside):
 
 class ListedEntryAnswer(EntryAnswer):
     transaction_id: Identifier
-    reference_id: str
+    reference_id: str | None = Field(
+        description="Null to a user token in another's transaction, as `actor` and `note`."
+    )
     kind: str
-    actor: str
+    actor: str | None
     note: str | None
     metadata: KeptMetadata
     occurred_at: OccurredAtAnswer
@@ -491,14 +494,16 @@ class ReversibleAnswer(Outside):
     remaining: Integer53 = Field(description="How much of it can still be reversed.")
 
 
-class TransactionAnswer(Outside):
-    ok: Literal[True]
+class ListedTransaction(Outside):
     transaction_id: Identifier
     kind: str
-    wallet_id: int = Field(description="The anchor: the wallet under which the reference counts.")
-    reference_id: str
-    client: str
-    actor: str
+    wallet_id: int | None = Field(
+        description="The anchor: the wallet under which the reference counts. Null, as all that its owner said with "
+        "it, to a user token that is shown its side of another's transaction."
+    )
+    reference_id: str | None
+    client: str | None
+    actor: str | None
     request_id: str | None
     reverses: Identifier | None
     reason: str | None = Field(description="Why it was asked for, where that had to be told.")
@@ -508,8 +513,12 @@ class TransactionAnswer(Outside):
     created_at: Instant
     digest: str = Field(description="SHA-256 over who did what; part of the hash of each entry. Hexadecimal.")
     entries: list[EntryAnswer]
-    legs: list[LegAnswer] = Field(description="Each entry as its two sides; they sum to zero per asset.")
     reversible: list[ReversibleAnswer] = Field(description="Empty for a kind of transaction that cannot be reversed.")
+
+
+class TransactionAnswer(ListedTransaction):
+    ok: Literal[True]
+    legs: list[LegAnswer] = Field(description="Each entry as its two sides; they sum to zero per asset.")
 
 
 class HealthAnswer(Outside):

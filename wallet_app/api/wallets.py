@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from flask import Response
 
 from wallet_app import service
-from wallet_app.api import cursor, parameters, present
+from wallet_app.api import cursor, filters, parameters, present
 from wallet_app.api.body import read_body, refuse_unknown_parameters
 from wallet_app.api.operations import created, operation
 from wallet_app.api.schemas import (
@@ -92,14 +94,23 @@ def get_wallet(wallet_id: str) -> Response:
     scope="wallets:read",
     answer=BalanceAnswer,
     tells_version=True,
-    parameters=(parameters.WALLET_ID,),
-    problems=_PROBLEMS,
+    parameters=(parameters.WALLET_ID, filters.AT),
+    problems=(404, 409, 422, 429, 503),
 )
 def get_balance(wallet_id: str) -> Response:
-    """Read a wallet's balance."""
-    refuse_unknown_parameters(())
-    view = service.get_wallet(parameters.wallet_id(wallet_id), permit=permit())
-    return json_response({"ok": True, **present.balance(view)}, headers=_tagged(view))
+    """Read a wallet's balance, as it is or as it was.
+
+    With `at` it is what this would have answered at that instant: by the entries' `createdAt`, exact to the
+    microsecond, also for what holds kept then. Before its first entry a wallet had 0, at version 0. 422 `instant_ahead`
+    for the future, 409 for a wallet of the system.
+    """
+    refuse_unknown_parameters(("at",))
+    wallet, instant = parameters.wallet_id(wallet_id), filters.at()
+    if instant is None:
+        view = service.get_wallet(wallet, permit=permit())
+        return json_response({"ok": True, **present.balance(view)}, headers=_tagged(view))
+    view = service.get_wallet_at(wallet, instant, permit=permit())
+    return json_response({"ok": True, **present.balance_at(view, instant)}, headers=_tagged(view))
 
 
 @operation(
@@ -108,21 +119,35 @@ def get_balance(wallet_id: str) -> Response:
     tag="Wallets",
     scope="wallets:read",
     answer=EntriesAnswer,
-    parameters=(parameters.WALLET_ID, parameters.LIMIT),
+    parameters=(parameters.WALLET_ID, filters.TYPE, *filters.COMMON, parameters.LIMIT),
     problems=(400, 404, 409, 422, 429, 503),
 )
 def list_entries(wallet_id: str) -> Response:
     """List a user wallet's entries, newest first.
 
-    While there are more, the answer has `next`: repeat the request with the query parameter `cursor` set to it. New
-    entries do not shift the pages.
+    All of them, or those that all the filters hold for. While there are more, the answer has `next`: repeat the request
+    with the query parameter `cursor` set to it. New entries do not shift the pages. Each page looks at 2,000 entries at
+    most: with a rare filter it may have few items or none while `next` says that there may be more.
     """
-    refuse_unknown_parameters(("limit", "cursor"))
-    wallet, limit = parameters.wallet_id(wallet_id), parameters.limit()
+    refuse_unknown_parameters(("type", *filters.COMMON_NAMES, "limit", "cursor"))
+    wallet, asked, limit = parameters.wallet_id(wallet_id), filters.filters_of_entries(), parameters.limit()
+    if not asked.has_any:
+        return _all_entries(wallet, limit)
+    before = parameters.places(2, "entries", wallet, asked)
+    page = service.find_entries(wallet, asked, before=before, limit=limit, permit=permit())
+    following = {} if page.following is None else {"next": cursor.make_at(page.following, "entries", wallet, asked)}
+    return _entries(wallet, page.items, following)
+
+
+def _all_entries(wallet: int, limit: int) -> Response:
     before = parameters.cursor("entries", wallet)
     found = service.list_entries(wallet, before_seq=before, limit=limit, permit=permit())
     page = found[:limit]
     following = {"next": cursor.make(page[-1].entry.seq, "entries", wallet)} if len(found) > limit else {}
+    return _entries(wallet, page, following)
+
+
+def _entries(wallet: int, page: Sequence[service.EntryView], following: Mapping[str, str]) -> Response:
     return json_response(
         {"ok": True, "walletId": wallet, "entries": [present.listed_entry(view) for view in page], **following}
     )

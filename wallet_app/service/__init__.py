@@ -56,8 +56,11 @@ from wallet_app.service.dry_run import (
     preview_user,
     preview_wallet,
 )
+from wallet_app.service.erasure import Erasable, count_erasable, erase_user
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
+from wallet_app.service.filters import RANGE_DAYS_MAX, Filters
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
+from wallet_app.service.history import Page, find_entries, list_transactions, places_of
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
@@ -94,6 +97,7 @@ from wallet_app.service.permissions import (
     ROLES,
 )
 from wallet_app.service.permits import SCOPES, TOKEN_SCOPES, Permit
+from wallet_app.service.points import get_wallet_at
 from wallet_app.service.posting import BatchRefusedError
 from wallet_app.service.preview import NO_TRANSACTION, Preview, previewing
 from wallet_app.service.queries import (
@@ -105,7 +109,7 @@ from wallet_app.service.queries import (
     get_wallet,
     list_entries,
 )
-from wallet_app.service.rates import RateView, list_rates, set_rate
+from wallet_app.service.rates import AppliedRate, RateView, list_applied_rates, list_rates, set_rate
 from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
 from wallet_app.service.reversal_views import DebtsView, DebtView, Moved, find_moved_wallets, list_debts
 from wallet_app.service.reversals import DEBTS_MAX, REVERSIBLE
@@ -163,6 +167,7 @@ from wallet_app.service.wallets import create_wallet
 
 __all__ = [
     "ANONYMOUS",
+    "AppliedRate",
     "Actor",
     "AssetView",
     "BATCH_MAX",
@@ -177,6 +182,8 @@ __all__ = [
     "Command",
     "ENTRY_TYPES",
     "EVERYTHING",
+    "Erasable",
+    "Filters",
     "Entry",
     "EntryView",
     "Exchange",
@@ -207,6 +214,14 @@ __all__ = [
     "NO_TRANSACTION",
     "NewKey",
     "PAGE_MAX",
+    "Page",
+    "RANGE_DAYS_MAX",
+    "count_erasable",
+    "erase_user",
+    "find_entries",
+    "get_wallet_at",
+    "list_applied_rates",
+    "list_transactions",
     "PlaceHold",
     "Permit",
     "PostedTransaction",
@@ -279,6 +294,7 @@ __all__ = [
     "list_switches",
     "list_wallets",
     "place_of",
+    "places_of",
     "preview_atomic",
     "preview_command",
     "preview_each",

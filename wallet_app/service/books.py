@@ -479,7 +479,8 @@ def differing_fields(transaction: PostedTransaction, command: Command) -> list[s
     asked = command.requested()
     before = transaction.requested
     names = [name for name in asked if asked[name] != before.get(name)]
-    names += [name for name in before if name not in asked]
+    # Sorted, because the database gives them back in an order of its own.
+    names += sorted(name for name in before if name not in asked)
     if transaction.client != command.origin.client:
         names.insert(0, "client")
     if transaction.kind != command.kind:

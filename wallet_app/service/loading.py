@@ -98,6 +98,8 @@ class TransactionRow(NamedTuple):
     owed: int | None = None
     owed_since: dt.datetime | None = None
     """What became of the entry, if it was reversed."""
+    anchor_user_id: int | None = None
+    anchor_asset_code: str | None = None
 
 
 def questions(wallet_ids: list[int], commands: Sequence[Command], clock: Clock | None = None) -> tuple[Question, ...]:

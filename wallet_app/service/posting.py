@@ -8,6 +8,7 @@ of work does.
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
@@ -118,6 +119,14 @@ def add_to_system_balances(connection: Connection, deltas: Mapping[int, int]) ->
     """Add to SYSTEM balances in a slot. The caller holds all the locks on wallets that its unit of work needs."""
     slot, wait = locks.wait_for_slot()
     ask(connection, wait, *_system_balances(slot, deltas))
+
+
+def erase_details(connection: Connection, *, wallet_id: int, after: uuid.UUID, last: uuid.UUID) -> int:
+    """Erase note and metadata of the wallet's transactions behind the id `after`, up to `last`; return of how many.
+
+    The ledger keeps their salted hash, and is as right as before. Takes no lock that a posting waits for.
+    """
+    return connection.execute(_ERASE_DETAILS, {"wallet_id": wallet_id, "after": after, "last": last}).rowcount
 
 
 def _in_turn(books: Books, commands: Sequence[Command], busy: Collection[int]) -> list[Outcome | Deferred]:
@@ -410,6 +419,11 @@ ON CONFLICT (wallet_id, slot) DO UPDATE SET balance = system_balances.balance + 
     WHOLE_NUMBERS,
     TEXTS,
 )
+
+_ERASE_DETAILS = text("""
+DELETE FROM transaction_details
+ WHERE wallet_id = :wallet_id AND transaction_id > :after AND transaction_id <= :last
+""")
 
 LEDGER_SAYS = """
 SELECT wallets.id AS wallet_id, coalesce(last.balance_after, 0) AS balance, coalesce(holds.held, 0) AS held,

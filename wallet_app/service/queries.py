@@ -54,14 +54,15 @@ class WalletView(NamedTuple):
 class EntryView(NamedTuple):
     """An entry with what its transaction tells about it.
 
-    Note and metadata are None when there were none, or they were erased.
+    Note and metadata are None when there were none, or they were erased. Of another's transaction, like a transfer that
+    came in, a limited permit is told neither these nor reference and actor.
     """
 
     entry: Entry
     transaction_id: uuid.UUID
-    reference: str
+    reference: str | None
     kind: str
-    actor: str
+    actor: str | None
     note: str | None
     metadata: dict[str, Any] | None
     occurred_at: dt.datetime
@@ -71,7 +72,9 @@ class EntryView(NamedTuple):
 class TransactionView:
     """A transaction with note and metadata and, by wallet id, the code of the asset that each entry moved.
 
-    `reversible` is what became of its entries that can be reversed; none of a kind that cannot.
+    `reversible` is what became of its entries that can be reversed; none of a kind that cannot. Unless `is_own`, who
+    asks has only a side of it: anchor, reference, client, actor, request id and reason of `transaction` are not theirs
+    to know, and note and metadata are None.
     """
 
     transaction: PostedTransaction
@@ -79,6 +82,7 @@ class TransactionView:
     metadata: dict[str, Any] | None
     asset_codes: dict[int, str]
     reversible: tuple[ReversedEntry, ...]
+    is_own: bool
 
 
 @reads
@@ -109,7 +113,7 @@ def list_entries(
         permit.require_asset(rows[0].asset_code)
     if rows[0].user_type == "SYSTEM":
         raise SystemEntriesError(wallet_id)
-    return [_entry_view(row) for row in rows if row.seq is not None]
+    return [entry_view(row, permit) for row in rows if row.seq is not None]
 
 
 @reads
@@ -124,12 +128,32 @@ def get_transaction(
     rows = [row for row in all_rows if reaches(permit, row.user_id)]
     if not rows:
         raise TransactionNotFoundError(str(transaction_id))
-    codes = {row.entry_wallet_id: row.asset_code for row in rows if row.entry_wallet_id is not None}
     if permit is not None:
         for row in rows:
             permit.require_asset(str(row.asset_code))
+    return transaction_view(rows, permit)
+
+
+def transaction_view(rows: Sequence[TransactionRow], permit: Permit | None) -> TransactionView:
+    """Return the transaction that the rows are, one per entry that is to be shown, as the permit is shown it."""
+    row = rows[0]
+    is_own = _is_own(row.anchor_user_id, row.anchor_asset_code, permit)
     transaction = posted_transaction(rows)
-    return TransactionView(transaction, rows[0].note, rows[0].metadata, codes, _reversible(transaction, rows))
+    return TransactionView(
+        transaction,
+        row.note if is_own else None,
+        row.metadata if is_own else None,
+        {row.entry_wallet_id: row.asset_code or "" for row in rows if row.entry_wallet_id is not None},
+        _reversible(transaction, rows),
+        is_own,
+    )
+
+
+def _is_own(user_id: int | None, asset_code: str | None, permit: Permit | None) -> bool:
+    """Tell whether the permit reaches the anchor of a transaction; None stands for one that it reaches for certain."""
+    if permit is None or user_id is None:
+        return True
+    return reaches(permit, user_id) and (permit.assets is None or asset_code in permit.assets)
 
 
 def _reversible(transaction: PostedTransaction, rows: Sequence[TransactionRow]) -> tuple[ReversedEntry, ...]:
@@ -155,8 +179,11 @@ def wallet_view(columns: Sequence[Any]) -> WalletView:
     return WalletView._make((*columns[:7], status, int(columns[8]), *columns[9:15], frozen))
 
 
-class _EntryRow(NamedTuple):
-    """A row of _ENTRIES; all but the first four are None if the wallet has no entries to show."""
+class EntryRow(NamedTuple):
+    """An entry of a wallet; all but the first four are None if the wallet has no entries to show.
+
+    The anchor's user and asset are None where the wallet is the anchor itself.
+    """
 
     wallet_id: int
     user_id: int
@@ -176,9 +203,13 @@ class _EntryRow(NamedTuple):
     occurred_at: dt.datetime
     note: str | None
     metadata: dict[str, Any] | None
+    anchor_user_id: int | None
+    anchor_asset_code: str | None
 
 
-def _entry_view(row: _EntryRow) -> EntryView:
+def entry_view(row: EntryRow, permit: Permit | None) -> EntryView:
+    """Return the entry as the permit is shown it."""
+    is_own = _is_own(row.anchor_user_id, row.anchor_asset_code, permit)
     return EntryView(
         entry=Entry(
             wallet_id=row.wallet_id,
@@ -191,11 +222,11 @@ def _entry_view(row: _EntryRow) -> EntryView:
             hash=row.hash,
         ),
         transaction_id=row.transaction_id,
-        reference=row.reference_id,
+        reference=row.reference_id if is_own else None,
         kind=row.kind,
-        actor=row.actor,
-        note=row.note,
-        metadata=row.metadata,
+        actor=row.actor if is_own else None,
+        note=row.note if is_own else None,
+        metadata=row.metadata if is_own else None,
         occurred_at=row.occurred_at,
     )
 
@@ -248,7 +279,7 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.user_type, asset_types.co
        page.seq, page.transaction_id, page.entry_type, page.amount, page.balance_after, page.contra_wallet_id,
        page.created_at, page.hash,
        transactions.reference_id, transactions.kind, transactions.actor, transactions.occurred_at,
-       transaction_details.note, transaction_details.metadata
+       transaction_details.note, transaction_details.metadata, anchors.user_id, anchors.asset_code
   FROM wallets
   JOIN users ON users.id = wallets.user_id
   JOIN asset_types ON asset_types.id = wallets.asset_type_id
@@ -265,13 +296,18 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.user_type, asset_types.co
   LEFT JOIN transactions ON transactions.transaction_id = page.transaction_id
   LEFT JOIN transaction_details ON transaction_details.wallet_id = transactions.wallet_id
                                AND transaction_details.transaction_id = transactions.transaction_id
+  LEFT JOIN LATERAL (
+       SELECT anchor.user_id, asset.code AS asset_code
+         FROM wallets AS anchor JOIN asset_types AS asset ON asset.id = anchor.asset_type_id
+        WHERE anchor.id = transactions.wallet_id AND anchor.id <> wallets.id OFFSET 0
+       ) AS anchors ON true
  WHERE wallets.id = $1
  ORDER BY page.seq DESC
 """,
     WHOLE_NUMBER,
     WHOLE_NUMBER,
     WHOLE_NUMBER,
-    row=_EntryRow._make,
+    row=EntryRow._make,
 )
 
 _TRANSACTION = Statement(
@@ -280,9 +316,11 @@ _TRANSACTION = Statement(
 SELECT {TRANSACTION_COLUMNS}, transaction_details.note, transaction_details.metadata,
        asset_types.code AS asset_code,
        coalesce(wallets.user_id, anchors.user_id) AS user_id,
-       reversed_entries.reversed, reversed_entries.owed, reversed_entries.owed_since
+       reversed_entries.reversed, reversed_entries.owed, reversed_entries.owed_since,
+       anchors.user_id AS anchor_user_id, anchor_assets.code AS anchor_asset_code
   FROM transactions
   JOIN wallets AS anchors ON anchors.id = transactions.wallet_id
+  JOIN asset_types AS anchor_assets ON anchor_assets.id = anchors.asset_type_id
   {ENTRIES_OF_TRANSACTION}
   LEFT JOIN wallets ON wallets.id = entries.wallet_id
   LEFT JOIN asset_types ON asset_types.id = coalesce(wallets.asset_type_id, anchors.asset_type_id)

@@ -15,6 +15,8 @@ from wallet_app.models import AssetType, ExchangeRate
 from wallet_app.money import format_rate
 from wallet_app.service import audit
 from wallet_app.service.audit import Act, By
+from wallet_app.service.permits import Permit
+from wallet_app.service.queries import PAGE_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,50 @@ def set_rate(
     return made
 
 
+@dataclass(frozen=True, slots=True)
+class AppliedRate:
+    """A rate that applies at an instant, since `valid_from` and until `valid_to`; None if nothing follows it yet."""
+
+    source_id: int
+    target_id: int
+    source: str
+    target: str
+    rate: Fraction
+    valid_from: dt.datetime
+    valid_to: dt.datetime | None
+
+
+@reads
+def list_applied_rates(
+    connection: Connection,
+    *,
+    instant: dt.datetime | None,
+    after: tuple[int, ...] | None,
+    limit: int,
+    permit: Permit | None = None,
+) -> Sequence[AppliedRate]:
+    """Return up to `limit` + 1 of the rates that apply at the instant (UTC), now if it is None, by the assets' ids.
+
+    `after` are the ids of two assets. The one too many tells of a next page. A permit is told of its assets alone.
+    """
+    source_id, target_id = after if after is not None and len(after) == 2 else (0, 0)
+    codes = None if permit is None or permit.assets is None else sorted(permit.assets)
+    values = {"instant": instant, "source_id": source_id, "target_id": target_id, "codes": codes}
+    rows = connection.execute(_APPLIED, {**values, "rows": min(limit, PAGE_MAX) + 1})
+    return [
+        AppliedRate(
+            row.source_id,
+            row.target_id,
+            row.source,
+            row.target,
+            Fraction(row.numerator, row.denominator),
+            row.valid_from,
+            row.valid_to,
+        )
+        for row in rows
+    ]
+
+
 @reads
 def list_rates(connection: Connection) -> Sequence[RateView]:
     """Return all that was set and applies now or later, by assets, oldest first."""
@@ -79,6 +125,27 @@ def _asset_id(connection: Connection, code: str) -> int:
         raise AssetNotFoundError(code)
     return found
 
+
+# Each pair's rate by its index; assets are few.
+_APPLIED = text("""
+SELECT source.id AS source_id, target.id AS target_id, source.code AS source, target.code AS target,
+       rate.numerator, rate.denominator, rate.valid_from, (
+       SELECT min(later.valid_from) FROM exchange_rates AS later
+        WHERE later.from_asset_id = source.id AND later.to_asset_id = target.id AND later.valid_from > asked.instant
+       ) AS valid_to
+  FROM (SELECT coalesce(CAST(:instant AS timestamptz), clock_timestamp()) AS instant) AS asked
+ CROSS JOIN asset_types AS source
+ CROSS JOIN asset_types AS target
+ CROSS JOIN LATERAL (
+       SELECT numerator, denominator, valid_from FROM exchange_rates
+        WHERE from_asset_id = source.id AND to_asset_id = target.id AND valid_from <= asked.instant
+        ORDER BY valid_from DESC, id DESC LIMIT 1
+       ) AS rate
+ WHERE rate.numerator IS NOT NULL AND (source.id, target.id) > (:source_id, :target_id)
+   AND (CAST(:codes AS text[]) IS NULL
+        OR source.code = ANY (CAST(:codes AS text[])) AND target.code = ANY (CAST(:codes AS text[])))
+ ORDER BY source.id, target.id LIMIT :rows
+""")
 
 _RATES = text("""
 SELECT source.code AS source, target.code AS target, rate.numerator, rate.denominator, rate.valid_from, rate.created_by

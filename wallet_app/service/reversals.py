@@ -57,6 +57,9 @@ def repay(books: Books, wallet_ids: Iterable[int]) -> None:
     To be called after whatever may have raised a balance: a movement, a hold that gives back, a reversal.
     """
     for wallet_id in wallet_ids:
+        state = books.wallets.get(wallet_id)
+        if state is None or not (state.owed and state.balance):
+            continue
         for debt in books.debts(wallet_id):
             wallet = books.wallets[wallet_id]
             if not wallet.balance:

@@ -1,0 +1,104 @@
+"""Reads: a wallet's balance as it was at an instant, from its entries alone."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from sqlalchemy import Connection, text
+
+from wallet_app.db import reads
+from wallet_app.errors import InstantAheadError, SystemEntriesError
+from wallet_app.service.commands import HOLD_SECONDS_MAX
+from wallet_app.service.permits import Permit
+from wallet_app.service.queries import WalletView, get_wallet
+from wallet_app.service.walks import search
+
+
+def get_wallet_at(wallet_id: int, instant: dt.datetime, *, permit: Permit | None = None) -> WalletView:
+    """Return the wallet with the balance that a read would have told at the instant (UTC), which is included.
+
+    Before its first entry that is 0 at version 0, also before there was the wallet. Names and status are today's.
+    Raises WalletNotFoundError, AssetNotAllowedError, SystemEntriesError, and InstantAheadError.
+    """
+    today = get_wallet(wallet_id, permit=permit)
+    if today.user_type == "SYSTEM":
+        raise SystemEntriesError(wallet_id)
+    return _at(today, instant)
+
+
+@reads
+def _at(connection: Connection, today: WalletView, instant: dt.datetime) -> WalletView:
+    values = {
+        "wallet_id": today.wallet_id,
+        "instant": instant,
+        "updated_at": today.updated_at,
+        "hold_seconds_max": HOLD_SECONDS_MAX,
+    }
+    found = connection.execute(_AT, values).one()
+    if found.is_ahead:
+        raise InstantAheadError
+    return today._replace(
+        balance=found.balance_after or 0,
+        held=int(found.held),
+        due=int(found.due),
+        owed=int(found.owed),
+        version=found.seq or 0,
+        updated_at=found.created_at or today.created_at,
+    )
+
+
+# When the oldest hold can have been placed; nothing for a wallet whose first hold came later, or that has none.
+_EARLIER = """
+       SELECT created_at - make_interval(secs => :hold_seconds_max) FROM last
+        WHERE (SELECT wallet_id = :wallet_id AND holds.seq <= last.seq FROM holds
+                WHERE (wallet_id, seq) >= (:wallet_id, 0) ORDER BY wallet_id, seq LIMIT 1)
+"""
+
+# What a wallet's command finds due is settled in front of it. So what was held after an entry was due later than that
+# entry, and was placed no longer before it than a hold may last.
+_AT = text(f"""
+WITH RECURSIVE search (instant, low, high) AS (
+    {search("(SELECT CAST(:instant AS timestamptz) + interval '1 microsecond')")}
+), last AS MATERIALIZED (
+    SELECT entry.seq, entry.balance_after, entry.created_at
+      FROM search
+     CROSS JOIN LATERAL (
+           SELECT seq, balance_after, created_at FROM ledger_entries
+            WHERE wallet_id = :wallet_id AND seq = search.low OFFSET 0
+           ) AS entry
+     WHERE search.low = search.high
+), earlier (instant, low, high) AS (
+    {search(f"({_EARLIER})", name="earlier")}
+), held AS (
+    SELECT holds.expires_at > :instant AS is_held,
+           holds.amount - coalesce((
+               SELECT sum(amount) FROM ledger_entries
+                WHERE wallet_id = :wallet_id AND seq = ANY (holds.changes) AND seq <= last.seq
+               ), 0) AS remaining
+      FROM last
+      JOIN earlier ON earlier.low = earlier.high
+     CROSS JOIN LATERAL (
+           SELECT * FROM holds
+            WHERE wallet_id = :wallet_id AND seq > earlier.low AND seq <= last.seq
+              AND (ended_at IS NULL OR changes[cardinality(changes)] > last.seq) OFFSET 0
+           ) AS holds
+)
+SELECT CAST(:instant AS timestamptz) > greatest(clock_timestamp(), CAST(:updated_at AS timestamptz)) AS is_ahead,
+       last.seq, last.balance_after, last.created_at,
+       (SELECT coalesce(sum(remaining), 0) FROM held) AS held,
+       (SELECT coalesce(sum(remaining) FILTER (WHERE NOT is_held), 0) FROM held) AS due,
+       -- What is owed is repaid from whatever comes in: who has something owes nothing.
+       CASE WHEN last.balance_after = 0 THEN (
+            SELECT coalesce(sum(CAST(part ->> 3 AS bigint)), 0)
+              FROM reversed_entries AS became
+             CROSS JOIN LATERAL (
+                   SELECT result FROM transactions
+                    WHERE reverses = became.transaction_id AND created_at <= :instant OFFSET 0
+                   ) AS reversal
+             CROSS JOIN LATERAL jsonb_array_elements(reversal.result -> 'parts') AS part
+             WHERE became.wallet_id = :wallet_id
+               AND CAST(part ->> 0 AS bigint) = became.wallet_id AND CAST(part ->> 1 AS bigint) = became.seq
+            ) ELSE 0 END AS owed
+  FROM (SELECT) AS one
+  LEFT JOIN last ON true
+""")  # noqa: S608 - constants
