@@ -80,15 +80,14 @@ class Side:
 
 @dataclass
 class Accepted:
-    """What was accepted under a reference: the record, and what the service called it.
-
-    `sides` are its movements. `parts` are those that it undid: wallet, seq, what was moved and what is owed since.
-    """
+    """What was accepted under a reference: the record, and what the service called it."""
 
     record: Record
     transaction_id: str | None = None
     hold: Hold | None = None
     sides: list[Side] = field(default_factory=list)
+    parts: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """Of each movement that it undid the wallet and seq, what was moved, and what is owed since."""
 
 
 @dataclass(frozen=True)
@@ -168,9 +167,6 @@ class World:
             return list(dict.fromkeys([self.anchor_of(original), *[side.wallet for side in original.sides]]))
         if "holdId" in record:
             return [self.hold(record["holdId"]).wallet]
-        if "transactionId" in record:
-            anchor, original = self.original(record)
-            return list(dict.fromkeys([anchor, *[side.wallet for side in original.sides]]))
         if "from" in record:
             return [record["from"], record["to"]]
         return [record["walletId"], *[leg["walletId"] for leg in record.get("legs", ())]]
@@ -336,47 +332,6 @@ class World:
         self._set(hold, end="released")
         return Accepted(record, hold=hold)
 
-    def _reversal(self, record: Record) -> Accepted:
-        _, original = self.original(record)
-        kind, amount, mode = original.record["type"], record.get("amount"), record.get("onShortfall", "refuse")
-        if kind in ("hold", "release", "reversal"):
-            raise DeclinedError("not_reversible")
-        is_one = kind == "transfer" or len(original.sides) == 1
-        if not is_one and (amount is not None or mode == "partial"):
-            raise DeclinedError("only_as_a_whole")
-        if kind == "transfer" and mode == "debt":
-            raise DeclinedError("no_debt_between_users")
-        left = original.sides[0].left
-        if not left or (amount or 0) > left:
-            raise DeclinedError("over_reversal")
-        taken = [side.wallet for side in original.sides if side.amount > 0]
-        if mode == "partial" and taken:
-            self._funds(taken[0], 1)
-            amount = min(amount or left, self.wallets[taken[0]].balance)
-        giving = [side for side in original.sides[::-1] if side.amount < 0]
-        taking = [side for side in original.sides[::-1] if side.amount > 0]
-        self._can_undo([(side, amount or side.left) for side in (*giving, *taking)], mode)
-        return Accepted(record, parts=[self._undo(side, amount or side.left) for side in (*giving, *taking)])
-
-    def _can_undo(self, wanted: list[tuple[Side, int]], mode: str) -> None:
-        balances = {side.wallet: self.wallets[side.wallet].balance for side, _ in wanted}
-        for side, amount in wanted:
-            balances[side.wallet] += amount if side.amount < 0 else -amount
-            if side.amount < 0 and balances[side.wallet] + self.held(side.wallet) > AMOUNT_MAX:
-                raise DeclinedError("balance_above_bound")
-            if balances[side.wallet] < 0 and mode != "debt":
-                raise DeclinedError("insufficient_balance")
-
-    def _undo(self, side: Side, amount: int) -> tuple[int, int, int, int]:
-        moved = amount if side.amount < 0 else -min(amount, self.wallets[side.wallet].balance)
-        owed = amount - abs(moved)
-        if moved:
-            self._move(side.wallet, moved)
-        if owed and not side.owed:
-            side.since = self.posting
-        side.reversed, side.owed = side.reversed + abs(moved), side.owed + owed
-        return side.wallet, side.seq, moved, owed
-
     def _open(self, record: Record) -> Hold:
         hold = self.hold(record["holdId"])
         if hold.end is not None:
@@ -426,11 +381,10 @@ class World:
             wanted = min(wanted or left, self.wallets[taken[0].wallet].balance)
         backwards = sides[::-1]
         # What is given back comes first: nothing is missing then that the same reversal gives.
-        for side in [*[one for one in backwards if one.amount < 0], *[one for one in backwards if one.amount > 0]]:
-            self._undo_side(side, wanted or side.left, mode)
-        return Accepted(record)
+        order = [*[one for one in backwards if one.amount < 0], *[one for one in backwards if one.amount > 0]]
+        return Accepted(record, parts=[self._undo_side(side, wanted or side.left, mode) for side in order])
 
-    def _undo_side(self, side: Side, amount: int, mode: str) -> None:
+    def _undo_side(self, side: Side, amount: int, mode: str) -> tuple[int, int, int, int]:
         if side.amount < 0:
             self._room(side.wallet, amount)
             moved = amount
@@ -447,6 +401,7 @@ class World:
             self._undo.append(self.debts.pop)
         if owed and side.owed == owed:
             self._set(side, since=self.request)
+        return side.wallet, side.seq, moved, owed
 
 
 FOR_EVER = 10**9
@@ -466,6 +421,4 @@ def _asked(record: Record) -> dict[str, Any]:
         # Without an amount it is final, whatever else was said.
         asked["amount"] = record.get("amount")
         asked["final"] = bool(record.get("final")) or "amount" not in record
-    if record["type"] == "reversal":
-        asked = {"amount": None, "onShortfall": "refuse"} | asked
     return asked
