@@ -195,7 +195,8 @@ class World:
             self._move(hold.wallet, hold.left, is_of_hold=True)
             hold.expired, hold.end = hold.left, "expired"
             self.settled += 1
-            self._repay(hold.wallet)
+        for one in self.wallets if wallet is None else (wallet,):
+            self._repay(one)
 
     def owed(self, wallet: int) -> int:
         """Return what the wallet owes."""
