@@ -1,13 +1,15 @@
 """The books as plainly as they can be written: wallets, holds and what was accepted, in dictionaries; no SQL, no clock.
 
 A record is what POST /batches takes as an item. `World.do` answers it as the service must; what it declines changes
-nothing but what was due, which is settled first.
+nothing but what was due, which is settled first. A rule changes things as it goes, and what is declined in its middle
+is undone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from wallet_app.money import AMOUNT_MAX
@@ -26,10 +28,15 @@ class DeclinedError(Exception):
 
 @dataclass
 class Wallet:
+    """`debits` and `credits` are the steps of the clock until which they are frozen."""
+
     user: int
     asset: str
     balance: int = 0
     version: int = 0
+    debits: int = 0
+    credits: int = 0
+    is_closed: bool = False
 
 
 @dataclass
@@ -56,11 +63,12 @@ class Hold:
 
 @dataclass
 class Side:
-    """A movement of a wallet by its entry number `seq`, and what became of it; `since` is when it began to owe."""
+    """A movement of a wallet, by its entry `seq`, and what became of it; `since` counts requests."""
 
     wallet: int
-    amount: int
     seq: int
+    amount: int
+    is_of_hold: bool
     reversed: int = 0
     owed: int = 0
     since: int = 0
@@ -72,16 +80,14 @@ class Side:
 
 @dataclass
 class Accepted:
-    """What was accepted under a reference: the record, and what the service called it.
-
-    `sides` are its movements. `parts` are those that it undid: wallet, seq, what was moved and what is owed since.
-    """
+    """What was accepted under a reference: the record, and what the service called it."""
 
     record: Record
     transaction_id: str | None = None
     hold: Hold | None = None
     sides: list[Side] = field(default_factory=list)
     parts: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """Of each movement that it undid the wallet and seq, what was moved, and what is owed since."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +107,15 @@ class World:
     wallets: dict[int, Wallet] = field(default_factory=dict)
     holds: list[Hold] = field(default_factory=list)
     accepted: dict[tuple[int, str], Accepted] = field(default_factory=dict)
+    debts: list[Side] = field(default_factory=list)
+    untils: dict[str, int] = field(default_factory=dict)
+    """Which step of the clock an instant is that a record names."""
     now: int = 0
-    posting: int = 0
-    """Grows with each request: what is posted together has one instant."""
+    request: int = 0
     settled: int = 0
     repaid: int = 0
-    moves: list[Side] = field(default_factory=list)
-    """Those of the command that is being decided."""
+    _sides: list[Side] = field(default_factory=list)
+    _undo: list[Callable[[], object]] = field(default_factory=list)
 
     def do(self, record: Record) -> Answer:
         """Accept the record or raise DeclinedError."""
@@ -123,15 +131,30 @@ class World:
             if _asked(before.record) != _asked(record):
                 raise DeclinedError("reference_mismatch")
             return self._answer(before, anchor, is_replay=True)
-        if any(wallet not in self.wallets for wallet in others):
-            raise DeclinedError("wallet_not_found")
-        rule: Callable[[Record], Accepted] = getattr(self, "_" + record["type"])
-        self.moves = []
-        accepted = self.accepted[anchor, record["referenceId"]] = rule(record)
-        accepted.sides = self.moves[1 if record["type"] == "capture" else 0 :]
         for wallet in (anchor, *others):
-            self.repay(wallet)
+            if wallet not in self.wallets:
+                raise DeclinedError("wallet_not_found")
+            if self.wallets[wallet].is_closed:
+                raise DeclinedError("wallet_closed")
+        accepted = self.accepted[anchor, record["referenceId"]] = self._by_its_rule(record)
+        for wallet in (anchor, *others):
+            self._repay(wallet)
         return self._answer(accepted, anchor, is_replay=False)
+
+    def _by_its_rule(self, record: Record) -> Accepted:
+        rule: Callable[[Record], Accepted] = getattr(self, "_" + record["type"])
+        self._sides, self._undo = [], []
+        try:
+            accepted = rule(record)
+            for side in self._sides:
+                self._require_not_frozen(side)
+        except DeclinedError:
+            for undo in reversed(self._undo):
+                undo()
+            raise
+        # What is moved from here on is no part of it.
+        accepted.sides, self._sides, self._undo = self._sides, [], []
+        return accepted
 
     def _answer(self, accepted: Accepted, anchor: int, *, is_replay: bool) -> Answer:
         wallet = self.wallets[anchor]
@@ -139,39 +162,22 @@ class World:
 
     def wallets_of(self, record: Record) -> list[int]:
         """Return the wallets that the record has to do with, its anchor first."""
+        if "transactionId" in record:
+            original = self.original(record)
+            return list(dict.fromkeys([self.anchor_of(original), *[side.wallet for side in original.sides]]))
         if "holdId" in record:
             return [self.hold(record["holdId"]).wallet]
-        if "transactionId" in record:
-            anchor, original = self.original(record)
-            return list(dict.fromkeys([anchor, *[side.wallet for side in original.sides]]))
         if "from" in record:
             return [record["from"], record["to"]]
         return [record["walletId"], *[leg["walletId"] for leg in record.get("legs", ())]]
 
-    def original(self, record: Record) -> tuple[int, Accepted]:
-        """Return what the record wants to reverse, and its anchor."""
-        return next(
-            (anchor, done)
-            for (anchor, _), done in self.accepted.items()
-            if done.transaction_id == record["transactionId"]
-        )
+    def original(self, record: Record) -> Accepted:
+        """Return what the record wants to reverse."""
+        return next(one for one in self.accepted.values() if one.transaction_id == record["transactionId"])
 
-    def debts(self, wallet: int) -> list[Side]:
-        """Return what the wallet owes for, the oldest first."""
-        sides = [side for done in self.accepted.values() for side in done.sides if side.wallet == wallet and side.owed]
-        return sorted(sides, key=lambda side: (side.since, side.seq))
-
-    def owed(self, wallet: int) -> int:
-        """Return what the wallet owes in all."""
-        return sum(side.owed for side in self.debts(wallet))
-
-    def repay(self, wallet: int) -> None:
-        """Take what the wallet owes, as far as it has something."""
-        for side in self.debts(wallet):
-            if amount := min(side.owed, self.wallets[wallet].balance):
-                self._move(wallet, -amount)
-                side.reversed, side.owed = side.reversed + amount, side.owed - amount
-                self.repaid += 1
+    def anchor_of(self, accepted: Accepted) -> int:
+        """Return the wallet under which it was accepted."""
+        return next(key[0] for key, one in self.accepted.items() if one is accepted)
 
     def hold(self, hold_id: str) -> Hold:
         """Return the hold that the service calls so."""
@@ -184,13 +190,22 @@ class World:
         ]
 
     def settle(self, wallet: int | None = None) -> None:
-        """Give back what is due."""
+        """Give back what is due, and let it repay what is owed."""
         for hold in self.due(wallet):
-            self._move(hold.wallet, hold.left)
+            self._move(hold.wallet, hold.left, is_of_hold=True)
             hold.expired, hold.end = hold.left, "expired"
             self.settled += 1
-        for one in self.wallets if wallet is None else [wallet]:
-            self.repay(one)
+        for one in self.wallets if wallet is None else (wallet,):
+            self._repay(one)
+
+    def owed(self, wallet: int) -> int:
+        """Return what the wallet owes."""
+        return sum(side.owed for side in self.debts if side.wallet == wallet)
+
+    def status(self, wallet: int) -> str:
+        """Return how the wallet stands now."""
+        found = self.wallets[wallet]
+        return "CLOSED" if found.is_closed else "FROZEN" if max(found.debits, found.credits) > self.now else "ACTIVE"
 
     def held(self, wallet: int) -> int:
         """Return what the wallet's holds have left, those that are due among them."""
@@ -206,10 +221,31 @@ class World:
         if self.wallets[wallet].balance + self.held(wallet) + amount > AMOUNT_MAX:
             raise DeclinedError("balance_above_bound")
 
-    def _move(self, wallet: int, amount: int) -> None:
-        self.wallets[wallet].balance += amount
-        self.wallets[wallet].version += 1
-        self.moves.append(Side(wallet, amount, self.wallets[wallet].version))
+    def _move(self, wallet: int, amount: int, *, is_of_hold: bool = False) -> None:
+        self._set(self.wallets[wallet], balance=self.wallets[wallet].balance + amount)
+        self._set(self.wallets[wallet], version=self.wallets[wallet].version + 1)
+        self._sides.append(Side(wallet, self.wallets[wallet].version, amount, is_of_hold))
+
+    def _set(self, thing: Any, **values: Any) -> None:
+        for name, value in values.items():
+            self._undo.append(partial(setattr, thing, name, getattr(thing, name)))
+            setattr(thing, name, value)
+
+    def _require_not_frozen(self, side: Side) -> None:
+        found = self.wallets[side.wallet]
+        until = found.debits if side.amount < 0 else 0 if side.is_of_hold else found.credits
+        if until > self.now:
+            raise DeclinedError("wallet_not_active")
+
+    def _repay(self, wallet: int) -> None:
+        """Take what the wallet owes from what it has, the oldest debt first: each by an entry of its own."""
+        for side in sorted(self.debts, key=lambda one: (one.since, one.seq)):
+            found = self.wallets.get(wallet)
+            if side.wallet == wallet and side.owed and found is not None and found.balance:
+                amount = min(side.owed, found.balance)
+                self._move(wallet, -amount)
+                side.owed, side.reversed = side.owed - amount, side.reversed + amount
+                self.repaid += 1
 
     # --- the rules, by the record's type ---
 
@@ -262,24 +298,19 @@ class World:
         payer, legs = record["walletId"], record["legs"]
         if payer not in [leg["walletId"] for leg in legs]:
             raise DeclinedError("payer_without_leg")
-        before = {wallet: (found.balance, found.version) for wallet, found in self.wallets.items()}
-        try:
-            for leg in legs:
-                if self.wallets[leg["walletId"]].user != self.wallets[payer].user:
-                    raise DeclinedError("user_mismatch")
-                require = self._funds if leg["type"] == "spend" else self._room
-                require(leg["walletId"], leg["amount"])
-                self._move(leg["walletId"], SIGNS[leg["type"]] * leg["amount"])
-        except DeclinedError:
-            for wallet, (balance, version) in before.items():
-                self.wallets[wallet].balance, self.wallets[wallet].version = balance, version
-            raise
+        for leg in legs:
+            if self.wallets[leg["walletId"]].user != self.wallets[payer].user:
+                raise DeclinedError("user_mismatch")
+            require = self._funds if leg["type"] == "spend" else self._room
+            require(leg["walletId"], leg["amount"])
+            self._move(leg["walletId"], SIGNS[leg["type"]] * leg["amount"])
         return Accepted(record)
 
     def _hold(self, record: Record) -> Accepted:
         self._funds(record["walletId"], record["amount"])
         self._move(record["walletId"], -record["amount"])
         self.holds.append(Hold(record["walletId"], record["amount"], self.now + record["expiresIn"]))
+        self._undo.append(self.holds.pop)
         return Accepted(record, hold=self.holds[-1])
 
     def _capture(self, record: Record) -> Accepted:
@@ -287,66 +318,100 @@ class World:
         amount = record.get("amount", hold.left)
         if amount > hold.left:
             raise DeclinedError("over_capture")
-        hold.captured += amount
+        self._set(hold, captured=hold.captured + amount)
         back = hold.left if record.get("final") else 0
-        hold.released += back
-        hold.end = None if hold.left else "captured"
-        self._move(hold.wallet, amount + back)
+        self._set(hold, released=hold.released + back)
+        self._set(hold, end=None if hold.left else "captured")
+        self._move(hold.wallet, amount + back, is_of_hold=True)
         self._move(hold.wallet, -amount)
         return Accepted(record, hold=hold)
 
     def _release(self, record: Record) -> Accepted:
         hold = self._open(record)
-        self._move(hold.wallet, hold.left)
-        hold.released, hold.end = hold.released + hold.left, "released"
+        self._move(hold.wallet, hold.left, is_of_hold=True)
+        self._set(hold, released=hold.released + hold.left)
+        self._set(hold, end="released")
         return Accepted(record, hold=hold)
-
-    def _reversal(self, record: Record) -> Accepted:
-        _, original = self.original(record)
-        kind, amount, mode = original.record["type"], record.get("amount"), record.get("onShortfall", "refuse")
-        if kind in ("hold", "release", "reversal"):
-            raise DeclinedError("not_reversible")
-        is_one = kind == "transfer" or len(original.sides) == 1
-        if not is_one and (amount is not None or mode == "partial"):
-            raise DeclinedError("only_as_a_whole")
-        if kind == "transfer" and mode == "debt":
-            raise DeclinedError("no_debt_between_users")
-        left = original.sides[0].left
-        if not left or (amount or 0) > left:
-            raise DeclinedError("over_reversal")
-        taken = [side.wallet for side in original.sides if side.amount > 0]
-        if mode == "partial" and taken:
-            self._funds(taken[0], 1)
-            amount = min(amount or left, self.wallets[taken[0]].balance)
-        giving = [side for side in original.sides[::-1] if side.amount < 0]
-        taking = [side for side in original.sides[::-1] if side.amount > 0]
-        self._can_undo([(side, amount or side.left) for side in (*giving, *taking)], mode)
-        return Accepted(record, parts=[self._undo(side, amount or side.left) for side in (*giving, *taking)])
-
-    def _can_undo(self, wanted: list[tuple[Side, int]], mode: str) -> None:
-        balances = {side.wallet: self.wallets[side.wallet].balance for side, _ in wanted}
-        for side, amount in wanted:
-            balances[side.wallet] += amount if side.amount < 0 else -amount
-            if side.amount < 0 and balances[side.wallet] + self.held(side.wallet) > AMOUNT_MAX:
-                raise DeclinedError("balance_above_bound")
-            if balances[side.wallet] < 0 and mode != "debt":
-                raise DeclinedError("insufficient_balance")
-
-    def _undo(self, side: Side, amount: int) -> tuple[int, int, int, int]:
-        moved = amount if side.amount < 0 else -min(amount, self.wallets[side.wallet].balance)
-        owed = amount - abs(moved)
-        if moved:
-            self._move(side.wallet, moved)
-        if owed and not side.owed:
-            side.since = self.posting
-        side.reversed, side.owed = side.reversed + abs(moved), side.owed + owed
-        return side.wallet, side.seq, moved, owed
 
     def _open(self, record: Record) -> Hold:
         hold = self.hold(record["holdId"])
         if hold.end is not None:
             raise DeclinedError("hold_finished")
         return hold
+
+    def _freeze(self, record: Record) -> Accepted:
+        until = self.untils[record["until"]] if "until" in record else FOR_EVER
+        if until <= self.now:
+            raise DeclinedError("end_passed")
+        for side in _sides_of(record):
+            self._set(self.wallets[record["walletId"]], **{side: until})
+        return Accepted(record)
+
+    def _unfreeze(self, record: Record) -> Accepted:
+        wallet = self.wallets[record["walletId"]]
+        if all(getattr(wallet, side) <= self.now for side in _sides_of(record)):
+            raise DeclinedError("wallet_not_frozen")
+        for side in _sides_of(record):
+            self._set(wallet, **{side: 0})
+        return Accepted(record)
+
+    def _close(self, record: Record) -> Accepted:
+        wallet = record["walletId"]
+        if self.wallets[wallet].balance or self.held(wallet) or self.owed(wallet):
+            raise DeclinedError("wallet_not_empty")
+        self._set(self.wallets[wallet], is_closed=True)
+        return Accepted(record)
+
+    def _reversal(self, record: Record) -> Accepted:
+        original = self.original(record)
+        kind, wanted, mode = original.record["type"], record.get("amount"), record.get("onShortfall", "refuse")
+        if kind not in REVERSIBLE:
+            raise DeclinedError("not_reversible")
+        sides = [side for side in original.sides if not side.is_of_hold]
+        is_one = kind == "transfer" or len(sides) == 1
+        if not is_one and (wanted or mode == "partial"):
+            raise DeclinedError("only_as_a_whole")
+        if kind == "transfer" and mode == "debt":
+            raise DeclinedError("no_debt_between_users")
+        left = min(side.left for side in sides)
+        if left == 0 or (wanted or 0) > left:
+            raise DeclinedError("over_reversal")
+        taken = [side for side in sides if side.amount > 0]
+        if mode == "partial" and taken:
+            self._funds(taken[0].wallet, 1)
+            wanted = min(wanted or left, self.wallets[taken[0].wallet].balance)
+        backwards = sides[::-1]
+        # What is given back comes first: nothing is missing then that the same reversal gives.
+        order = [*[one for one in backwards if one.amount < 0], *[one for one in backwards if one.amount > 0]]
+        return Accepted(record, parts=[self._undo_side(side, wanted or side.left, mode) for side in order])
+
+    def _undo_side(self, side: Side, amount: int, mode: str) -> tuple[int, int, int, int]:
+        if side.amount < 0:
+            self._room(side.wallet, amount)
+            moved = amount
+        else:
+            if mode != "debt":
+                self._funds(side.wallet, amount)
+            moved = -min(amount, self.wallets[side.wallet].balance)
+        owed = amount - abs(moved)
+        if moved:
+            self._move(side.wallet, moved)
+        self._set(side, reversed=side.reversed + abs(moved), owed=side.owed + owed)
+        if owed and side not in self.debts:
+            self.debts.append(side)
+            self._undo.append(self.debts.pop)
+        if owed and side.owed == owed:
+            self._set(side, since=self.request)
+        return side.wallet, side.seq, moved, owed
+
+
+FOR_EVER = 10**9
+REVERSIBLE = ("topup", "bonus", "spend", "capture", "transfer", "exchange", "purchase")
+
+
+def _sides_of(record: Record) -> tuple[str, ...]:
+    side = record.get("side", "both")
+    return ("debits", "credits") if side == "both" else (side,)
 
 
 def _asked(record: Record) -> dict[str, Any]:
@@ -357,6 +422,4 @@ def _asked(record: Record) -> dict[str, Any]:
         # Without an amount it is final, whatever else was said.
         asked["amount"] = record.get("amount")
         asked["final"] = bool(record.get("final")) or "amount" not in record
-    if record["type"] == "reversal":
-        asked = {"amount": None, "onShortfall": "refuse"} | asked
     return asked
