@@ -15,6 +15,8 @@ from tests.keys import KEY, client_of
 from wallet_app import create_app, service
 from wallet_app.db import close_connections
 
+pytestmark = pytest.mark.wide
+
 
 @pytest.fixture
 def own(server: URL) -> Iterator[Copies]:

@@ -11,6 +11,8 @@ from sqlalchemy.engine import URL
 from tests.test_verify import ORIGIN, Tamper, Tampering, tamper
 from wallet_app import service
 
+pytestmark = pytest.mark.wide
+
 __all__ = ["tamper"]
 
 TRANSFER = "WHERE kind = 'TRANSFER'"

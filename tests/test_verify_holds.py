@@ -15,6 +15,8 @@ from tests.conftest import conninfo
 from tests.test_verify import ORIGIN, Tamper, Tampering
 from wallet_app import service
 
+pytestmark = pytest.mark.wide
+
 JOHN = 3
 
 

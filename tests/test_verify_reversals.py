@@ -15,6 +15,8 @@ from tests.kernel.test_reversals import reverse
 from tests.test_verify import ORIGIN, Tamper, Tampering
 from wallet_app import service
 
+pytestmark = pytest.mark.wide
+
 JOHN, JOHN_DIAMOND, DOE = 3, 4, 5
 
 

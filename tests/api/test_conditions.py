@@ -26,6 +26,8 @@ from tests.keys import client_of
 from wallet_app import service
 from wallet_app.service import Origin
 
+pytestmark = pytest.mark.wide
+
 ORIGIN = Origin(client="tests", actor="tests")
 
 

@@ -16,6 +16,8 @@ from wallet_app import service
 from wallet_app.details import METADATA_BYTES_MAX, METADATA_KEYS_MAX, METADATA_TEXT_MAX
 from wallet_app.money import AMOUNT_MAX
 
+pytestmark = pytest.mark.wide
+
 DETAILS = {
     "note": "Sword",
     "metadata": {

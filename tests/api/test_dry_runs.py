@@ -21,6 +21,8 @@ from wallet_app.api.operations import OPERATIONS
 from wallet_app.db import db
 from wallet_app.service import By, Gate, KeySettings, dry_run
 
+pytestmark = pytest.mark.wide
+
 WRITES = [operation for operation in OPERATIONS if operation.method != "GET"]
 WITHOUT = {"createKey", "rotateKey", "revokeKey", "createToken", "liftSwitch"}
 """They hand out secrets, where what would be answered is the secret itself, or are answered with nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from tests.keys import ENVIRONMENT
 from wallet_app import service
 from wallet_app.errors import HoldFinishedError
 from wallet_app.service import expiry
+
+pytestmark = pytest.mark.wide
 
 ROOT = Path(__file__).parents[2]
 SECONDS_MAX = 60.0
@@ -222,7 +225,8 @@ def test_a_worker_ends_with_the_program_that_started_it(books: Books, tmp_path: 
     log = tmp_path / "log"
     url = books.url.set(drivername="postgresql").render_as_string(hide_password=False)
     environment = {**os.environ, "DATABASE_URL": url, **ENVIRONMENT}
-    command = f"{sys.executable} -m flask --app wsgi:app wallet worker --with-parent > {log} 2>&1 & echo $!; sleep 60"
+    worker = shlex.join([sys.executable, *["-m", "flask", "--app", "wsgi:app", "wallet", "worker", "--with-parent"]])
+    command = f"{worker} > {shlex.quote(str(log))} 2>&1 & echo $!; sleep 60"
     with subprocess.Popen(["/bin/sh", "-c", command], cwd=ROOT, env=environment, stdout=subprocess.PIPE) as shell:
         assert shell.stdout is not None
         pid = int(shell.stdout.readline())

@@ -20,6 +20,8 @@ from wallet_app.service.books import Plan
 from wallet_app.service.commands import Command, Requested
 from wallet_app.service.rules import RULES
 
+pytestmark = pytest.mark.wide
+
 WALLETS = (JOHN, JOHN_DIAMOND, DOE, DOE_DIAMOND)
 OWNERS = {JOHN: 2, JOHN_DIAMOND: 2, DOE: 3, DOE_DIAMOND: 3}
 ASSETS = {JOHN: "GOLD", JOHN_DIAMOND: "DIAMOND", DOE: "GOLD", DOE_DIAMOND: "DIAMOND"}

@@ -12,6 +12,8 @@ from wallet_app import service
 from wallet_app.errors import InstantAheadError, SystemEntriesError, WalletNotFoundError, WalletServiceError
 from wallet_app.service import WalletView
 
+pytestmark = pytest.mark.wide
+
 NOW = "SELECT clock_timestamp()"
 KINDS = ("top up", "spend", "transfer", "hold", "hold", "capture", "capture", "release", "undo")
 FOR_CERTAIN = {

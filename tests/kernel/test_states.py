@@ -162,6 +162,7 @@ STOPS = [
 ]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("by", "side"), STOPS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_what_is_stopped_is_what_the_entries_do(books: Books, cell: str, by: str, side: str) -> None:

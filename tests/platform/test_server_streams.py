@@ -20,6 +20,8 @@ import pytest
 from tests.platform.conftest import REPOSITORY, clean_environment, free_port
 from wallet_app import server
 
+pytestmark = pytest.mark.wide
+
 MIB = 1024 * 1024
 LINES = b"POST /lines HTTP/1.1\r\nHost: w\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
 
