@@ -11,8 +11,8 @@ from uuid_utils import uuid7
 
 from wallet_app import cli, service
 from wallet_app.cli_keys import TICKET, by
-from wallet_app.fields_states import read_reason
 from wallet_app.service import NO_END, Side, SwitchSettings
+from wallet_app.state_fields import read_reason
 
 switches = AppGroup("switches", help="Stop users, assets or everything, and let them go again.")
 

@@ -33,9 +33,9 @@ from wallet_app.fields import (
     is_final,
     refusal,
 )
-from wallet_app.fields_states import SideField, Until
 from wallet_app.reversal_fields import OnShortfall, Reason, ReversedAmount, TransactionId
 from wallet_app.service import Command, Origin
+from wallet_app.state_fields import SideField, Until
 
 
 class Item(WithDetails):

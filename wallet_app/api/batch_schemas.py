@@ -16,7 +16,7 @@ from wallet_app.api.schemas import (
     PurchaseAnswer,
     TransferAnswer,
 )
-from wallet_app.api.schemas_states import StateAnswer
+from wallet_app.api.state_schemas import StateAnswer
 from wallet_app.fields import Outside
 
 

@@ -12,8 +12,8 @@ from wallet_app import access
 from wallet_app.api import (
     examples,
     examples_reading,
-    examples_states,
     reversal_examples,  # noqa: F401 - to import it is to add to examples
+    state_examples,
 )
 from wallet_app.api.operations import OPERATIONS, Operation, blueprint
 from wallet_app.api.schemas import HealthAnswer, Problem, json_schemas
@@ -111,7 +111,7 @@ _DOCS_POLICY = (
 )
 
 
-examples_states.add()
+state_examples.add()
 examples_reading.add()
 access.declare("api.openapi", access.PUBLIC)
 access.declare("api.docs", access.PUBLIC)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from wallet_app.api.schemas_states import Frozen, Status
+from wallet_app.api.state_schemas import Frozen, Status
 from wallet_app.details import METADATA_SCHEMA, WithDetails
 from wallet_app.fields import (
     FINAL_OR_AMOUNT,

@@ -8,7 +8,7 @@ from wallet_app.api import parameters
 from wallet_app.api.body import read_reference
 from wallet_app.api.commands import perform, read_command_body
 from wallet_app.api.operations import operation
-from wallet_app.api.schemas_states import CloseRequest, FreezeRequest, StateAnswer, UnfreezeRequest
+from wallet_app.api.state_schemas import CloseRequest, FreezeRequest, StateAnswer, UnfreezeRequest
 from wallet_app.web import origin
 
 _PROBLEMS = (400, 404, 409, 413, 415, 422, 429, 503)

@@ -10,7 +10,7 @@ from wallet_app import service
 from wallet_app.api import cursor, parameters, present
 from wallet_app.api.body import read_body, refuse_body, refuse_unknown_parameters
 from wallet_app.api.operations import created, operation
-from wallet_app.api.schemas_states import (
+from wallet_app.api.state_schemas import (
     AssetSwitch,
     MadeSwitchAnswer,
     SwitchAnswer,
@@ -19,8 +19,8 @@ from wallet_app.api.schemas_states import (
     UserSwitch,
 )
 from wallet_app.fields import ID_MAX, invalid
-from wallet_app.fields_states import REASON_SCHEMA, read_reason, read_switch_id
 from wallet_app.service import SwitchSettings
+from wallet_app.state_fields import REASON_SCHEMA, read_reason, read_switch_id
 from wallet_app.web import by, empty_response, json_response
 
 SWITCH_ID: dict[str, Any] = {

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, RootModel, WithJsonSchema
 
 from wallet_app.fields import AssetCode, Outside, ReferenceIfGiven, UserId
-from wallet_app.fields_states import SideField, Until
 from wallet_app.money import AMOUNT_MAX
 from wallet_app.records import Close, Freeze, Unfreeze
 from wallet_app.reversal_fields import Reason
 from wallet_app.service import SIDES, SWITCH_TARGETS
+from wallet_app.state_fields import SideField, Until
 
 Instant = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 IfMade = Annotated[
