@@ -685,4 +685,7 @@ def test_a_file_may_hold_captures_and_reversals(app: Flask, tmp_path: Path) -> N
     assert run(app, file)[0] == 1
     assert statuses(file, "dry-run") == statuses(file) == ["done", "refused", "refused", "invalid", "done", "done"]
     assert balance(JOHN) == 450
-    assert [line["balanceAfter"] for line in results(file)] == ["380", "", "", "", "400", "450"]
+    assert [line["balanceAfter"] for line in results(file)] == ["380", "", "", "", "380", "450"]
+    told = [(line["transactionId"], line["asked.transactionId"]) for line in results(file)]
+    assert [asked for _, asked in told] == [row.split(",")[1] for row in rows]
+    assert len({made for made, _ in told if made} - {asked for _, asked in told}) == 3

@@ -20,6 +20,8 @@ from wallet_app.db import db, unit_of_work
 from wallet_app.service import audit
 from wallet_app.service.audit import Act, By
 
+pytestmark = pytest.mark.wide
+
 __all__ = ["tamper"]
 
 ANN = By(actor="operator:ann", reason="asked for by shop", ticket="T-1", request_id="r-1", address="10.0.0.1")

@@ -84,7 +84,8 @@ def read_occurred_at(value: object) -> dt.datetime | None:
         return None
     if not isinstance(value, str) or not _OCCURRED.fullmatch(value):
         raise ValueError(
-            "must be an instant like 2026-01-31T12:00:00Z or 2026-01-31T14:00:00.25+02:00, to the microsecond at most"
+            "must be an instant like 2026-01-31T12:00:00Z or 2026-01-31T14:00:00.25+02:00, to the microsecond at most, "
+            "in the years 2000 to 2099"
         )
     try:
         instant = dt.datetime.fromisoformat(value)

@@ -187,7 +187,8 @@ class BalanceAboveBoundError(RefusedError):
 
     def __init__(self, *, wallet_id: int, asset_code: str, balance: int, amount: int, bound: int, version: int) -> None:
         super().__init__(
-            f"Wallet {wallet_id} has {balance} {asset_code}; {amount} more would exceed the largest balance, {bound}.",
+            f"Wallet {wallet_id} has {balance} {asset_code}; {amount} more would exceed the largest balance, {bound}, "
+            "for which held funds count.",
             wallet_id=wallet_id,
             balance=balance,
             amount=json_integer(amount),
@@ -203,7 +204,7 @@ class VersionMismatchError(ConditionError):
     def __init__(self, *, wallet_id: int, asset_code: str, balance: int, version: int) -> None:
         super().__init__(
             f"Wallet {wallet_id} is at version {version} with {balance} {asset_code}, not at the version that was "
-            "asked for. Read it again.",
+            'asked for. Read it again; a weak tag, like W/"7", never matches.',
             wallet_id=wallet_id,
             balance=balance,
             version=version,

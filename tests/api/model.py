@@ -7,6 +7,7 @@ is undone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -298,11 +299,16 @@ class World:
         payer, legs = record["walletId"], record["legs"]
         if payer not in [leg["walletId"] for leg in legs]:
             raise DeclinedError("payer_without_leg")
+        brought: Counter[int] = Counter()
         for leg in legs:
             if self.wallets[leg["walletId"]].user != self.wallets[payer].user:
                 raise DeclinedError("user_mismatch")
-            require = self._funds if leg["type"] == "spend" else self._room
-            require(leg["walletId"], leg["amount"])
+            if leg["type"] == "spend":
+                # What comes in repays first what is owed.
+                self._funds(leg["walletId"], leg["amount"] + min(self.owed(leg["walletId"]), brought[leg["walletId"]]))
+            else:
+                self._room(leg["walletId"], leg["amount"])
+                brought[leg["walletId"]] += leg["amount"]
             self._move(leg["walletId"], SIGNS[leg["type"]] * leg["amount"])
         return Accepted(record)
 

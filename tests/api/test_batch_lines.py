@@ -24,6 +24,8 @@ from wallet_app.api.ndjson import LINE_BYTES_MAX
 from wallet_app.api.openapi import document
 from wallet_app.service import BATCH_MAX, Bonus, rules
 
+pytestmark = pytest.mark.wide
+
 NDJSON = "application/x-ndjson"
 SECONDS_MAX = 20
 

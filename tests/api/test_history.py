@@ -213,19 +213,29 @@ def test_a_user_token_is_not_told_the_other_side(client: FlaskClient) -> None:
     assert_problem(client.get(f"/transactions?walletId={JOHN_GOLD}", headers=does), 404, "wallet_not_found")
 
 
-def test_a_user_token_is_told_that_its_wallet_was_frozen_and_not_why(client: FlaskClient) -> None:
-    body = {"side": "debits", "reason": "suspected fraud", "referenceId": new_reference()}
-    frozen = client.post(f"/wallets/{DOE_GOLD}/freeze", json=body)
-    assert frozen.status_code == 200, frozen.json
+def test_a_user_token_is_told_what_was_decided_about_its_wallet_and_not_why(client: FlaskClient) -> None:
+    why = {"reason": "suspected fraud", "note": "case 77", "metadata": {"investigator": "Jane"}}
+    frozen = {"side": "debits", "referenceId": new_reference(), **why}
+    credited = client.post(f"/wallets/{DOE_GOLD}/topup", json=movement(5)).json["transactionId"]
+    reversal = {"referenceId": new_reference(), **why}
+    for path, body in ((f"/transactions/{credited}/reversal", reversal), (f"/wallets/{DOE_GOLD}/freeze", frozen)):
+        assert client.post(path, json=body).status_code == 200
     made = client.post("/users/3/tokens", json={"scopes": ["wallets:read", "transactions:read"], "expiresIn": 60})
     does = {"Authorization": f"Bearer {made.json['token']}"}
-    path = f"/transactions?walletId={DOE_GOLD}&kind=FREEZE"
-    (told,) = items(client.get(path))
-    assert (told["reason"], told["entries"]) == ("suspected fraud", [])
-    (shown,) = items(client.get(path, headers=does))
-    assert shown["transactionId"] == told["transactionId"]
-    assert shown["reason"] is None
-    assert client.get(f"/transactions/{told['transactionId']}", headers=does).json["reason"] is None
+    for kind in ("FREEZE", "REVERSAL"):
+        path = f"/transactions?walletId={DOE_GOLD}&kind={kind}"
+        (told,) = items(client.get(path))
+        assert {name: told[name] for name in why} == why
+        (shown,) = items(client.get(path, headers=does))
+        assert shown["transactionId"] == told["transactionId"]
+        one = client.get(f"/transactions/{told['transactionId']}", headers=does).json
+        assert [found[name] for found in (shown, one) for name in why] == [None] * 6
+    (entry,) = items(client.get(f"/wallets/{DOE_GOLD}/entries?type=REVERSAL", headers=does))
+    assert (entry["note"], entry["metadata"]) == (None, None)
+    for path in (f"/transactions?walletId={DOE_GOLD}", f"/wallets/{DOE_GOLD}/entries?"):
+        looked_for = f"{path}&metadataKey=investigator&metadataValue=Jane".replace("?&", "?")
+        assert items(client.get(looked_for)) != []
+        assert items(client.get(looked_for, headers=does)) == []
 
 
 def test_rates_by_the_instant(client: FlaskClient) -> None:

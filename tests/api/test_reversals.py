@@ -158,6 +158,25 @@ def test_a_debt_is_told_listed_and_repaid(client: FlaskClient) -> None:
     assert [wallet["owed"] for wallet in client.get("/wallets?userId=2").json["wallets"]] == [0, 0]
 
 
+def test_a_purchase_spends_nothing_that_repays_a_debt(client: FlaskClient) -> None:
+    topped = posted(client, f"/wallets/{JOHN_GOLD}/topup", amount=100)
+    posted(client, f"/wallets/{JOHN_GOLD}/spend", amount=600)
+    assert reverse(client, topped, onShortfall="debt").status_code == 200
+    for brought, spent, is_enough in ((10, 10, False), (120, 30, False), (120, 20, True)):
+        legs = [
+            {"walletId": JOHN_GOLD, "type": "bonus", "amount": brought},
+            {"walletId": JOHN_GOLD, "type": "spend", "amount": spent},
+        ]
+        body = {"walletId": JOHN_GOLD, "legs": legs, "referenceId": new_reference()}
+        answer = client.post("/purchases", json=body)
+        if is_enough:
+            assert answer.status_code == 200
+        else:
+            assert_problem(answer, 409, "insufficient_balance")
+            assert balance(client)["owed"] == 100
+    assert balance(client) == {"balance": 0, "held": 0, "available": 0, "total": 0, "owed": 0}
+
+
 def test_a_debt_of_all_of_it_is_a_transaction_without_entries(client: FlaskClient) -> None:
     topped = posted(client, f"/wallets/{JOHN_GOLD}/topup", amount=100)
     posted(client, f"/wallets/{JOHN_GOLD}/spend", amount=600)

@@ -16,6 +16,8 @@ from wallet_app.service import audit, passwords, sign_in, throttle
 from wallet_app.service.sessions import Visitor
 from wallet_app.service.throttle import Bucket, address_bucket, delay
 
+pytestmark = pytest.mark.wide
+
 ATTEMPT = audit.Act(by=audit.By(actor="unknown"), action="sign_in:password")
 
 

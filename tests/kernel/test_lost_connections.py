@@ -21,6 +21,8 @@ from wallet_app.db import db
 from wallet_app.errors import DatabaseUnavailableError, OutcomeUnknownError
 from wallet_app.service import attempts, execution, loading, locks, posting
 
+pytestmark = pytest.mark.wide
+
 
 @pytest.fixture
 def cable(database: URL) -> Iterator[Wire]:

@@ -460,7 +460,8 @@ _TOO_MUCH_THERE = {
         409,
         "balance_above_bound",
         "Balance would be too large",
-        "Wallet 5 has 9007199254740990 GOLD; 120 more would exceed the largest balance, 9007199254740991.",
+        "Wallet 5 has 9007199254740990 GOLD; 120 more would exceed the largest balance, 9007199254740991, for which "
+        "held funds count.",
         walletId=5,
         balance=9_007_199_254_740_990,
         amount=120,
@@ -664,7 +665,8 @@ _EVERYWHERE: dict[int, dict[str, Any]] = {
             412,
             "version_mismatch",
             "Version does not match",
-            "Wallet 3 is at version 8 with 470 GOLD, not at the version that was asked for. Read it again.",
+            "Wallet 3 is at version 8 with 470 GOLD, not at the version that was asked for. Read it again; a weak tag, "
+            'like W/"7", never matches.',
             walletId=3,
             balance=470,
             version=8,

@@ -27,7 +27,7 @@ Outcome = Receipt | Exception
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a row. `balance_after` and `version` belong to the transaction's first entry."""
+    """What came of a row. `balance_after` and `version` are of the last entry that its first wallet got."""
 
     status: str
     code: str = ""
@@ -52,11 +52,10 @@ def _accepted(receipt: Receipt) -> Result:
     made = receipt.transaction
     number = "" if made.transaction_id == NO_TRANSACTION else str(made.transaction_id)
     status = "replayed" if receipt.is_replay else "done"
-    if not made.entries:
+    own = [entry for entry in made.entries if entry.wallet_id == made.wallet_id] or made.entries
+    if not own:
         return Result(status, transaction_id=number)
-    return Result(
-        status, transaction_id=number, balance_after=made.entries[0].balance_after, version=made.entries[0].seq
-    )
+    return Result(status, transaction_id=number, balance_after=own[-1].balance_after, version=own[-1].seq)
 
 
 class Line(NamedTuple):
@@ -74,14 +73,15 @@ def format_of(source: Source) -> Csv | Ndjson:
 
 
 class Csv:
-    """Results as CSV: our columns, then the input's."""
+    """Results as CSV: our columns, then the input's; `asked.` stands before a name that both have."""
 
     def __init__(self, source: Source) -> None:
         self._columns = source.columns
         self._delimiter = source.delimiter
 
     def header(self) -> bytes:
-        return self._written([[*COLUMNS, *self._columns]])
+        theirs = [f"asked.{name}" if name in COLUMNS else name for name in self._columns]
+        return self._written([[*COLUMNS, *theirs]])
 
     def lines(self, results: Sequence[tuple[Row, Result]]) -> bytes:
         return self._written([self._cells(row, result) for row, result in results])

@@ -118,6 +118,24 @@ def reached(wallet_id: str, permit: Permit | None) -> Iterator[str]:
           AND (CAST(:permit_assets AS text[]) IS NULL OR asset_types.code = ANY (CAST(:permit_assets AS text[]))))"""  # noqa: S608 - constants
 
 
+DECISIONS = ("FREEZE", "UNFREEZE", "CLOSE", "REVERSAL")
+"""The kinds whose reason, note and metadata no user is told, because they may be about the user."""
+
+
+def tells(kind: str, permit: Permit | None) -> bool:
+    """Tell whether the permit is told what was said about a transaction of this kind, where it reaches its anchor."""
+    return permit is None or permit.user_id is None or kind not in DECISIONS
+
+
+def told(filters: Filters, permit: Permit | None) -> Iterator[str]:
+    """Yield the conditions that the permit is told what the filters ask for: nobody looks for what is hidden."""
+    if not filters.has_texts:
+        return
+    yield from reached("transactions.wallet_id", permit)
+    if filters.metadata_key is not None and permit is not None and permit.user_id is not None:
+        yield f"transactions.kind NOT IN ({', '.join(repr(kind) for kind in DECISIONS)})"
+
+
 def permit_values(permit: Permit | None) -> dict[str, Any]:
     """Return the parameters of `reached`."""
     if permit is None:

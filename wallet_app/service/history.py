@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 from wallet_app.db import reads
 from wallet_app.errors import BadFilterError, SystemEntriesError, WalletNotFoundError
 from wallet_app.service import walks
-from wallet_app.service.filters import Filters, all_of, is_limited, permit_values, reached
+from wallet_app.service.filters import Filters, all_of, is_limited, permit_values, told
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, TransactionRow
 from wallet_app.service.permits import Permit, reaches
 from wallet_app.service.queries import (
@@ -160,7 +160,7 @@ def _entries(
     asked += [] if seqs is None else ["seq = ANY (CAST(:seqs AS bigint[]))"]
     conditions = [*filters.of_transaction()]
     conditions += [walks.ANOTHERS] if filters.reference is not None and seqs is None else []
-    conditions += reached("transactions.wallet_id", permit) if filters.has_texts else []
+    conditions += told(filters, permit)
     values = {"wallet_id": wallet_id, "low": part.low, "high": part.high, "seqs": seqs, "rows": limit + 1}
     rows = connection.execute(
         text(_ENTRIES.format(of_entry=all_of(asked), conditions=all_of(conditions))),

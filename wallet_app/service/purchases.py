@@ -11,7 +11,7 @@ from wallet_app.service.movements import CONTRA, require_funds, require_room
 
 
 def purchase(books: Books, command: Purchase) -> Plan:
-    """Make an entry of each leg; what an earlier one brings, a later one may spend.
+    """Make an entry of each leg; what an earlier one brings, a later one may spend, but for what the wallet owes.
 
     Raises PayerWithoutLegError, UserMismatchError, InsufficientBalanceError or BalanceAboveBoundError; the refusals
     tell the balance as it stands in the books, and what all legs so far need of it.
@@ -20,15 +20,19 @@ def purchase(books: Books, command: Purchase) -> Plan:
     if payer.wallet_id not in {leg.wallet_id for leg in command.legs}:
         raise PayerWithoutLegError(payer.wallet_id)
     so_far: Counter[int] = Counter()
+    brought: Counter[int] = Counter()
     entries = []
     for leg in command.legs:
         wallet = books.wallet(leg.wallet_id)
         if wallet.user_id != payer.user_id:
             raise UserMismatchError((payer.wallet_id, wallet.wallet_id))
         if leg.kind == Spend.kind:
-            require_funds(wallet, leg.amount - so_far[leg.wallet_id])
+            # As when the legs come one by one: what comes in repays first what is owed.
+            repays = min(wallet.owed, brought[leg.wallet_id])
+            require_funds(wallet, leg.amount - so_far[leg.wallet_id] + repays)
         else:
             require_room(wallet, leg.amount + so_far[leg.wallet_id])
+            brought[leg.wallet_id] += leg.amount
         amount = -leg.amount if leg.kind == Spend.kind else leg.amount
         so_far[leg.wallet_id] += amount
         entries.append(PlannedEntry(leg.wallet_id, leg.kind, amount, CONTRA[leg.kind]))

@@ -18,6 +18,7 @@ from wallet_app.errors import SystemEntriesError, TransactionNotFoundError, Wall
 from wallet_app.parameters import UUID, WHOLE_NUMBER
 from wallet_app.round_trip import Statement, ask
 from wallet_app.service.books import NOT_FROZEN, Entry, Frozen, PostedTransaction, ReversedEntry
+from wallet_app.service.filters import tells
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, TransactionRow, posted_transaction
 from wallet_app.service.permits import Permit, reaches
 from wallet_app.service.reversals import reversible_entries
@@ -74,7 +75,8 @@ class TransactionView:
 
     `reversible` is what became of its entries that can be reversed; none of a kind that cannot. Unless `is_own`, who
     asks has only a side of it: anchor, reference, client, actor and request id of `transaction` are not theirs to know,
-    and note and metadata are None. `reason` is None to a user, whom it may be about: it is for those who decide.
+    and reason, note and metadata are None. So they are to a user of what may be about the user: it is for those who
+    decide.
     """
 
     transaction: PostedTransaction
@@ -140,14 +142,15 @@ def transaction_view(rows: Sequence[TransactionRow], permit: Permit | None) -> T
     row = rows[0]
     is_own = _is_own(row.anchor_user_id, row.anchor_asset_code, permit)
     transaction = posted_transaction(rows)
+    is_told = is_own and tells(row.kind, permit)
     return TransactionView(
         transaction,
-        row.note if is_own else None,
-        row.metadata if is_own else None,
+        row.note if is_told else None,
+        row.metadata if is_told else None,
         {row.entry_wallet_id: row.asset_code or "" for row in rows if row.entry_wallet_id is not None},
         _reversible(transaction, rows),
         is_own,
-        transaction.requested.get("reason") if permit is None or (is_own and permit.user_id is None) else None,
+        transaction.requested.get("reason") if is_told else None,
     )
 
 
@@ -212,6 +215,7 @@ class EntryRow(NamedTuple):
 def entry_view(row: EntryRow, permit: Permit | None) -> EntryView:
     """Return the entry as the permit is shown it."""
     is_own = _is_own(row.anchor_user_id, row.anchor_asset_code, permit)
+    is_told = is_own and tells(row.kind, permit)
     return EntryView(
         entry=Entry(
             wallet_id=row.wallet_id,
@@ -227,8 +231,8 @@ def entry_view(row: EntryRow, permit: Permit | None) -> EntryView:
         reference=row.reference_id if is_own else None,
         kind=row.kind,
         actor=row.actor if is_own else None,
-        note=row.note if is_own else None,
-        metadata=row.metadata if is_own else None,
+        note=row.note if is_told else None,
+        metadata=row.metadata if is_told else None,
         occurred_at=row.occurred_at,
     )
 

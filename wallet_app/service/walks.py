@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from wallet_app.service.filters import Filters, all_of, is_limited, permit_values, reached
+from wallet_app.service.filters import Filters, all_of, is_limited, permit_values, reached, told
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION
 from wallet_app.service.permits import Permit
 
@@ -179,10 +179,8 @@ def _of_transaction(filters: Filters, permit: Permit | None) -> list[str]:
     if filters.has_amounts:
         amounts = all_of([*filters.of_amount("entries.amount"), *reached("entries.wallet_id", permit)])
         conditions.append(f"(SELECT true FROM (SELECT) AS one {ENTRIES_OF_TRANSACTION} WHERE {amounts} LIMIT 1)")  # noqa: S608
-    if filters.has_texts:
-        # Who sees only their own side of a transfer is not told these, and so cannot look for them either.
-        conditions += reached("transactions.wallet_id", permit)
-    return conditions
+    # Who sees only their own side of a transfer is not told these, and so cannot look for them either.
+    return [*conditions, *told(filters, permit)]
 
 
 def _reached_somewhere(permit: Permit | None) -> str:
