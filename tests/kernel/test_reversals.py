@@ -338,7 +338,7 @@ def test_whatever_raises_the_balance_repays(books: Books, credit: str) -> None:
     reverse(original, on_shortfall="debt")
     assert hold is not None
     release = service.ReleaseHold(wallet_id=JOHN, hold_id=hold.hold_id, reference="back", origin=ORIGIN)
-    legs = (service.Leg(JOHN, "TOPUP", 40), service.Leg(JOHN, "SPEND", 10))
+    legs = (service.Leg(JOHN, "TOPUP", 20), service.Leg(JOHN, "BONUS", 10))
     commands: dict[str, service.Command] = {
         "transfer": books.command(service.Transfer, DOE, 30, to_wallet_id=JOHN),
         "exchange": books.command(service.Exchange, JOHN_DIAMOND, 3, to_wallet_id=JOHN, rate=Fraction(10, 1)),
