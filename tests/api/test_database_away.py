@@ -18,6 +18,8 @@ from tests.keys import VAULT, client_of
 from wallet_app import create_app
 from wallet_app.db import close_connections, db
 
+pytestmark = pytest.mark.wide
+
 READS = [
     "/wallets/3",
     "/wallets/3/balance",

@@ -29,6 +29,8 @@ from wallet_app.db import db, unit_of_work
 from wallet_app.errors import UnavailableError
 from wallet_app.service import group_commit, posting
 
+pytestmark = pytest.mark.wide
+
 ORIGIN = service.Origin(client="tests", actor="tests")
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 Figures = dict[str, float]

@@ -25,6 +25,8 @@ from tests.keys import KEY
 from tests.platform.conftest import REPOSITORY, Service, clean_environment, python
 from wallet_app import devdb, run
 
+pytestmark = pytest.mark.wide
+
 Start = Callable[..., Service]
 
 
