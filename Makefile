@@ -21,12 +21,11 @@ test-all: setup-bench
 	$(BIN)/python -m pytest -n 2 --dist loadfile -rs -m "wide and not slow"
 	$(BIN)/python -m pytest -rs -m slow
 # What asks the faces about input and rights gets the same from every server.
-	$(BIN)/python scripts/with_postgres15.py $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --ignore=tests/platform --ignore=tests/test_verify_audit.py \
-		--ignore=tests/api/test_bad_input.py --ignore=tests/api/test_access.py --ignore=tests/api/test_dry_runs.py \
-		--ignore=tests/api/test_conditions.py --ignore=tests/api/test_details.py --ignore=tests/test_copies.py \
-		--ignore=tests/console/test_forms.py --ignore=tests/console/test_roles.py
+	$(BIN)/python scripts/with_postgres15.py $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not wide" --ignore=tests/platform \
+		--ignore=tests/api/test_bad_input.py --ignore=tests/api/test_access.py --ignore=tests/console/test_forms.py --ignore=tests/console/test_roles.py
 # The audit log's chain waits for every transaction of its server, so here nobody else works on it.
-	$(BIN)/python scripts/with_postgres15.py $(BIN)/python -m pytest -m "not slow" tests/test_verify_audit.py
+	$(BIN)/python scripts/with_postgres15.py $(BIN)/python -m pytest -m "not slow" tests/test_verify_audit.py tests/test_verify_holds.py \
+		tests/test_verify_reversals.py tests/test_verify_states.py tests/test_verify_between_wallets.py
 
 # The service beside pgbench, a quarter of an hour; `make bench BENCH="--quick"` tries it out, BENCH="--help" tells more.
 bench: setup-bench

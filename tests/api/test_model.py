@@ -463,4 +463,4 @@ def test_api_model_and_database_agree(shared_app: Flask) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_api_model_and_database_agree_at_length(shared_app: Flask) -> None:
-    explore(shared_app, number=100, examples=200, at_least=10)
+    explore(shared_app, number=100, examples=100, at_least=5)
