@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from wallet_app.api.reversal_schemas import ReversalAnswer
+from wallet_app.api.schema_parts import DryRun
 from wallet_app.api.schemas import (
-    DryRun,
     ExchangeAnswer,
     HoldMovementAnswer,
     MovementAnswer,

@@ -33,6 +33,18 @@ _KEY_ID = re.compile(r"[a-z2-7]{12}")
 
 _ID = {"type": "integer", "format": "int64", "minimum": 1, "maximum": ID_MAX}
 
+
+def flag_parameter(name: str, description: str) -> dict[str, Any]:
+    """Return the document's words for a parameter of the query that is true or false, and false if it is not there."""
+    return {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": description,
+        "schema": {"type": "string", "enum": ["true", "false"], "default": "false"},
+    }
+
+
 WALLET_ID: dict[str, Any] = {
     "name": "walletId",
     "in": "path",
@@ -108,21 +120,12 @@ OF_CLIENT: dict[str, Any] = {
     "description": "Only this client's",
     "schema": CLIENT_SCHEMA,
 }
-WITH_REVOKED: dict[str, Any] = {
-    "name": "withRevoked",
-    "in": "query",
-    "required": False,
-    "description": "Those that are revoked or expired too",
-    "schema": {"type": "string", "enum": ["true", "false"], "default": "false"},
-}
-DRY_RUN: dict[str, Any] = {
-    "name": "dryRun",
-    "in": "query",
-    "required": False,
-    "description": "Whether to answer what would happen, and do nothing: the same status and body, with `dryRun` true "
-    "and without the ids of what is not made",
-    "schema": {"type": "string", "enum": ["true", "false"], "default": "false"},
-}
+WITH_REVOKED = flag_parameter("withRevoked", "Those that are revoked or expired too")
+DRY_RUN = flag_parameter(
+    "dryRun",
+    "Whether to answer what would happen, and do nothing: the same status and body, with `dryRun` true and without the "
+    "ids of what is not made",
+)
 EXTERNAL_ID: dict[str, Any] = {
     "name": "externalId",
     "in": "query",
@@ -169,15 +172,16 @@ def of_client() -> str | None:
 
 def with_revoked() -> bool:
     """Return whether the caller wants keys that do not work any more too."""
-    return _flag("withRevoked")
+    return flag("withRevoked")
 
 
 def dry_run() -> bool:
     """Return whether the caller wants to be told what would happen, and nothing to be done."""
-    return bool(request.environ.get("QUERY_STRING")) and _flag("dryRun")
+    return bool(request.environ.get("QUERY_STRING")) and flag("dryRun")
 
 
-def _flag(name: str) -> bool:
+def flag(name: str) -> bool:
+    """Return whether the parameter of this name is true."""
     value = request.args.get(name, "false")
     if value not in {"true", "false"}:
         raise invalid(f"/{name}", "invalid", "must be true or false")

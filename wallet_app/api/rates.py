@@ -8,7 +8,7 @@ from wallet_app import service
 from wallet_app.api import cursor, filters, parameters, present
 from wallet_app.api.body import refuse_unknown_parameters
 from wallet_app.api.operations import operation
-from wallet_app.api.schemas_reading import RatesAnswer
+from wallet_app.api.reading_schemas import RatesAnswer
 from wallet_app.web import json_response, permit
 
 

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from wallet_app.api.schemas import AssetAnswer, Identifier, Instant, Integer53, PostedAnswer
+from wallet_app.api.schema_parts import Identifier, Instant, Integer53
+from wallet_app.api.schemas import AssetAnswer, PostedAnswer
 from wallet_app.fields import Outside, ReferenceIfGiven
 from wallet_app.records import Reversal
 from wallet_app.service import DEBTS_MAX, REVERSIBLE

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation
 from pydantic.alias_generators import to_camel
 
+from wallet_app.api.schema_parts import (
+    DryRun,
+    ExactInteger,
+    Identifier,
+    IfMade,
+    Instant,
+    Integer53,
+    KeptMetadata,
+    Next,
+    OccurredAtAnswer,
+)
 from wallet_app.api.state_schemas import Frozen, Status
-from wallet_app.details import METADATA_SCHEMA, WithDetails
+from wallet_app.details import WithDetails
 from wallet_app.fields import (
     FINAL_OR_AMOUNT,
     Amount,
@@ -32,57 +43,8 @@ from wallet_app.fields import (
     UserId,
     WalletId,
 )
-from wallet_app.money import AMOUNT_MAX
 from wallet_app.records import Exchange, Purchase, Record, Transfer
 from wallet_app.service import BATCH_MAX, ENTRY_TYPES, HOLD_STATES
-
-Integer53 = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
-ExactInteger = Annotated[
-    int | str,
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^-?[0-9]+$"}],
-            "description": "A string where it exceeds what every JSON client reads exactly (2^53 - 1).",
-        }
-    ),
-]
-Instant = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
-Next = Annotated[str | None, Field(description="The `cursor` of the next page; absent on the last one.")]
-KeptMetadata = Annotated[
-    dict[str, Any] | None,
-    WithJsonSchema(
-        {
-            "anyOf": [METADATA_SCHEMA, {"type": "null"}],
-            "description": "As it was sent; null for none, or when it was erased.",
-        }
-    ),
-]
-OccurredAtAnswer = Annotated[
-    str,
-    WithJsonSchema(
-        {
-            "type": "string",
-            "format": "date-time",
-            "description": "When it happened, as the caller said; else as `createdAt`.",
-        }
-    ),
-]
-Identifier = Annotated[str, WithJsonSchema({"type": "string", "format": "uuid"})]
-
-
-IfMade = Annotated[
-    str | None,
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "string", "format": "uuid"}, {"type": "null"}],
-            "description": "Null in a dry run, unless it was made before.",
-        }
-    ),
-]
-DryRun = Annotated[
-    Literal[True] | None,
-    Field(description="Only in a dry run: this is what would have been answered, and nothing was done."),
-]
 
 
 class MovementRequest(WithDetails):

@@ -4,30 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, RootModel, WithJsonSchema
+from pydantic import ConfigDict, Field, RootModel
 
+from wallet_app.api.schema_parts import DryRun, IfMade, Instant, Integer53
 from wallet_app.fields import AssetCode, Outside, ReferenceIfGiven, UserId
-from wallet_app.money import AMOUNT_MAX
 from wallet_app.records import Close, Freeze, Unfreeze
 from wallet_app.reversal_fields import Reason
 from wallet_app.service import SIDES, SWITCH_TARGETS
 from wallet_app.state_fields import SideField, Until
 
-Instant = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
-IfMade = Annotated[
-    str | None,
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "string", "format": "uuid"}, {"type": "null"}],
-            "description": "Null in a dry run, unless it was made before.",
-        }
-    ),
-]
-DryRun = Annotated[
-    Literal[True] | None,
-    Field(description="Only in a dry run: this is what would have been answered, and nothing was done."),
-]
-Integer53 = Annotated[int, Field(ge=0, le=AMOUNT_MAX)]
 Status = Annotated[
     Literal["ACTIVE", "FROZEN", "CLOSED"],
     Field(description="FROZEN while anything of it is; a switch that stops its user or asset does not show here."),

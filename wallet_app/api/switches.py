@@ -31,13 +31,7 @@ SWITCH_ID: dict[str, Any] = {
     "example": 7,
     "schema": {"type": "integer", "format": "int64", "minimum": 1, "maximum": ID_MAX},
 }
-WITH_LIFTED: dict[str, Any] = {
-    "name": "withLifted",
-    "in": "query",
-    "required": False,
-    "description": "Those that were lifted, or have ended, too",
-    "schema": {"type": "string", "enum": ["true", "false"], "default": "false"},
-}
+WITH_LIFTED = parameters.flag_parameter("withLifted", "Those that were lifted, or have ended, too")
 REASON: dict[str, Any] = {
     "name": "reason",
     "in": "query",
@@ -64,7 +58,7 @@ def list_switches() -> Response:
     more, the answer has `next`: repeat the request with the query parameter `cursor` set to it.
     """
     refuse_unknown_parameters(("withLifted", "limit", "cursor"))
-    with_lifted, limit = _with_lifted(), parameters.limit()
+    with_lifted, limit = parameters.flag("withLifted"), parameters.limit()
     filters = ("switches", with_lifted)
     found = service.list_switches(with_lifted=with_lifted, after_id=parameters.cursor(*filters), limit=limit)
     page = found[:limit]
@@ -157,10 +151,3 @@ def _reason() -> str:
         return read_reason(value)
     except ValueError as exc:
         raise invalid("/reason", "invalid", str(exc)) from None
-
-
-def _with_lifted() -> bool:
-    value = request.args.get("withLifted", "false")
-    if value not in {"true", "false"}:
-        raise invalid("/withLifted", "invalid", "must be true or false")
-    return value == "true"

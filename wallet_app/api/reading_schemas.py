@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from wallet_app.api.schemas import Instant, ListedTransaction, Next
+from wallet_app.api.schema_parts import Instant, Next
+from wallet_app.api.schemas import ListedTransaction
 from wallet_app.fields import Outside
 
 
