@@ -235,7 +235,8 @@ def close_connections() -> None:
         engine.dispose()
 
 
-# A role's own settings (ALTER ROLE ... SET) win, because they also hold behind a pooler; these fill the gaps.
+# A role's own settings (ALTER ROLE ... SET) win, because they also hold behind a pooler; these fill the gaps. What is
+# asked here reads a page of rows at most: to compile it would take longer, and the planner may think otherwise.
 _PREPARE = f"""
 SELECT set_config('lock_timeout', '2s', false) WHERE current_setting('lock_timeout') = '0'
 UNION ALL
@@ -243,6 +244,8 @@ SELECT set_config('statement_timeout', '4s', false) WHERE current_setting('state
 UNION ALL
 SELECT set_config('idle_in_transaction_session_timeout', '5s', false)
  WHERE current_setting('idle_in_transaction_session_timeout') = '0'
+UNION ALL
+SELECT set_config('jit', 'off', false)
 UNION ALL
 SELECT set_config('role', rolname, false)
   FROM pg_roles WHERE rolname = '{APPLICATION_ROLE}' AND pg_has_role(current_user, oid, 'MEMBER')

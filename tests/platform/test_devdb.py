@@ -109,6 +109,7 @@ def test_each_role_has_its_rights_and_no_more(data_dir: Path) -> None:
         assert execute(service, "SHOW lock_timeout") == [("2s",)]
         assert execute(service, "SHOW statement_timeout") == [("4s",)]
         assert execute(service, "SHOW idle_in_transaction_session_timeout") == [("5s",)]
+        assert execute(service, "SHOW jit") == [("off",)]
         execute(database.owner_url, "CREATE DATABASE another")
         assert execute(database.superuser_url, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") == [
             (True,)

@@ -75,5 +75,6 @@ def _create_roles(connection: Connection[tuple[Any, ...]], passwords: Mapping[st
         "ALTER ROLE wallet_service SET lock_timeout = '2s'",
         "ALTER ROLE wallet_service SET statement_timeout = '4s'",
         "ALTER ROLE wallet_service SET idle_in_transaction_session_timeout = '5s'",
+        "ALTER ROLE wallet_service SET jit = 'off'",
     ):
         connection.execute(sql.SQL(statement).format(**words))
