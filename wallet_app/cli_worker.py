@@ -17,7 +17,7 @@ from flask import Flask, current_app
 from flask.cli import with_appcontext
 
 from wallet_app import cli, service
-from wallet_app.db import log_fault
+from wallet_app.db import is_away, log_fault
 
 log = structlog.get_logger("wallet")
 
@@ -115,6 +115,9 @@ class _Worker:
         try:
             work()
         except Exception as fault:
-            log_fault(event, fault, worker=str(self._id), **context)
+            if is_away(fault):
+                log.warning(event, worker=str(self._id), error=type(fault).__name__, **context)
+            else:
+                log_fault(event, fault, worker=str(self._id), **context)
             return False
         return True

@@ -14,7 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 from psycopg.rows import TupleRow
 from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import NullPool, QueuePool
@@ -127,6 +127,15 @@ def ping() -> bool:
     except (DBAPIError, PoolTimeoutError):
         return False
     return True
+
+
+def is_away(error: BaseException) -> bool:
+    """Tell whether the database, or a connection to it, was not to be had: no fault of ours, and it passes."""
+    if isinstance(error, PoolTimeoutError):
+        return True
+    # Class 54 is about sizes, which are checked before the database sees them.
+    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return isinstance(error, (OperationalError, InterfaceError)) and not state.startswith("54")
 
 
 def log_fault(event_name: str, error: Exception, **context: Any) -> None:

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 import structlog
 from flask import Flask, Response, current_app, g, request
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from structlog.tracebacks import ExceptionDictTransformer
 from uuid_utils import uuid4
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, TooManyRequests
@@ -245,14 +243,10 @@ def problem_of(error: Exception) -> Problem:
         return _service_problem(error)
     if isinstance(error, HTTPException):
         return _http_problem(error)
-    if isinstance(error, PoolTimeoutError):
-        return _database_away(error)
     if isinstance(error, db.CommitNotReplicatedError):
         log.error("commit_not_replicated", request_id=request_id())
         return _service_problem(OutcomeUnknownError(error.sentence))
-    if isinstance(error, DBAPIError):
-        return _database_problem(error)
-    return _unexpected(error)
+    return _database_away(error) if db.is_away(error) else _unexpected(error)
 
 
 def _service_problem(error: WalletServiceError) -> Problem:
@@ -285,22 +279,11 @@ def _http_problem(error: HTTPException) -> Problem:
     return problem(status, code=code, title=title, detail=detail, headers=headers)
 
 
-def _database_problem(error: DBAPIError) -> Problem:
-    """Answer what no service call could finish handling: a database that is away, or a fault of ours."""
-    # Class 54 is about sizes, which are checked before the database sees them.
-    is_ours = not isinstance(error, (OperationalError, InterfaceError)) or _sqlstate(error).startswith("54")
-    return _unexpected(error) if is_ours else _database_away(error)
-
-
 def _database_away(error: Exception) -> Problem:
     log.warning("database_unavailable", request_id=request_id(), error=type(error).__name__)
     return _service_problem(
         DatabaseUnavailableError("The database cannot be reached at the moment. Repeat the request in a second.")
     )
-
-
-def _sqlstate(error: DBAPIError) -> str:
-    return getattr(error.orig, "sqlstate", None) or ""
 
 
 def _unexpected(error: Exception) -> Problem:
