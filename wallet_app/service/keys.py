@@ -17,18 +17,21 @@ from wallet_app.errors import (
     BadKeySettingsError,
     ClientNotFoundError,
     ClientRevokedError,
+    FormUsedError,
     KeyRevokedError,
     TooManyKeysError,
     UnauthenticatedError,
 )
 from wallet_app.models import ApiKey, AssetType, Client
 from wallet_app.money import AMOUNT_MAX
-from wallet_app.service import audit, grants, locks
+from wallet_app.service import audit, grants, locks, sessions
 from wallet_app.service.audit import Act, By
 from wallet_app.service.callers import Actor
 from wallet_app.service.credentials import Digest, MadeKey, Vault
+from wallet_app.service.forms import FORM_SECONDS_MAX, Form
 from wallet_app.service.key_views import IS_LIVE, KeySettings, KeyView, find_row, get_row, view_of
 from wallet_app.service.permits import SCOPES
+from wallet_app.service.sessions import Session
 
 KEYS_MAX = 2
 """Live keys of a client: the one in use, and the one that is to replace it."""
@@ -40,6 +43,9 @@ _CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 EVERYTHING = KeySettings(scopes=tuple(SCOPES))
 
+NOT_FOR_OPERATORS = frozenset({"admin:keys"})
+"""Scopes that an operator gives no key."""
+
 
 class NewKey(NamedTuple):
     """A key that was just made, with what it allows: the only moment at which its text is known."""
@@ -50,15 +56,28 @@ class NewKey(NamedTuple):
 
 
 def create_key(
-    engine: Engine, vault: Vault, *, client: str, settings: KeySettings, by: By, within: Actor | None = None
+    engine: Engine,
+    vault: Vault,
+    *,
+    client: str,
+    settings: KeySettings,
+    by: By,
+    within: Actor | None = None,
+    form: Form | None = None,
 ) -> NewKey:
     """Make a key for the client, which is made too if it is new; its text is kept nowhere.
 
-    `within` is whose own credential makes it: it gives no more than that allows. Locks the client. Raises
-    BadKeySettingsError, ClientRevokedError, TooManyKeysError, and with `within` what `grants.require_within` does.
+    `within` is whose own credential makes it: it gives no more than that allows. `form` is the operator's who makes it:
+    sent again, it is answered with the key that it made. Locks the operator, and the client. Raises
+    BadKeySettingsError, ClientRevokedError, TooManyKeysError; with `within` what `grants.require_within` does; with
+    `form` NotSignedInError and FormUsedError.
     """
-    made = vault.make_key()
+    made = _make(vault, form)
     with unit_of_work(engine) as connection:
+        if form is not None and (same := _made_before(connection, vault, made, form, by)) is not None:
+            return same
+        if form is not None:
+            _require_givable(settings)
         client_id = _ensure_client(connection, client)
         _lock_live_client(connection, client_id, client)
         if within is not None:
@@ -68,15 +87,21 @@ def create_key(
         return NewKey(*made, view_of(get_row(connection, made.key_id)))
 
 
-def rotate_key(engine: Engine, vault: Vault, key_id: str, *, by: By, within: Actor | None = None) -> NewKey:
+def rotate_key(
+    engine: Engine, vault: Vault, key_id: str, *, by: By, within: Actor | None = None, form: Form | None = None
+) -> NewKey:
     """Make another key that allows the same; the one that was there goes on until it is revoked.
 
-    Locks the client. Raises as `create_key`, and KeyNotFoundError or KeyRevokedError.
+    Locks the operator, and the client. Raises as `create_key`, and KeyNotFoundError or KeyRevokedError.
     """
-    made = vault.make_key()
+    made = _make(vault, form)
     with unit_of_work(engine) as connection:
+        if form is not None and (same := _made_before(connection, vault, made, form, by)) is not None:
+            return same
         found = get_row(connection, key_id)
         settings = view_of(found).settings
+        if form is not None:
+            _require_givable(settings)
         _lock_live_client(connection, found.client_id, found.client)
         if within is not None:
             _require_grantable(connection, settings, within)
@@ -88,9 +113,14 @@ def rotate_key(engine: Engine, vault: Vault, key_id: str, *, by: By, within: Act
         return NewKey(*made, view_of(get_row(connection, made.key_id)))
 
 
-def revoke_key(engine: Engine, key_id: str, *, by: By) -> None:
-    """Let the key authenticate nobody any more. Locks the client. Raises KeyNotFoundError or KeyRevokedError."""
+def revoke_key(engine: Engine, key_id: str, *, by: By, session: Session | None = None) -> None:
+    """Let the key authenticate nobody any more. `session` is the operator's who does it, if one does.
+
+    Locks the operator, and the client. Raises KeyNotFoundError, KeyRevokedError, and NotSignedInError.
+    """
     with unit_of_work(engine) as connection:
+        if session is not None:
+            sessions.require_current(connection, session)
         found = get_row(connection, key_id)
         locks.lock_client(connection, found.client_id)
         if get_row(connection, key_id).revoked_at is not None:
@@ -136,7 +166,37 @@ def ensure_key(engine: Engine, vault: Vault, given: str, *, client: str, by: By)
         )
 
 
+def _make(vault: Vault, form: Form | None) -> MadeKey:
+    return vault.make_key(None if form is None else form.material("api key"))
+
+
 # --- within a unit of work ---
+
+
+def _made_before(connection: Connection, vault: Vault, made: MadeKey, form: Form, by: By) -> NewKey | None:
+    """Return the key that this form has made, if it has; the operator's lock lets one look at a time.
+
+    Raises NotSignedInError, and FormUsedError for a key that is not shown any more.
+    """
+    sessions.require_current(connection, form.session)
+    found = find_row(connection, made.key_id)
+    if found is None:
+        return None
+    now: dt.datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    is_ours = vault.is_right(made.text, Digest(found.pepper_version, found.secret_hmac))
+    if not is_ours or not found.is_live or (now - found.created_at).total_seconds() > FORM_SECONDS_MAX:
+        raise FormUsedError(f"key {made.key_id}")
+    audit.record(connection, Act(by=by, action="key:show", subject=f"key:{made.key_id}"))
+    return NewKey(*made, view_of(found))
+
+
+def _require_givable(settings: KeySettings) -> None:
+    """Raise for what no operator gives: what such a key makes would be in nobody's name, and outlive its maker."""
+    if refused := NOT_FOR_OPERATORS.intersection(settings.scopes):
+        raise BadKeySettingsError(
+            f"The console makes no key with the scope {', '.join(sorted(refused))}: such a key makes others, in "
+            "nobody's name. Who may, does it at the command line."
+        )
 
 
 def _require_grantable(connection: Connection, settings: KeySettings, caller: Actor) -> None:
