@@ -41,6 +41,14 @@ class InvalidError(WalletServiceError):
     """The request is wrong in itself and stays so."""
 
 
+class BadFieldError(InvalidError):
+    """What was filled in is not accepted; `about` names the field, where one alone is to blame."""
+
+    def __init__(self, detail: str, *, about: str | None = None) -> None:
+        super().__init__(detail)
+        self.about = about
+
+
 class UnavailableError(WalletServiceError):
     """Cannot be done or told right now; repeat with the same reference after `retry_after` seconds."""
 
@@ -557,7 +565,7 @@ class TooManyKeysError(RefusedError):
         )
 
 
-class BadKeySettingsError(InvalidError):
+class BadKeySettingsError(BadFieldError):
     """What a key is to be allowed makes no sense."""
 
     code = "bad_key_settings"
@@ -577,7 +585,7 @@ class FormUsedError(RefusedError):
         )
 
 
-class AssetInvalidError(InvalidError):
+class AssetInvalidError(BadFieldError):
     """What an asset is to be called, or its scale, cannot be."""
 
     code = "asset_invalid"
@@ -753,7 +761,7 @@ class PasskeyRefusedError(InvalidError):
     title = "Passkey is not accepted"
 
 
-class OperatorInvalidError(InvalidError):
+class OperatorInvalidError(BadFieldError):
     code = "operator_invalid"
     title = "Operator is not accepted"
 

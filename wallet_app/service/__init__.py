@@ -75,7 +75,7 @@ from wallet_app.service.history import Page, find_entries, list_transactions, pl
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
-from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey
+from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
 from wallet_app.service.listings import AssetView, list_assets, list_wallets
 from wallet_app.service.operators import (
     SET_UP_HOURS,
@@ -87,6 +87,7 @@ from wallet_app.service.operators import (
     ensure_development_operator,
     get_operator,
     list_operators,
+    preview_operator,
     reset_operator,
 )
 from wallet_app.service.passkeys import (
@@ -177,6 +178,9 @@ from wallet_app.service.switches import (
     preview_switch,
     set_switch,
 )
+from wallet_app.service.switches import (
+    require_may as require_may_switch,
+)
 from wallet_app.service.tokens import TOKEN_SECONDS_MAX, MadeToken, Signer, UserToken
 from wallet_app.service.users import UserView, create_user, find_users, get_user
 from wallet_app.service.verification import Fault, Finding, VerifyReport, verify
@@ -203,6 +207,9 @@ __all__ = [
     "list_past_switches",
     "list_stops",
     "make_form_key",
+    "preview_key",
+    "preview_operator",
+    "require_may_switch",
     "ANONYMOUS",
     "AppliedRate",
     "Actor",

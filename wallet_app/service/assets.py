@@ -9,13 +9,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, Row, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from wallet_app.db import reads, unit_of_work
 from wallet_app.errors import AssetExistsError, AssetInvalidError, AssetNotFoundError, ScaleFixedError
-from wallet_app.models import AssetType
+from wallet_app.models import SYSTEM_USERS, AssetType
 from wallet_app.service import audit, locks, sessions, wallets
 from wallet_app.service.audit import Act, By
 from wallet_app.service.queries import PAGE_MAX
@@ -26,6 +27,7 @@ SCALE_MAX = 12
 WALLETS_COUNTED_MAX = 100_000
 """An asset's wallets are counted this far: nobody waits for a page that counts millions."""
 
+_COUNTED = WALLETS_COUNTED_MAX + 1 + len(SYSTEM_USERS)
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{1,31}")
 _NAME_MAX = 100
 _WALLETS_LOCKED_MAX = 10_000
@@ -89,30 +91,37 @@ def change_asset(code: str, *, name: str, scale: int, by: By, session: Session |
 @reads
 def get_asset(connection: Connection, code: str) -> AssetFacts:
     """Return the asset; raise AssetNotFoundError."""
-    row = connection.execute(_ONE, {"code": code, "counted": WALLETS_COUNTED_MAX + 1}).first()
+    row = connection.execute(_ONE, {"code": code, "counted": _COUNTED}).first()
     if row is None:
         raise AssetNotFoundError(code)
-    return AssetFacts(*row)
+    return _facts(row)
 
 
 @reads
 def list_asset_facts(connection: Connection, *, after_id: int | None, limit: int) -> Sequence[AssetFacts]:
     """Return up to `limit` + 1 assets in the order in which they were made; the one too many tells of a next page."""
-    values = {"after_id": after_id or 0, "limit": min(limit, PAGE_MAX) + 1, "counted": WALLETS_COUNTED_MAX + 1}
-    return [AssetFacts(*row) for row in connection.execute(_PAGE, values)]
+    values = {"after_id": after_id or 0, "limit": min(limit, PAGE_MAX) + 1, "counted": _COUNTED}
+    return [_facts(row) for row in connection.execute(_PAGE, values)]
+
+
+def _facts(row: Row[Any]) -> AssetFacts:
+    # A sum of bigint is a numeric.
+    asset_type_id, code, name, scale, wallets_counted, outstanding = row
+    return AssetFacts(asset_type_id, code, name, scale, wallets_counted, int(outstanding))
 
 
 def _checked(code: str, name: str, scale: int) -> str:
     """Return the name without needless blanks."""
     if _CODE.fullmatch(code) is None:
         raise AssetInvalidError(
-            "The code has 2 to 32 capital letters, digits and underscores, and begins with a letter, like GOLD."
+            "The code has 2 to 32 capital letters, digits and underscores, and begins with a letter, like GOLD.",
+            about="code",
         )
     name = " ".join(name.split())
     if not 1 <= len(name) <= _NAME_MAX or not name.isprintable():
-        raise AssetInvalidError(f"The name must have 1 to {_NAME_MAX} characters that can be printed.")
+        raise AssetInvalidError(f"The name must have 1 to {_NAME_MAX} characters that can be printed.", about="name")
     if not 0 <= scale <= SCALE_MAX:
-        raise AssetInvalidError(f"The scale must be a whole number from 0 to {SCALE_MAX}.")
+        raise AssetInvalidError(f"The scale must be a whole number from 0 to {SCALE_MAX}.", about="scale")
     return name
 
 

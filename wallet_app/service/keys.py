@@ -12,7 +12,7 @@ from limits import parse_many
 from sqlalchemy import Connection, Engine, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from wallet_app.db import unit_of_work
+from wallet_app.db import reads, unit_of_work
 from wallet_app.errors import (
     BadKeySettingsError,
     ClientNotFoundError,
@@ -85,6 +85,19 @@ def create_key(
         _require_room(connection, client_id, client)
         _insert(connection, vault, made, (client_id, client), settings=settings, by=by)
         return NewKey(*made, view_of(get_row(connection, made.key_id)))
+
+
+@reads
+def preview_key(connection: Connection, *, client: str, settings: KeySettings) -> KeySettings:
+    """Return the settings as `create_key` would keep them for an operator, in their normal form; raises as it would."""
+    _require_name(client)
+    _require_givable(settings)
+    found = connection.execute(select(Client.id, Client.revoked_at).where(Client.name == client)).first()
+    if found is not None and found.revoked_at is not None:
+        raise ClientRevokedError(client)
+    if found is not None:
+        _require_room(connection, found.id, client)
+    return _checked(connection, settings)
 
 
 def rotate_key(
@@ -195,7 +208,8 @@ def _require_givable(settings: KeySettings) -> None:
     if refused := NOT_FOR_OPERATORS.intersection(settings.scopes):
         raise BadKeySettingsError(
             f"The console makes no key with the scope {', '.join(sorted(refused))}: such a key makes others, in "
-            "nobody's name. Who may, does it at the command line."
+            "nobody's name. Who may, does it at the command line.",
+            about="scopes",
         )
 
 
@@ -211,11 +225,17 @@ def _require_grantable(connection: Connection, settings: KeySettings, caller: Ac
     grants.require_within(settings, caller)
 
 
-def _ensure_client(connection: Connection, name: str) -> int:
+def _require_name(name: str) -> None:
     if name.casefold() in RESERVED_CLIENTS:
-        raise BadKeySettingsError(f"The name {name} is the service's own.")
+        raise BadKeySettingsError(f"The name {name} is the service's own.", about="client")
     if not _CLIENT_NAME.fullmatch(name):
-        raise BadKeySettingsError("A client's name has 1 to 64 letters, digits, dots, dashes and underscores.")
+        raise BadKeySettingsError(
+            "A client's name has 1 to 64 letters, digits, dots, dashes and underscores.", about="client"
+        )
+
+
+def _ensure_client(connection: Connection, name: str) -> int:
+    _require_name(name)
     connection.execute(insert(Client).values(name=name).on_conflict_do_nothing())
     client_id: int = connection.execute(select(Client.id).where(Client.name == name)).scalar_one()
     return client_id
@@ -286,17 +306,19 @@ def _revoke(connection: Connection, key_id: str, by: By) -> None:
 def _checked(connection: Connection, asked: KeySettings) -> KeySettings:
     """Return the settings in their normal form; raise BadKeySettingsError."""
     if unknown := sorted(set(asked.scopes) - SCOPES.keys()):
-        raise BadKeySettingsError(f"There is no scope {unknown[0]}; there are {', '.join(SCOPES)}.")
+        raise BadKeySettingsError(f"There is no scope {unknown[0]}; there are {', '.join(SCOPES)}.", about="scopes")
     if not asked.scopes:
-        raise BadKeySettingsError("A key without a scope could do nothing: name at least one.")
+        raise BadKeySettingsError("A key without a scope could do nothing: name at least one.", about="scopes")
     if asked.amount_max is not None and not 1 <= asked.amount_max <= AMOUNT_MAX:
-        raise BadKeySettingsError(f"The largest amount must be from 1 to {AMOUNT_MAX}.")
+        raise BadKeySettingsError(f"The largest amount must be from 1 to {AMOUNT_MAX}.", about="amount_max")
     known = set(connection.scalars(select(AssetType.code)))
     if unknown := sorted(set(asked.assets or ()) - known):
-        raise BadKeySettingsError(f"There is no asset {unknown[0]}; there are {', '.join(sorted(known))}.")
+        raise BadKeySettingsError(
+            f"There is no asset {unknown[0]}; there are {', '.join(sorted(known))}.", about="assets"
+        )
     now: dt.datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
     if asked.expires_at is not None and asked.expires_at <= now:
-        raise BadKeySettingsError("The key would have expired already.")
+        raise BadKeySettingsError("The key would have expired already.", about="days")
     return replace(
         asked,
         scopes=[scope for scope in SCOPES if scope in asked.scopes],
@@ -310,7 +332,9 @@ def _network(value: str) -> str:
     try:
         return str(ipaddress.ip_network(value))
     except ValueError as exc:
-        raise BadKeySettingsError(f"{value!r} is no network like 10.0.0.0/8 or 2001:db8::/32: {exc}.") from None
+        raise BadKeySettingsError(
+            f"{value!r} is no network like 10.0.0.0/8 or 2001:db8::/32: {exc}.", about="networks"
+        ) from None
 
 
 def _rate_limit(value: str | None) -> str | None:
@@ -318,7 +342,9 @@ def _rate_limit(value: str | None) -> str | None:
         if value:
             parse_many(value)
     except ValueError:
-        raise BadKeySettingsError(f"A rate limit looks like '600 per minute', not {value!r}.") from None
+        raise BadKeySettingsError(
+            f"A rate limit looks like '600 per minute', not {value!r}.", about="rate_limit"
+        ) from None
     return value or None
 
 

@@ -102,7 +102,7 @@ def change_role(email: str, role: str, *, by: By, session: Session | None = None
     with unit_of_work() as connection:
         found = _lock(connection, email, session)
         if found.role == role:
-            raise OperatorInvalidError(f"{found.email} has the role {role} already.")
+            raise OperatorInvalidError(f"{found.email} has the role {role} already.", about="role")
         connection.execute(_CHANGE_ROLE, {"id": found.id, "role": role})
         sessions.end_all_of(connection, found.id)
         act = audit.Act(
@@ -137,6 +137,15 @@ def reset_operator(email: str, *, by: By, form: Form | None = None, seen: int | 
         sessions.end_all_of(connection, found.id)
         audit.record(connection, _act(found.id, "operator:reset", by))
     return code
+
+
+@reads
+def preview_operator(connection: Connection, *, email: str, name: str, role: str) -> tuple[str, str]:
+    """Return e-mail address and name as `create_operator` would keep them; raises as it would."""
+    email, name = _clean(email, name, role)
+    if connection.execute(_ID, {"email": email}).scalar() is not None:
+        raise OperatorExistsError(email)
+    return email, name
 
 
 @reads
@@ -229,16 +238,16 @@ def _require_development() -> None:
 def _clean(email: str, name: str, role: str) -> tuple[str, str]:
     email, name = email.strip().lower(), " ".join(name.split())
     if _EMAIL.fullmatch(email) is None or not email.isprintable():
-        raise OperatorInvalidError(f"{email[:80]!r} is not an e-mail address.")
+        raise OperatorInvalidError(f"{email[:80]!r} is not an e-mail address.", about="email")
     if not 1 <= len(name) <= 100 or not name.isprintable():
-        raise OperatorInvalidError("The name must have 1 to 100 characters that can be printed.")
+        raise OperatorInvalidError("The name must have 1 to 100 characters that can be printed.", about="name")
     _require_role(role)
     return email, name
 
 
 def _require_role(role: str) -> None:
     if role not in ROLES:
-        raise OperatorInvalidError(f"There is no role {role[:40]!r}: choose one of {', '.join(ROLES)}.")
+        raise OperatorInvalidError(f"There is no role {role[:40]!r}: choose one of {', '.join(ROLES)}.", about="role")
 
 
 def _act(operator_id: int, action: str, by: By, *, after: dict[str, str] | None = None) -> audit.Act:
