@@ -595,6 +595,16 @@ class BadFilterError(InvalidError):
     title = "Bad filter"
 
 
+class ExportTooLongError(InvalidError):
+    """A list is too long for one file."""
+
+    code = "export_too_long"
+    title = "Export too long"
+
+    def __init__(self, rows_max: int) -> None:
+        super().__init__(f"A file has at most {rows_max} rows: narrow the list, by a shorter time.", rows_max=rows_max)
+
+
 class InstantAheadError(InvalidError):
     """What will be is not known."""
 
