@@ -572,6 +572,16 @@ class BadKeySettingsError(BadFieldError):
     title = "Bad key settings"
 
 
+class FormOutOfDateError(BadFieldError):
+    """A form that makes a secret, without the key that each of ours has."""
+
+    code = "form_out_of_date"
+    title = "Form is out of date"
+
+    def __init__(self) -> None:
+        super().__init__("This form is not one of ours, or out of date. Nothing was done: check it, and send it again.")
+
+
 class FormUsedError(RefusedError):
     """A form that makes a secret did so already, and the time is over in which it is shown again."""
 

@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL
 
 from tests.conftest import conninfo
 from tests.console.conftest import ORIGIN, Browser, Sql, email_of, text_of
+from tests.console.test_roles import sample
 from tests.keys import KEY, VAULT
 from wallet_app.console.screens import SCREENS, Screen
 
@@ -19,7 +20,7 @@ READS = [screen for screen in SCREENS.values() if screen.method == "GET"]
 
 
 def path_of(screen: Screen) -> str:
-    return screen.path.replace("<int:passkey_id>", "1")
+    return sample(screen.path)
 
 
 def name_of(screen: Screen) -> str:
@@ -116,7 +117,7 @@ def test_no_get_changes_anything(browsers: Callable[..., Browser], database: URL
     for rule in app.url_map.iter_rules():
         if method not in (rule.methods or set()):
             continue
-        path = rule.rule.replace("<int:passkey_id>", "1").replace("<path:filename>", "x").replace("<wallet_id>", "3")
+        path = sample(rule.rule).replace("<path:filename>", "x").replace("<wallet_id>", "3")
         path = path.replace("<transaction_id>", "1").replace("<user_id>", "2").replace("<key_id>", VAULT.read_id(KEY))
         key = {"headers": {"Authorization": f"Bearer {KEY}"}}
         for browser, more in ((nobody, {}), (nobody, key), (half, {}), (signed_in, {})):
