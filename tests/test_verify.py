@@ -81,6 +81,12 @@ DROP_CHECKS = """
 
 TAMPERINGS = [
     Tampering(
+        "not in the index by reference",
+        """INSERT INTO transaction_reference_mark (id, indexed_below)
+           VALUES (1, 'ffffffff-ffff-ffff-ffff-ffffffffffff')""",
+        {"references"},
+    ),
+    Tampering(
         "amount",
         f"UPDATE ledger_entries SET amount = amount + 1 {ENTRY}",
         {"balance_after", "chain", "sum", "slots"},

@@ -172,3 +172,16 @@ def _print_rebuilt(report: service.RebuildReport) -> None:
             "Find out what happened with `flask wallet verify --full`; --accept-loss follows the ledger all the same.",
             err=True,
         )
+
+
+# --- wallet rebuild-references ---
+
+
+@wallet.command("rebuild-references")
+@plainly
+def rebuild_references() -> None:
+    """Have the worker go through all references again and add to their index what is missing."""
+    service.check_references_anew()
+    click.echo(
+        "The worker (`flask wallet worker`) goes through all transactions again; `verify` tells when it is done."
+    )

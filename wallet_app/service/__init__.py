@@ -162,6 +162,7 @@ from wallet_app.service.reasons import (
     set_day_bound,
 )
 from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
+from wallet_app.service.references import check_anew as check_references_anew
 from wallet_app.service.reversal_views import DebtsView, DebtView, Moved, find_moved_wallets, list_debts
 from wallet_app.service.reversals import DEBTS_MAX, REVERSIBLE
 from wallet_app.service.second_factor import (
@@ -356,6 +357,7 @@ __all__ = [
     "preview_user",
     "preview_wallet",
     "previewing",
+    "check_references_anew",
     "rebuild_balances",
     "seed",
     "set_rate",

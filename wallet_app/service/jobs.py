@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wallet_app.service import approvals, audit, expiry
+from wallet_app.service import approvals, audit, expiry, references
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,4 +25,5 @@ JOBS = (
     Job("expire_holds", 1.0, expiry.expire_due),
     Job("expire_requests", 10.0, approvals.expire_due),
     Job("extend_audit_chain", 5.0, lambda _: audit.extend_chain()),
+    Job("index_references", 2.0, references.extend_index),
 )

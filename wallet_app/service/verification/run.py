@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from wallet_app.db import snapshot
 from wallet_app.service.audit import extend_chain
 from wallet_app.service.chain import GENESIS
+from wallet_app.service.references import TAIL_MAX
 from wallet_app.service.verification import audit, marks, parts, totals, transactions
 from wallet_app.service.verification.audit import AUDIT_INVARIANTS, AUDIT_MARKS
 from wallet_app.service.verification.holds import (
@@ -20,6 +21,7 @@ from wallet_app.service.verification.holds import (
     OVERDUE_MINUTES,
 )
 from wallet_app.service.verification.parts import SEQ_MAX, Budget, Start
+from wallet_app.service.verification.references import BEHIND, REFERENCE_INVARIANT
 from wallet_app.service.verification.report import Fault, Finding, VerifyReport
 from wallet_app.service.verification.reversals import (
     REVERSAL_TRANSACTION_INVARIANTS,
@@ -41,6 +43,7 @@ _OF_TRANSACTIONS = (
     *HOLD_TRANSACTION_INVARIANTS,
     *REVERSAL_TRANSACTION_INVARIANTS,
     *STATE_TRANSACTION_INVARIANTS,
+    REFERENCE_INVARIANT,
 )
 
 Progress = Callable[[int, int], object]
@@ -147,6 +150,7 @@ class _Run:
             counts = dict(connection.execute(totals.COUNTS).one()._mapping)
             self._check(connection, TOTAL_INVARIANTS, {"round": self._round, **self._unmarked.as_parameters()}, counts)
             self._note_overdue(connection)
+            self._note_behind(connection)
 
     def _note_overdue(self, connection: Connection) -> None:
         overdue = connection.execute(OVERDUE).one()
@@ -155,6 +159,13 @@ class _Run:
             self.report.notes.append(
                 f"{overdue.holds:,} holds have been due for more than {OVERDUE_MINUTES} minutes, the oldest since "
                 f"{overdue.since:%Y-%m-%d %H:%M:%S} UTC, and are not settled: does `flask wallet worker` run?"
+            )
+
+    def _note_behind(self, connection: Connection) -> None:
+        if connection.execute(BEHIND).scalar_one() > TAIL_MAX:
+            self.report.notes.append(
+                f"More than {TAIL_MAX:,} transactions are not in the index by reference yet, so over all wallets "
+                "references are looked for in a range of time: does `flask wallet worker` run?"
             )
 
     def check_audit(self) -> None:
