@@ -11,13 +11,14 @@ import random
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Select, bindparam, func, select, text
+from sqlalchemy import Connection, Row, Select, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import BigInteger
 
 from wallet_app.models import Client, WalletBalance
 from wallet_app.models_console import Operator
+from wallet_app.models_reports import SettledCursor
 from wallet_app.parameters import WHOLE_NUMBER, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement, ask
 
@@ -145,6 +146,16 @@ def lock_epoch(connection: Connection, operator_id: int) -> int | None:
 def lock_audit_chain(connection: Connection) -> None:
     """Wait until the audit log's chain is this unit of work's alone to extend, until its end. Locks nothing else."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _AUDIT_CHAIN_LOCK})
+
+
+def lock_cursor(connection: Connection, consumer: str) -> Row[Any] | None:
+    """Lock how far the consumer of settled transactions is, and return it; None if another process has it locked.
+
+    Must be its unit of work's first locking statement; it waits for nothing.
+    """
+    columns = SettledCursor.__table__.columns
+    statement = select(*columns).where(SettledCursor.consumer == consumer).with_for_update(skip_locked=True)
+    return connection.execute(statement).first()
 
 
 def lock_free_rows(connection: Connection, statement: Select[T]) -> Sequence[T]:
