@@ -64,7 +64,7 @@ class DailyTotal(Base):
     __tablename__ = "daily_totals"
     __table_args__ = (
         CheckConstraint(f"entry_type IN ({', '.join(repr(name) for name in ENTRY_TYPES)})", name="entry_type_known"),
-        CheckConstraint("entries >= 1 AND wallets >= 1 AND wallets <= entries", name="counts"),
+        CheckConstraint("entries >= 1 AND wallets >= 0 AND wallets <= entries", name="counts"),
         CheckConstraint("credits >= 0 AND debits >= 0", name="not_negative"),
     )
 

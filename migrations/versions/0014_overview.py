@@ -47,7 +47,7 @@ CREATE TABLE daily_totals (
     CONSTRAINT ck_daily_totals_entry_type_known CHECK (entry_type IN (
         'TOPUP', 'BONUS', 'SPEND', 'SEED', 'ADJUSTMENT', 'TRANSFER', 'EXCHANGE', 'HOLD', 'RELEASE', 'EXPIRY', 'REVERSAL'
     )),
-    CONSTRAINT ck_daily_totals_counts CHECK (entries >= 1 AND wallets >= 1 AND wallets <= entries),
+    CONSTRAINT ck_daily_totals_counts CHECK (entries >= 1 AND wallets >= 0 AND wallets <= entries),
     CONSTRAINT ck_daily_totals_not_negative CHECK (credits >= 0 AND debits >= 0)
 );
 

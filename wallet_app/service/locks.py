@@ -34,6 +34,7 @@ _SLOT_LOCKS = 7_402_001
 """The advisory locks' first key; the slot's number is the second."""
 
 _AUDIT_CHAIN_LOCK = 7_402_004
+_TOP_MOVERS_LOCK = 7_402_006
 
 _WALLETS = (
     select(
@@ -146,6 +147,11 @@ def lock_epoch(connection: Connection, operator_id: int) -> int | None:
 def lock_audit_chain(connection: Connection) -> None:
     """Wait until the audit log's chain is this unit of work's alone to extend, until its end. Locks nothing else."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _AUDIT_CHAIN_LOCK})
+
+
+def try_lock_top_movers(connection: Connection) -> bool:
+    """Tell whether the top movers are this unit of work's alone to find, until its end. It waits for nothing."""
+    return bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _TOP_MOVERS_LOCK}))
 
 
 def lock_cursor(connection: Connection, consumer: str) -> Row[Any] | None:
