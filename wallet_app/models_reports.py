@@ -131,6 +131,8 @@ class VerificationRun(Base):
     requested_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=text("clock_timestamp()"))
     night: Mapped[dt.datetime | None] = mapped_column(Instant)
     """The hour for which the worker asked by itself: once, however many workers there are."""
+    is_requested: Mapped[bool]
+    """Whether the worker is to do it; otherwise whoever asked did it at once, and nobody repeats it."""
     is_full: Mapped[bool]
     attempt: Mapped[int] = mapped_column(Integer, server_default=text("1"))
     started_at: Mapped[dt.datetime | None] = mapped_column(Instant)

@@ -82,6 +82,7 @@ CREATE TABLE verification_runs (
     requested_by text NOT NULL,
     requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     night timestamptz,
+    is_requested boolean NOT NULL,
     is_full boolean NOT NULL,
     attempt integer NOT NULL DEFAULT 1,
     started_at timestamptz,
