@@ -195,6 +195,9 @@ def test_password_and_code_and_every_page_on_the_way(page: Page, site: Site) -> 
     look_at(page, "account")
     page.get_by_role("link", name="Change your password").click()
     look_at(page, "password")
+    page.goto("/console/patterns")
+    page.locator("summary", has_text="The numbers").first.click()
+    look_at(page, "patterns")
     page.goto("/console/account/recovery-codes")
     look_at(page, "new-recovery-codes")
     page.get_by_role("button", name="Make ten new codes").click()
@@ -300,12 +303,18 @@ def test_by_keyboard_alone(page: Page, site: Site) -> None:
     seen = []
     for _ in range(12):
         keys.press("Tab")
-        seen.append(page.evaluate("document.activeElement.textContent.trim()"))
+        seen.append(
+            page.evaluate(
+                "document.activeElement.labels?.[0]?.textContent || document.activeElement.textContent.trim()"
+            )
+        )
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline == "solid", f"{seen[-1]} does not show that it has the focus"
-        if seen[-1] == "Sign out":
+        if seen[-1] == "Home":
             break
-    assert seen[:4] == ["Skip to the content", "Dino Wallet", "Home", "Your sign-in"]
+    in_order = ["Skip to the content", "Dino Wallet", "Your sign-in", "Sign out", "Home"]
+    assert [each for each in seen if not each.startswith("Search")] == in_order
+    keys.press("Shift+Tab")
     keys.press("Enter")
     expect(page.get_by_role("status").first).to_have_text("You are signed out.")
 

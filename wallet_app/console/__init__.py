@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from flask import Flask
 
-from wallet_app.console import account, confirm, errors, home, passkeys, screens, set_up, sign_in, words
+from wallet_app.console import (
+    account,
+    confirm,
+    errors,
+    home,
+    passkeys,
+    patterns,
+    screens,
+    set_up,
+    sign_in,
+    words,
+)
 
-__all__ = ["account", "confirm", "home", "init_app", "passkeys", "set_up", "sign_in"]
+__all__ = [
+    "account",
+    "confirm",
+    "home",
+    "init_app",
+    "passkeys",
+    "patterns",
+    "set_up",
+    "sign_in",
+]
 
 
 def init_app(app: Flask) -> None:
     """Register the console's screens, and its own look for errors."""
     app.register_blueprint(screens.blueprint)
-    app.add_template_filter(words.browser)
+    for name, said in words.FILTERS.items():
+        app.add_template_filter(said, name)
     app.extensions["wallet_error_page"] = errors.page_of

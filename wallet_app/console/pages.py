@@ -11,7 +11,7 @@ from flask import Response, g, redirect, render_template, request
 
 from wallet_app import service
 from wallet_app.config import current_settings
-from wallet_app.console import browser
+from wallet_app.console import browser, navigation
 from wallet_app.fields import invalid, printable
 
 POLICY = (
@@ -34,9 +34,15 @@ NOTES = MappingProxyType(
 
 def page(template: str, status: int = 200, /, **context: Any) -> Response:
     """Return the page; a browser that has no cookie of ours gets one, so that its forms have a token."""
+    session = g.get("session")
+    is_signed_in = session is not None and session.stage == "signed_in"
     body = render_template(
         f"console/{template}",
-        session=g.get("session"),
+        session=session,
+        lines=navigation.lines_for(session) if is_signed_in else (),
+        current_line=navigation.current(request.path),
+        can_search=is_signed_in and navigation.may_open(session, "/console/search"),
+        searched=request.args.get("q", "")[:200] if request.path == "/console/search" else "",
         environment=current_settings().environment,
         form_token=browser.form_token,
         token_field=browser.TOKEN_FIELD,

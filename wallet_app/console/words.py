@@ -1,11 +1,58 @@
-"""How things are said on the pages: template filters."""
+"""How things are said on the pages: template filters; pure."""
 
 from __future__ import annotations
 
+import datetime as dt
 import re
+from collections.abc import Callable
+from decimal import Decimal
+
+from wallet_app.money import format_amount
+
+MINUS = "\u2212"
+"""The true minus sign: as wide as a plus, and read out as one."""
 
 _BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"))
 _SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Mac OS X", "Linux")
+_KINDS = {
+    "TOPUP": "Top-up",
+    "SEED": "Opening balance",
+    "HOLD_EXPIRY": "Hold ended",
+    "PURCHASE": "Purchase",
+}
+_UNITS = (("year", 365 * 86_400), ("month", 30 * 86_400), ("day", 86_400), ("hour", 3_600), ("minute", 60))
+
+
+def amount(value: int, scale: int = 0, *, signed: bool = False) -> str:
+    """Return the amount as people read it: 123456 with two places is "1,234.56"; signed, a credit has its plus."""
+    sign = MINUS if value < 0 else "+" if signed and value > 0 else ""
+    return sign + format_amount(abs(value), scale)
+
+
+def plain_amount(value: int, scale: int) -> Decimal:
+    """Return the amount as a spreadsheet reads it: -123456 with two places is -1234.56."""
+    return Decimal(value).scaleb(-scale) if scale else Decimal(value)
+
+
+def absolute(value: dt.datetime, *, precise: bool = False) -> str:
+    """Return the instant with its zone; to the second, where order matters."""
+    return value.astimezone(dt.UTC).strftime("%-d %b %Y, %H:%M:%S UTC" if precise else "%-d %b %Y, %H:%M UTC")
+
+
+def relative(value: dt.datetime, now: dt.datetime | None = None) -> str:
+    """Return how long ago it was, or how long it takes, in the largest unit that fits."""
+    seconds = ((now or dt.datetime.now(dt.UTC)) - value).total_seconds()
+    for unit, size in _UNITS:
+        if abs(seconds) >= size:
+            count = int(abs(seconds) // size)
+            words = f"{count} {unit}{'' if count == 1 else 's'}"
+            return f"{words} ago" if seconds > 0 else f"in {words}"
+    return "just now" if seconds >= 0 else "in a moment"
+
+
+def kind(value: str) -> str:
+    """Return an entry's type, or a transaction's kind, as a word."""
+    return _KINDS.get(value) or value.replace("_", " ").capitalize()
 
 
 def browser(user_agent: str) -> str:
@@ -16,3 +63,13 @@ def browser(user_agent: str) -> str:
             system = next((each for each in _SYSTEMS if each in user_agent), None)
             return f"{name} {found[1]}" + (f" on {system.removesuffix(' X')}" if system else "")
     return user_agent[:40] or "unknown"
+
+
+FILTERS: dict[str, Callable[..., str]] = {
+    "amount": amount,
+    "absolute": absolute,
+    "relative": relative,
+    "kind": kind,
+    "browser": browser,
+}
+"""By the name that they have in templates."""

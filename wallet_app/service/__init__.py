@@ -58,6 +58,7 @@ from wallet_app.service.dry_run import (
 )
 from wallet_app.service.erasure import Erasable, count_erasable, erase_user
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
+from wallet_app.service.exports import EXPORT_ROWS_MAX, export
 from wallet_app.service.filters import RANGE_DAYS_MAX, Filters
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
 from wallet_app.service.history import Page, find_entries, list_transactions, places_of
@@ -190,6 +191,8 @@ __all__ = [
     "Change",
     "Command",
     "ENTRY_TYPES",
+    "EXPORT_ROWS_MAX",
+    "export",
     "EVERYTHING",
     "Erasable",
     "Filters",
