@@ -214,7 +214,16 @@ from wallet_app.service.switches import (
 )
 from wallet_app.service.tokens import TOKEN_SECONDS_MAX, MadeToken, Signer, UserToken
 from wallet_app.service.users import UserView, create_user, find_users, get_user
-from wallet_app.service.verification import Fault, Finding, VerifyReport, verify
+from wallet_app.service.verification import (
+    Fault,
+    Finding,
+    RunView,
+    VerifyReport,
+    get_verification,
+    list_verifications,
+    request_verification,
+    verify,
+)
 from wallet_app.service.wallets import create_wallet
 from wallet_app.service.weighing import Demand, Effect, Similar, Total, Weighed
 
@@ -308,7 +317,11 @@ __all__ = [
     "UserToken",
     "UserView",
     "Vault",
+    "RunView",
     "VerifyReport",
+    "get_verification",
+    "list_verifications",
+    "request_verification",
     "WalletState",
     "WalletView",
     "beat",
