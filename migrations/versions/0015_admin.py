@@ -10,13 +10,14 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0015"
-down_revision = "0011"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
+# If the index fails, this is there already when the migration runs again.
 # Who changes a scale holds the asset and its wallets; this is for whoever does it in another way.
 _SCALE = """
-CREATE FUNCTION keep_scale() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION keep_scale() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM wallets
                  JOIN ledger_entries ON ledger_entries.wallet_id = wallets.id AND ledger_entries.seq = 1
@@ -26,7 +27,7 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER asset_types_scale_fixed BEFORE UPDATE OF scale ON asset_types
+CREATE OR REPLACE TRIGGER asset_types_scale_fixed BEFORE UPDATE OF scale ON asset_types
     FOR EACH ROW WHEN (NEW.scale IS DISTINCT FROM OLD.scale) EXECUTE FUNCTION keep_scale();
 """
 
