@@ -8,24 +8,32 @@ from wallet_app.console import (
     account,
     confirm,
     errors,
+    explain,
     home,
     passkeys,
     patterns,
     screens,
     set_up,
     sign_in,
+    transactions,
+    users,
+    wallets,
     words,
 )
 
 __all__ = [
     "account",
     "confirm",
+    "explain",
     "home",
     "init_app",
     "passkeys",
     "patterns",
     "set_up",
     "sign_in",
+    "transactions",
+    "users",
+    "wallets",
 ]
 
 

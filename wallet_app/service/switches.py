@@ -119,6 +119,16 @@ def list_switches(
     return [SwitchView(*row) for row in connection.execute(_SWITCHES, values)]
 
 
+@reads
+def list_stops(connection: Connection, *, user_id: int, asset_code: str | None = None) -> Sequence[SwitchView]:
+    """Return the switches that stop something now of the user's wallet of this asset, or of all that are theirs.
+
+    In the order in which they were set.
+    """
+    values = {"user_id": user_id, "asset_code": asset_code}
+    return [SwitchView(*row) for row in connection.execute(_STOPS, values)]
+
+
 def _set(connection: Connection, *, settings: SwitchSettings, by: By) -> tuple[int, bool]:
     values = _values(connection, settings)
     made = connection.scalar(
@@ -200,4 +210,11 @@ _SWITCHES = text(f"""
  WHERE switches.id > :after_id
    AND (:with_lifted OR (switches.lifted_at IS NULL AND (switches.until IS NULL OR switches.until > clock_timestamp())))
  ORDER BY switches.id LIMIT :limit
+""")
+
+_STOPS = text(f"""
+{_VIEW}
+ WHERE switches.lifted_at IS NULL AND (switches.until IS NULL OR switches.until > clock_timestamp())
+   AND (switches.target = 'everything' OR switches.user_id = :user_id OR asset_types.code = :asset_code)
+ ORDER BY switches.id
 """)
