@@ -127,12 +127,14 @@ def balance_chart(found: WalletView, points: Sequence[Point]) -> Markup:
     """Return the wallet's balance over time, up to now or its last entry."""
     first, last = points[0].instant, max(points[-1].instant, found.updated_at)
     span = (last - first).total_seconds() or 1
+    form = "%-d %b %Y" if span > 2 * 86_400 else "%-d %b, %H:%M UTC"
     return charts.line_chart(
         "Balance over time",
         [words.absolute(point.instant) for point in points],
         [Series("Balance", [point.balance for point in points])],
         scale=found.asset_scale,
         unit=found.asset_code,
+        below=[f"{first:{form}}", f"{last:{form}}"],
         places=[(point.instant - first).total_seconds() / span for point in points],
         is_step=True,
     )
