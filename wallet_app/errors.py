@@ -347,7 +347,7 @@ class TooManyHoldsError(RefusedError):
 
     def __init__(self, *, wallet_id: int, holds_max: int) -> None:
         super().__init__(
-            f"Wallet {wallet_id} has {holds_max} open holds, and may not have more.",
+            f"Wallet {wallet_id} has {holds_max} open holds, and may have no more: capture or release some first.",
             wallet_id=wallet_id,
             holds_max=holds_max,
         )
@@ -395,7 +395,7 @@ class TooManyDebtsError(RefusedError):
 
     def __init__(self, *, wallet_id: int, debts_max: int) -> None:
         super().__init__(
-            f"Wallet {wallet_id} owes for {debts_max} entries, and may not owe for more.",
+            f"Wallet {wallet_id} owes for {debts_max} entries, and may owe for no more: credits repay them.",
             wallet_id=wallet_id,
             debts_max=debts_max,
         )

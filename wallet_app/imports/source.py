@@ -5,15 +5,14 @@ from __future__ import annotations
 import codecs
 import csv
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar, get_args
 
 from wallet_app import records, strict_json
-from wallet_app.errors import InvalidError, WalletServiceError
+from wallet_app.errors import InvalidError
 from wallet_app.fields import DETAILS
 from wallet_app.imports import ImportFileError
-from wallet_app.service import Command
 
 FORMATS = ("csv", "ndjson")
 LINE_BYTES_MAX = 64 * 1024
@@ -27,9 +26,6 @@ _OWN = [name for fields in _FIELDS for name in fields if name not in DETAILS]
 COLUMNS = tuple(dict.fromkeys(["type", *_OWN, *DETAILS]))
 """What a CSV may have columns for: the fields of all kinds of records that fit into a row."""
 
-Read = Callable[[object], Command]
-"""Makes a command of a record, or raises a WalletServiceError."""
-
 
 class UnreadableRowError(InvalidError):
     """The row is not what the file's format says; `detail` tells why."""
@@ -40,14 +36,14 @@ class UnreadableRowError(InvalidError):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the file: its number, what stands in it (for the result), and what it asks for.
+    """A row of the file: its number, what stands in it (for the result), and its record or why there is none.
 
     The number is the one that a spreadsheet shows: a CSV's header is row 1. Of NDJSON it is the line's.
     """
 
     number: int
     content: list[str] | bytes
-    asked: Command | WalletServiceError
+    record: object | UnreadableRowError
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +79,11 @@ class Source:
         if file_format == "csv":
             self.columns, self.delimiter = _read_header(self._lines)
 
-    def rows(self, read: Read, *, after: int = 0) -> Iterator[Row]:
+    def rows(self, *, after: int = 0) -> Iterator[Row]:
         """Yield the rows that follow row number `after`, each read when its turn comes."""
         if self.columns:
-            return _csv_rows(self._lines, self.columns, self.delimiter, read, after)
-        return _ndjson_rows(self._lines, read, after)
+            return _csv_rows(self._lines, self.columns, self.delimiter, after)
+        return _ndjson_rows(self._lines, after)
 
 
 # --- CSV ---
@@ -137,7 +133,7 @@ def _require_columns(columns: list[str]) -> None:
         raise ImportFileError(f"The first line lacks the column{'s'[: len(missing) - 1]} {', '.join(missing)}.")
 
 
-def _csv_rows(lines: _Lines, columns: list[str], delimiter: str, read: Read, after: int) -> Iterator[Row]:
+def _csv_rows(lines: _Lines, columns: list[str], delimiter: str, after: int) -> Iterator[Row]:
     reader = csv.reader(_Texts(lines), delimiter=delimiter, strict=True)
     number = 1
     while True:
@@ -147,7 +143,7 @@ def _csv_rows(lines: _Lines, columns: list[str], delimiter: str, read: Read, aft
         try:
             cells = next(reader)
             if cells and number > after:
-                yield Row(number, cells, _csv_command(cells, columns, read))
+                yield Row(number, cells, _csv_record(cells, columns))
         except StopIteration:
             return
         except (UnreadableRowError, csv.Error) as problem:
@@ -155,8 +151,8 @@ def _csv_rows(lines: _Lines, columns: list[str], delimiter: str, read: Read, aft
                 yield Row(number, cells, _csv_problem(problem, first, lines.number))
 
 
-def _csv_command(cells: list[str], columns: list[str], read: Read) -> Command | WalletServiceError:
-    """Return the row's command. A cell with nothing in it is a field that is not there."""
+def _csv_record(cells: list[str], columns: list[str]) -> dict[str, object] | UnreadableRowError:
+    """Return the row's record. A cell with nothing in it is a field that is not there."""
     if len(cells) != len(columns):
         return UnreadableRowError(f"The row has {len(cells)} cells, the first line names {len(columns)} columns.")
     if any(not cell.isascii() and not _is_utf8(cell) for cell in cells):
@@ -169,7 +165,7 @@ def _csv_command(cells: list[str], columns: list[str], read: Read) -> Command | 
             record["metadata"] = strict_json.parse(str(metadata).encode())
         except ValueError as problem:
             return UnreadableRowError(f"The metadata {problem}.")
-    return _command(record, read)
+    return record
 
 
 def _is_utf8(cell: str) -> bool:
@@ -189,14 +185,14 @@ def _csv_problem(problem: UnreadableRowError | csv.Error, first: int, last: int)
 # --- NDJSON ---
 
 
-def _ndjson_rows(lines: _Lines, read: Read, after: int) -> Iterator[Row]:
+def _ndjson_rows(lines: _Lines, after: int) -> Iterator[Row]:
     while True:
         line = b""
         try:
             line = next(lines).strip(b" \t\r\n")
             line = line.removeprefix(codecs.BOM_UTF8) if lines.number == 1 else line
             if line and lines.number > after:
-                yield Row(lines.number, line, _ndjson_command(line, read))
+                yield Row(lines.number, line, _ndjson_record(line))
         except StopIteration:
             return
         except UnreadableRowError as problem:
@@ -204,22 +200,15 @@ def _ndjson_rows(lines: _Lines, read: Read, after: int) -> Iterator[Row]:
                 yield Row(lines.number, line, problem)
 
 
-def _ndjson_command(line: bytes, read: Read) -> Command | WalletServiceError:
+def _ndjson_record(line: bytes) -> object | UnreadableRowError:
     try:
-        record = strict_json.parse(line)
+        record: object = strict_json.parse(line)
     except ValueError as problem:
         return UnreadableRowError(f"The line {problem}.")
-    return _command(record, read)
+    return record
 
 
 # --- both ---
-
-
-def _command(record: object, read: Read) -> Command | WalletServiceError:
-    try:
-        return read(record)
-    except WalletServiceError as refused:
-        return refused
 
 
 class _Lines:

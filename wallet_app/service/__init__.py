@@ -162,6 +162,7 @@ from wallet_app.service.reasons import (
     set_day_bound,
 )
 from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
+from wallet_app.service.references import check_anew as check_references_anew
 from wallet_app.service.reversal_views import DebtsView, DebtView, Moved, find_moved_wallets, list_debts
 from wallet_app.service.reversals import DEBTS_MAX, REVERSIBLE
 from wallet_app.service.second_factor import (
@@ -213,7 +214,16 @@ from wallet_app.service.switches import (
 )
 from wallet_app.service.tokens import TOKEN_SECONDS_MAX, MadeToken, Signer, UserToken
 from wallet_app.service.users import UserView, create_user, find_users, get_user
-from wallet_app.service.verification import Fault, Finding, VerifyReport, verify
+from wallet_app.service.verification import (
+    Fault,
+    Finding,
+    RunView,
+    VerifyReport,
+    get_verification,
+    list_verifications,
+    request_verification,
+    verify,
+)
 from wallet_app.service.wallets import create_wallet
 from wallet_app.service.weighing import Demand, Effect, Similar, Total, Weighed
 
@@ -307,7 +317,11 @@ __all__ = [
     "UserToken",
     "UserView",
     "Vault",
+    "RunView",
     "VerifyReport",
+    "get_verification",
+    "list_verifications",
+    "request_verification",
     "WalletState",
     "WalletView",
     "beat",
@@ -356,6 +370,7 @@ __all__ = [
     "preview_user",
     "preview_wallet",
     "previewing",
+    "check_references_anew",
     "rebuild_balances",
     "seed",
     "set_rate",

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Select, bindparam, func, select, text
+from sqlalchemy import Connection, Row, Select, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import BigInteger
@@ -21,6 +21,7 @@ from sqlalchemy.types import BigInteger
 from wallet_app.models import Client, WalletBalance
 from wallet_app.models_approvals import ApprovalRequest
 from wallet_app.models_console import Operator
+from wallet_app.models_reports import SettledCursor
 from wallet_app.parameters import WHOLE_NUMBER, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement, ask
 
@@ -36,6 +37,8 @@ _SLOT_LOCKS = 7_402_001
 """The advisory locks' first key; the slot's number is the second."""
 
 _AUDIT_CHAIN_LOCK = 7_402_004
+_REFERENCES_LOCK = 7_402_005
+_TOP_MOVERS_LOCK = 7_402_006
 
 _WALLETS = (
     select(
@@ -198,6 +201,34 @@ def lock_request(connection: Connection, request_id: int) -> LockedRequest:
 def lock_audit_chain(connection: Connection) -> None:
     """Wait until the audit log's chain is this unit of work's alone to extend, until its end. Locks nothing else."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _AUDIT_CHAIN_LOCK})
+
+
+def try_lock_references(connection: Connection) -> bool:
+    """Tell whether the index by reference is this unit of work's alone to extend, until its end. Waits for nobody."""
+    is_mine: bool = connection.execute(
+        text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _REFERENCES_LOCK}
+    ).scalar_one()
+    return is_mine
+
+
+def lock_references(connection: Connection) -> None:
+    """Wait until the index by reference is this unit of work's alone, until its end. Locks nothing else."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _REFERENCES_LOCK})
+
+
+def try_lock_top_movers(connection: Connection) -> bool:
+    """Tell whether the top movers are this unit of work's alone to find, until its end. It waits for nothing."""
+    return bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _TOP_MOVERS_LOCK}))
+
+
+def lock_cursor(connection: Connection, consumer: str) -> Row[Any] | None:
+    """Lock how far the consumer of settled transactions is, and return it; None if another process has it locked.
+
+    Must be its unit of work's first locking statement; it waits for nothing.
+    """
+    columns = SettledCursor.__table__.columns
+    statement = select(*columns).where(SettledCursor.consumer == consumer).with_for_update(skip_locked=True)
+    return connection.execute(statement).first()
 
 
 def lock_free_rows(connection: Connection, statement: Select[T]) -> Sequence[T]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, text
 from wallet_app.db import unit_of_work
 from wallet_app.errors import InvalidError, RefusedError
 from wallet_app.models import SYSTEM_USERS
-from wallet_app.service import execution, wallets
+from wallet_app.service import execution, settled, wallets
 from wallet_app.service.commands import Bonus, Command, Origin, Seed, Spend, TopUp
 
 _SEEDING_LOCK = 7_402_002
@@ -25,6 +26,8 @@ _ORIGIN = Origin(client="system", actor="flask seed")
 
 _HISTORY_DAYS = 90
 _BATCH = 250
+_SAID_FOR = settled.OLDER_WITHIN.total_seconds() / 3
+"""For how long it holds that older ids were said to come: so that each batch has twice that to begin."""
 _BUSY_HOURS = (2, 1, 1, 1, 1, 2, 4, 6, 6, 5, 5, 6, 8, 7, 6, 7, 9, 12, 15, 18, 20, 18, 11, 5)
 """How much is played in each hour of the day, against the other hours."""
 
@@ -124,10 +127,14 @@ def seed_users(count: int, *, progress: Callable[[int], object]) -> None:
     """
     midnight = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     start = midnight - dt.timedelta(days=_HISTORY_DAYS)
+    said_at = -_SAID_FOR
     for first in range(1, count + 1, _BATCH):
         players = _make_players(range(first, min(first + _BATCH, count + 1)), start)
         moves = sorted((move for player in players for move in _history(player)), key=lambda move: move.at)
         for at in range(0, len(moves), _BATCH):
+            if time.monotonic() - said_at > _SAID_FOR:
+                settled.expect_older()
+                said_at = time.monotonic()
             _post_moves(moves[at : at + _BATCH], start)
         progress(len(players))
 
