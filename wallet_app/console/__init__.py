@@ -6,26 +6,40 @@ from flask import Flask
 
 from wallet_app.console import (
     account,
+    adjust,
+    approvals,
     confirm,
+    decisions,
     errors,
     home,
     passkeys,
     patterns,
+    release,
+    reverse,
     screens,
     set_up,
     sign_in,
+    states,
+    transfer,
     words,
 )
 
 __all__ = [
     "account",
+    "adjust",
+    "approvals",
     "confirm",
+    "decisions",
     "home",
     "init_app",
     "passkeys",
     "patterns",
+    "release",
+    "reverse",
     "set_up",
     "sign_in",
+    "states",
+    "transfer",
 ]
 
 

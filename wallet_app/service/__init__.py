@@ -73,6 +73,7 @@ from wallet_app.service.erasure import Erasable, count_erasable, erase_user
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
 from wallet_app.service.exports import EXPORT_ROWS_MAX, export
 from wallet_app.service.filters import RANGE_DAYS_MAX, Filters
+from wallet_app.service.form_keys import Sent, find_sent, read_form_key, sign_form_key
 from wallet_app.service.four_eyes import (
     Asked,
     Posted,
@@ -343,6 +344,10 @@ __all__ = [
     "find_moved_wallets",
     "list_debts",
     "reversed_parts",
+    "Sent",
+    "find_sent",
+    "read_form_key",
+    "sign_form_key",
     "find_users",
     "get_hold",
     "get_key",
