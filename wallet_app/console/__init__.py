@@ -12,6 +12,7 @@ from wallet_app.console import (
     confirm,
     decisions,
     errors,
+    explain,
     home,
     keys,
     operators,
@@ -25,7 +26,10 @@ from wallet_app.console import (
     sign_in,
     states,
     switches,
+    transactions,
     transfer,
+    users,
+    wallets,
     words,
 )
 
@@ -36,6 +40,7 @@ __all__ = [
     "assets",
     "confirm",
     "decisions",
+    "explain",
     "home",
     "init_app",
     "keys",
@@ -50,6 +55,9 @@ __all__ = [
     "states",
     "transfer",
     "switches",
+    "transactions",
+    "users",
+    "wallets",
 ]
 
 
