@@ -898,6 +898,18 @@ class ForeignFormError(ForbiddenError):
         )
 
 
+class FormKeyError(InvalidError):
+    """A form came with a key that was not made for it, or was made for another operator."""
+
+    code = "form_key"
+    title = "This form is not yours, or was changed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing was done. Each form is made for one operator and one act: begin anew from the page of the wallet."
+        )
+
+
 class TooManyAttemptsError(ThrottledError):
     code = "too_many_attempts"
     title = "Too many attempts"
