@@ -12,6 +12,7 @@ from wallet_app.console import (
     passkeys,
     patterns,
     screens,
+    search,
     set_up,
     sign_in,
     words,
@@ -24,6 +25,7 @@ __all__ = [
     "init_app",
     "passkeys",
     "patterns",
+    "search",
     "set_up",
     "sign_in",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wallet_app.service import audit, expiry, references
+from wallet_app.service import audit, expiry, names, references
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,4 +25,5 @@ JOBS = (
     Job("expire_holds", 1.0, expiry.expire_due),
     Job("extend_audit_chain", 5.0, lambda _: audit.extend_chain()),
     Job("index_references", 2.0, references.extend_index),
+    Job("fold_names", 5.0, names.fold_names),
 )
