@@ -10,7 +10,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0013"
-down_revision = "0011"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
@@ -57,8 +57,6 @@ _HAS_TRIGRAMS = "SELECT EXISTS (SELECT FROM pg_opclass WHERE opcname = 'gin_trgm
 
 _INDEXES = {
     "ix_users_unfolded": "users (id) WHERE name_folded IS NULL",
-    "ix_audit_log_ticket": "audit_log (ticket, id) WHERE ticket IS NOT NULL",
-    "ix_audit_log_request_id": "audit_log (request_id, id) WHERE request_id IS NOT NULL",
 }
 _TRIGRAMS = {"ix_users_name_folded": "users USING gin (name_folded gin_trgm_ops)"}
 
@@ -89,7 +87,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Remove everything; the extension too, unless something else uses it."""
-    op.execute("DROP INDEX ix_audit_log_ticket, ix_audit_log_request_id")
     op.execute("ALTER TABLE users DROP COLUMN name_folded")
     op.execute("DROP TABLE transaction_reference_mark, transaction_references")
     op.execute(_NO_EXTENSION)

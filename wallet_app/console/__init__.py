@@ -6,28 +6,38 @@ from flask import Flask
 
 from wallet_app.console import (
     account,
+    assets,
     confirm,
     errors,
     home,
+    keys,
+    operators,
     passkeys,
     patterns,
     screens,
     search,
     set_up,
+    settings,
     sign_in,
+    switches,
     words,
 )
 
 __all__ = [
     "account",
+    "assets",
     "confirm",
     "home",
     "init_app",
+    "keys",
+    "operators",
     "passkeys",
     "patterns",
     "search",
     "set_up",
+    "settings",
     "sign_in",
+    "switches",
 ]
 
 
