@@ -9,6 +9,7 @@ from wallet_app.console import (
     assets,
     confirm,
     errors,
+    explain,
     home,
     keys,
     operators,
@@ -20,6 +21,9 @@ from wallet_app.console import (
     settings,
     sign_in,
     switches,
+    transactions,
+    users,
+    wallets,
     words,
 )
 
@@ -27,6 +31,7 @@ __all__ = [
     "account",
     "assets",
     "confirm",
+    "explain",
     "home",
     "init_app",
     "keys",
@@ -38,6 +43,9 @@ __all__ = [
     "settings",
     "sign_in",
     "switches",
+    "transactions",
+    "users",
+    "wallets",
 ]
 
 
