@@ -188,6 +188,16 @@ from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_b
 from wallet_app.service.references import check_anew as check_references_anew
 from wallet_app.service.reversal_views import DebtsView, DebtView, Moved, find_moved_wallets, list_debts
 from wallet_app.service.reversals import DEBTS_MAX, REVERSIBLE
+from wallet_app.service.search import (
+    HITS_MAX,
+    SEARCH_CHARACTERS_MAX,
+    RecordHit,
+    SearchResult,
+    TransactionHit,
+    UserHit,
+    search,
+    search_terms,
+)
 from wallet_app.service.second_factor import (
     RECOVERY_CODES,
 )
@@ -261,6 +271,14 @@ from wallet_app.service.wallets import create_wallet
 from wallet_app.service.weighing import Demand, Effect, Similar, Total, Weighed
 
 __all__ = [
+    "HITS_MAX",
+    "RecordHit",
+    "SEARCH_CHARACTERS_MAX",
+    "SearchResult",
+    "TransactionHit",
+    "UserHit",
+    "search",
+    "search_terms",
     "FORM_SECONDS_MAX",
     "Form",
     "KEYS_MAX",
