@@ -128,7 +128,6 @@ class BulkRow(Base):
         CheckConstraint("amount > 0", name="amount_positive"),
         CheckConstraint("direction IN ('credit', 'debit')", name="direction_known"),
         CheckConstraint("char_length(row_ref) BETWEEN 1 AND 100", name="row_ref_length"),
-        CheckConstraint("(reason_code IS NULL) = (reverses IS NOT NULL)", name="adjusts_or_reverses"),
         CheckConstraint("status IN ('waiting', 'done', 'done_before', 'refused', 'failed')", name="status_known"),
         CheckConstraint(
             "(status IN ('done', 'done_before')) = (transaction_id IS NOT NULL) "
@@ -153,7 +152,7 @@ class BulkRow(Base):
     wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id))
     direction: Mapped[str] = mapped_column(Text)
     amount: Mapped[int] = mapped_column(BigInteger)
-    reason_code: Mapped[str | None] = mapped_column(Text)
+    reason_code: Mapped[str] = mapped_column(Text)
     ticket: Mapped[str | None] = mapped_column(Text)
     note: Mapped[str | None] = mapped_column(Text)
     reverses: Mapped[uuid.UUID | None] = mapped_column(Uuid)

@@ -76,7 +76,7 @@ CREATE TABLE bulk_rows (
     wallet_id bigint NOT NULL,
     direction text NOT NULL,
     amount bigint NOT NULL,
-    reason_code text,
+    reason_code text NOT NULL,
     ticket text,
     note text,
     reverses uuid,
@@ -95,7 +95,6 @@ CREATE TABLE bulk_rows (
     CONSTRAINT ck_bulk_rows_amount_positive CHECK (amount > 0),
     CONSTRAINT ck_bulk_rows_direction_known CHECK (direction IN ('credit', 'debit')),
     CONSTRAINT ck_bulk_rows_row_ref_length CHECK (char_length(row_ref) BETWEEN 1 AND 100),
-    CONSTRAINT ck_bulk_rows_adjusts_or_reverses CHECK ((reason_code IS NULL) = (reverses IS NOT NULL)),
     CONSTRAINT ck_bulk_rows_status_known CHECK (status IN ('waiting', 'done', 'done_before', 'refused', 'failed')),
     CONSTRAINT ck_bulk_rows_status_has_its_own CHECK (
         (status IN ('done', 'done_before')) = (transaction_id IS NOT NULL)
