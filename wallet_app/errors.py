@@ -501,6 +501,152 @@ class BadRateError(InvalidError):
     title = "Bad rate"
 
 
+class OperationInvalidError(InvalidError):
+    """What an operator wants is wrong in itself; `field` names the field that it is about."""
+
+    code = "operation_invalid"
+    title = "This cannot be done so"
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(detail, field=field)
+        self.field = field
+
+
+class ReasonRefusedError(RefusedError):
+    """The reason code does not allow it; `field` names the field that it is about."""
+
+    code = "reason_refused"
+    title = "The reason code does not allow it"
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(detail, field=field)
+        self.field = field
+
+
+class ReasonNotFoundError(NotFoundError):
+    code = "reason_not_found"
+    title = "Reason code not found"
+
+    def __init__(self, reason_code: str) -> None:
+        super().__init__(f"There is no reason code {reason_code[:40]}.", reason_code=reason_code[:40])
+
+
+class ReasonExistsError(RefusedError):
+    code = "reason_exists"
+    title = "Reason code exists"
+
+    def __init__(self, reason_code: str) -> None:
+        super().__init__(f"There is a reason code {reason_code} already.", reason_code=reason_code)
+
+
+class ReasonInvalidError(InvalidError):
+    """What a reason code or a day's bound is to be makes no sense; `field` names the field that it is about."""
+
+    code = "reason_invalid"
+    title = "Not accepted"
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(detail, field=field)
+        self.field = field
+
+
+class RequestNotFoundError(NotFoundError):
+    code = "request_not_found"
+    title = "Request not found"
+
+    def __init__(self, request_id: int) -> None:
+        super().__init__(f"There is no request {request_id}.", request_id=json_integer(request_id))
+
+
+class RequestPendingError(RefusedError):
+    """The very same is asked for already."""
+
+    code = "request_pending"
+    title = "Asked for already"
+
+    def __init__(self, *, request_id: int, maker: str) -> None:
+        super().__init__(
+            f"Request {request_id} of {maker} asks for the very same, and waits for approval. Nothing was asked for "
+            "again: wait until it is decided, or have it withdrawn.",
+            request_id=json_integer(request_id),
+        )
+
+
+class RequestDecidedError(RefusedError):
+    """Somebody was faster, or its time is over."""
+
+    code = "request_decided"
+    title = "Decided already"
+
+    def __init__(self, *, request_id: int, status: str, by: str | None) -> None:
+        """`status` is approved, rejected, withdrawn, expired or failed; `by` who decided, if a person did."""
+        who = f" by {by}" if by else ""
+        super().__init__(
+            f"Request {request_id} is {status}{who}: it cannot be decided again. Nothing was done now.",
+            request_id=json_integer(request_id),
+            request_status=status,
+        )
+
+
+class RequestAlteredError(RefusedError):
+    code = "request_altered"
+    title = "Not what was asked for"
+
+    def __init__(self, request_id: int) -> None:
+        super().__init__(
+            f"Request {request_id} is not what was asked for: its hash says so. Nothing was done; reject it, and tell "
+            "whoever looks after the database.",
+            request_id=json_integer(request_id),
+        )
+
+
+class MakerDisabledError(RefusedError):
+    code = "maker_disabled"
+    title = "Who asked is disabled"
+
+    def __init__(self, *, request_id: int, maker: str) -> None:
+        super().__init__(
+            f"{maker}, who made request {request_id}, is disabled: it cannot be approved any more, only rejected.",
+            request_id=json_integer(request_id),
+        )
+
+
+class DriftedError(ConditionError):
+    """What would happen is not what the approver saw."""
+
+    code = "drifted"
+    title = "Something changed"
+
+    def __init__(self, request_id: int) -> None:
+        super().__init__(
+            f"What request {request_id} would do is no longer what you saw. Nothing was done: look at it again, and "
+            "decide on what you see now.",
+            request_id=json_integer(request_id),
+        )
+
+
+class SelfApprovalError(ForbiddenError):
+    code = "self_approval"
+    title = "Not your own"
+
+    def __init__(self, request_id: int) -> None:
+        super().__init__(
+            f"Request {request_id} is your own: another operator has to decide on it. You can withdraw it.",
+            request_id=json_integer(request_id),
+        )
+
+
+class NotYourRequestError(ForbiddenError):
+    code = "not_your_request"
+    title = "Not your own"
+
+    def __init__(self, request_id: int) -> None:
+        super().__init__(
+            f"Request {request_id} is another operator's: only who asked can withdraw it.",
+            request_id=json_integer(request_id),
+        )
+
+
 class SystemWalletError(RefusedError):
     code = "system_wallet"
     title = "System wallet"

@@ -25,6 +25,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from wallet_app.db import Base
 from wallet_app.models import Instant, Wallet
+from wallet_app.models_approvals import ApprovalRequest, ReasonCode
 from wallet_app.models_console import Operator
 
 BULK_STATES = (
@@ -69,6 +70,8 @@ class BulkRun(Base):
         CheckConstraint(
             "(state IN ('ready', 'pending_approval', 'running')) = (ended_at IS NULL)", name="ended_when_over"
         ),
+        UniqueConstraint("request_id"),
+        CheckConstraint("state IN ('ready', 'withdrawn') OR request_id IS NOT NULL", name="asked_before_it_runs"),
         CheckConstraint("state <> 'completed' OR (refused = 0 AND done = rows_to_do)", name="completed_means_all"),
         CheckConstraint(
             "rows_to_do BETWEEN 0 AND row_count AND done >= 0 AND refused >= 0 AND done + refused <= rows_to_do",
@@ -101,7 +104,7 @@ class BulkRun(Base):
     digest: Mapped[bytes] = mapped_column(LargeBinary)
     maker_id: Mapped[int] = mapped_column(ForeignKey(Operator.id))
     state: Mapped[str] = mapped_column(Text)
-    request_id: Mapped[int | None] = mapped_column(BigInteger)
+    request_id: Mapped[int | None] = mapped_column(ForeignKey(ApprovalRequest.id))
     """The request for approval that this run became."""
     done: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     refused: Mapped[int] = mapped_column(Integer, server_default=text("0"))
@@ -152,7 +155,7 @@ class BulkRow(Base):
     wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id))
     direction: Mapped[str] = mapped_column(Text)
     amount: Mapped[int] = mapped_column(BigInteger)
-    reason_code: Mapped[str] = mapped_column(Text)
+    reason_code: Mapped[str] = mapped_column(ForeignKey(ReasonCode.code))
     ticket: Mapped[str | None] = mapped_column(Text)
     note: Mapped[str | None] = mapped_column(Text)
     reverses: Mapped[uuid.UUID | None] = mapped_column(Uuid)

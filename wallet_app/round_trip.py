@@ -94,6 +94,11 @@ def last_questions(connection: Connection) -> tuple[Question, ...]:
     return _last.pop(connection, ())
 
 
+def forget_last(connection: Connection) -> None:
+    """Forget what was left for the end of the connection's unit of work: it is not done."""
+    _last.pop(connection, None)
+
+
 _last: WeakKeyDictionary[Connection, tuple[Question, ...]] = WeakKeyDictionary()
 
 _Known = dict[bytes, abc.Transformer]

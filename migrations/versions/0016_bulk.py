@@ -9,7 +9,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0016"
-down_revision = "0011"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
@@ -41,7 +41,9 @@ CREATE TABLE bulk_runs (
     ended_at timestamptz,
     CONSTRAINT pk_bulk_runs PRIMARY KEY (id),
     CONSTRAINT fk_bulk_runs_undoes FOREIGN KEY (undoes) REFERENCES bulk_runs (id),
+    CONSTRAINT uq_bulk_runs_request_id UNIQUE (request_id),
     CONSTRAINT fk_bulk_runs_maker_id FOREIGN KEY (maker_id) REFERENCES operators (id),
+    CONSTRAINT fk_bulk_runs_request_id FOREIGN KEY (request_id) REFERENCES approval_requests (id),
     CONSTRAINT ck_bulk_runs_kind_known CHECK (kind IN ('adjustment', 'undo')),
     CONSTRAINT ck_bulk_runs_kind_has_its_own CHECK (
         (kind = 'undo') = (undoes IS NOT NULL) AND (kind = 'undo') = (on_shortfall IS NOT NULL)
@@ -54,6 +56,8 @@ CREATE TABLE bulk_runs (
         'completed_with_errors', 'stopped', 'rejected', 'withdrawn', 'expired')),
     CONSTRAINT ck_bulk_runs_ended_when_over
         CHECK ((state IN ('ready', 'pending_approval', 'running')) = (ended_at IS NULL)),
+    CONSTRAINT ck_bulk_runs_asked_before_it_runs
+        CHECK (state IN ('ready', 'withdrawn') OR request_id IS NOT NULL),
     CONSTRAINT ck_bulk_runs_completed_means_all
         CHECK (state <> 'completed' OR (refused = 0 AND done = rows_to_do)),
     CONSTRAINT ck_bulk_runs_counts_fit CHECK (
@@ -92,6 +96,7 @@ CREATE TABLE bulk_rows (
     CONSTRAINT uq_bulk_rows_run_id UNIQUE (run_id, row_ref),
     CONSTRAINT fk_bulk_rows_run_id FOREIGN KEY (run_id) REFERENCES bulk_runs (id),
     CONSTRAINT fk_bulk_rows_wallet_id FOREIGN KEY (wallet_id) REFERENCES wallets (id),
+    CONSTRAINT fk_bulk_rows_reason_code FOREIGN KEY (reason_code) REFERENCES reason_codes (code),
     CONSTRAINT ck_bulk_rows_amount_positive CHECK (amount > 0),
     CONSTRAINT ck_bulk_rows_direction_known CHECK (direction IN ('credit', 'debit')),
     CONSTRAINT ck_bulk_rows_row_ref_length CHECK (char_length(row_ref) BETWEEN 1 AND 100),

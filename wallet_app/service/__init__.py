@@ -9,6 +9,19 @@ from wallet_app.service.account import (
     recovery_codes_left,
 )
 from wallet_app.service.actors import BOOTSTRAP_CLIENT, KEYS_SECONDS_MAX, NEW_KEY_SECONDS, Gate
+from wallet_app.service.approvals import (
+    HOURS_MAX as REQUEST_HOURS_MAX,
+)
+from wallet_app.service.approvals import (
+    RequestFilters,
+    RequestView,
+    count_pending,
+    list_requests,
+    pending_of_wallet,
+    reject,
+    request_of_transaction,
+    withdraw,
+)
 from wallet_app.service.audit import By
 from wallet_app.service.books import (
     NO_END,
@@ -22,6 +35,28 @@ from wallet_app.service.books import (
     reversed_parts,
 )
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
+from wallet_app.service.bulk_approvals import approve_bulk, ask_bulk, request_of_run
+from wallet_app.service.bulk_drafts import BulkFile, BulkProblems, Sum, campaign_of, draft_bulk
+from wallet_app.service.bulk_reading import (
+    BULK_COLUMNS,
+    BULK_ROWS_MAX,
+    OWNER_COLUMNS,
+    BulkCells,
+    BulkDefaults,
+    BulkProblem,
+)
+from wallet_app.service.bulk_runs import UNDOABLE, check_bulk, discard_bulk, draft_undo, stop_bulk
+from wallet_app.service.bulk_views import (
+    ROW_STATUSES,
+    BulkFigures,
+    BulkRowView,
+    BulkRunView,
+    bulk_figures,
+    get_bulk_run,
+    list_bulk_rows,
+    list_bulk_runs,
+    walk_bulk_rows,
+)
 from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.commands import (
     HOLD_SECONDS_MAX,
@@ -60,6 +95,16 @@ from wallet_app.service.erasure import Erasable, count_erasable, erase_user
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
 from wallet_app.service.exports import EXPORT_ROWS_MAX, export
 from wallet_app.service.filters import RANGE_DAYS_MAX, Filters
+from wallet_app.service.four_eyes import (
+    Asked,
+    Posted,
+    RequestPage,
+    approve,
+    carry_out,
+    get_request,
+    new_form_key,
+    weigh,
+)
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
 from wallet_app.service.history import Page, find_entries, list_transactions, places_of
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds
@@ -67,6 +112,21 @@ from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
 from wallet_app.service.keys import EVERYTHING, RESERVED_CLIENTS, NewKey
 from wallet_app.service.listings import AssetView, list_assets, list_wallets
+from wallet_app.service.operations import (
+    KINDS as OPERATION_KINDS,
+)
+from wallet_app.service.operations import (
+    AdjustOperation,
+    CloseOperation,
+    FreezeOperation,
+    MoneyOperation,
+    Operation,
+    ReleaseOperation,
+    ReverseOperation,
+    StateOperation,
+    TransferOperation,
+    UnfreezeOperation,
+)
 from wallet_app.service.operators import (
     SET_UP_HOURS,
     OperatorView,
@@ -111,6 +171,18 @@ from wallet_app.service.queries import (
     list_entries,
 )
 from wallet_app.service.rates import AppliedRate, RateView, list_applied_rates, list_rates, set_rate
+from wallet_app.service.reasons import (
+    DayBoundView,
+    Limits,
+    ReasonSettings,
+    ReasonView,
+    change_reason,
+    create_reason,
+    get_reason,
+    list_day_bounds,
+    list_reasons,
+    set_day_bound,
+)
 from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
 from wallet_app.service.reversal_views import DebtsView, DebtView, Moved, find_moved_wallets, list_debts
 from wallet_app.service.reversals import DEBTS_MAX, REVERSIBLE
@@ -165,6 +237,7 @@ from wallet_app.service.tokens import TOKEN_SECONDS_MAX, MadeToken, Signer, User
 from wallet_app.service.users import UserView, create_user, find_users, get_user
 from wallet_app.service.verification import Fault, Finding, VerifyReport, verify
 from wallet_app.service.wallets import create_wallet
+from wallet_app.service.weighing import Demand, Effect, Similar, Total, Weighed
 
 __all__ = [
     "ANONYMOUS",
@@ -360,4 +433,75 @@ __all__ = [
     "finish_with_recovery_code",
     "sign_in_with_passkey",
     "sign_in_with_password",
+    "REQUEST_HOURS_MAX",
+    "RequestFilters",
+    "RequestView",
+    "count_pending",
+    "list_requests",
+    "pending_of_wallet",
+    "reject",
+    "request_of_transaction",
+    "withdraw",
+    "Asked",
+    "Posted",
+    "RequestPage",
+    "approve",
+    "carry_out",
+    "get_request",
+    "new_form_key",
+    "weigh",
+    "OPERATION_KINDS",
+    "AdjustOperation",
+    "CloseOperation",
+    "FreezeOperation",
+    "MoneyOperation",
+    "Operation",
+    "ReleaseOperation",
+    "ReverseOperation",
+    "StateOperation",
+    "TransferOperation",
+    "UnfreezeOperation",
+    "DayBoundView",
+    "Limits",
+    "ReasonSettings",
+    "ReasonView",
+    "change_reason",
+    "create_reason",
+    "get_reason",
+    "list_day_bounds",
+    "list_reasons",
+    "set_day_bound",
+    "Demand",
+    "Effect",
+    "Similar",
+    "Total",
+    "Weighed",
+    "approve_bulk",
+    "ask_bulk",
+    "request_of_run",
+    "BulkFile",
+    "BulkProblems",
+    "Sum",
+    "campaign_of",
+    "draft_bulk",
+    "BULK_COLUMNS",
+    "BULK_ROWS_MAX",
+    "OWNER_COLUMNS",
+    "BulkCells",
+    "BulkDefaults",
+    "BulkProblem",
+    "UNDOABLE",
+    "check_bulk",
+    "discard_bulk",
+    "draft_undo",
+    "stop_bulk",
+    "ROW_STATUSES",
+    "BulkFigures",
+    "BulkRowView",
+    "BulkRunView",
+    "bulk_figures",
+    "get_bulk_run",
+    "list_bulk_rows",
+    "list_bulk_runs",
+    "walk_bulk_rows",
 ]

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from enum import Enum, auto
 
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -37,6 +37,12 @@ _CONFLICTS_MAX = 2
 _RECONNECTS_MAX = 2
 _HEALS_MAX = 2
 
+Work = Callable[[Connection], list[Outcome | Deferred]]
+"""What posts in a unit of work, and does there what belongs to it; run again from its beginning if it must be repeated.
+
+It returns what it is refused with, if it is; what it accepted it keeps itself.
+"""
+
 
 class _Failure(Enum):
     CONFLICT = auto()  # the database chose this transaction as a victim; nothing was posted
@@ -55,6 +61,7 @@ def post_with_retries(
     clock: Clock | None = None,
     is_atomic: bool = False,
     lane: str = "alone",
+    work: Work | None = None,
 ) -> list[Outcome | Deferred]:
     """Post the commands in one unit of work, and see to it that each gets an outcome, in order, whatever happens.
 
@@ -63,11 +70,12 @@ def post_with_retries(
     makes a WalletBusyError of every outcome: nothing was posted. Locks as `posting.post` does.
 
     If `is_atomic`, the outcomes are all receipts, or all the same exception; or BatchRefusedError is raised.
-    `lane` is whose work it is, for the figures.
+    `lane` is whose work it is, for the figures. `work` posts the one command, as `posting.post` would, with what else
+    belongs into its unit of work; a WalletServiceError that it raises is the outcome, and nothing is written then.
     """
     began = time.monotonic()
     try:
-        return _Attempts(engine, commands, deadline, waits_for, clock, is_atomic, lane).run()
+        return _Attempts(engine, commands, deadline, waits_for, clock, is_atomic, lane, work).run()
     finally:
         metrics.BATCH_COMMANDS.observe([len(commands)], lane)
         metrics.POSTING_SECONDS.observe([time.monotonic() - began], lane)
@@ -85,6 +93,7 @@ class _Attempts:
         clock: Clock | None,
         is_atomic: bool,
         lane: str,
+        work: Work | None = None,
     ) -> None:
         self._engine = engine
         self._commands = commands
@@ -93,6 +102,7 @@ class _Attempts:
         self._clock = clock
         self._is_atomic = is_atomic
         self._lane = lane
+        self._work = work
         self._conflicts = 0
         self._reconnects = 0
         self._heals = 0
@@ -103,16 +113,13 @@ class _Attempts:
             decided: list[Outcome | Deferred] | None = None
             try:
                 with unit_of_work(self._engine) as connection:
-                    outcomes = posting.post(
-                        connection,
-                        self._commands,
-                        waits_for=self._waits_for,
-                        clock=self._clock,
-                        is_atomic=self._is_atomic,
-                    )
+                    outcomes = (self._work or self._post)(connection)
                     decided = outcomes
             except BatchRefusedError:
                 raise
+            except WalletServiceError as refused:
+                # What is refused now may be done already, by the attempt that nobody confirmed.
+                return self._all(self._give_up(_Failure.LOST) if self._in_doubt else refused)
             except MissingBalancesError as missing:
                 if (answer := self._heal(missing)) is not None:
                     return answer
@@ -134,6 +141,15 @@ class _Attempts:
             else:
                 return outcomes
 
+    def _post(self, connection: Connection) -> list[Outcome | Deferred]:
+        return posting.post(
+            connection,
+            self._commands,
+            waits_for=self._waits_for,
+            clock=self._clock,
+            is_atomic=self._is_atomic,
+        )
+
     def _after(self, error: DBAPIError, decided: list[Outcome | Deferred] | None) -> list[Outcome | Deferred] | None:
         """Return the batch's answer, or None when it is to be tried again.
 
@@ -143,6 +159,9 @@ class _Attempts:
         self._count(failure.name.lower())
         if failure is _Failure.LOST and decided is not None and not self._in_doubt:
             log.warning("commit_in_doubt", commands=len(decided))
+            if self._work is not None:
+                self._in_doubt = True
+                return None
             return self._repeat_in_doubt(decided)
         if failure is _Failure.BUSY and self._waits_for and not self._in_doubt:
             return self._told_busy(self._waits_for)

@@ -12,7 +12,6 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
@@ -29,7 +28,6 @@ from wallet_app.errors import (
     WalletServiceError,
 )
 from wallet_app.models import AssetType
-from wallet_app.models_bulk import BulkRow as BulkRowTable
 from wallet_app.models_bulk import BulkRun
 from wallet_app.service import audit, bulk_commands, reasons
 from wallet_app.service.audit import Act, By
@@ -180,9 +178,7 @@ def _checked(
     for row in todo:
         if isinstance(error := expected[row.row_no], Exception):
             column = "amount" if isinstance(error, InsufficientBalanceError) else row.owner_column
-            problems.append(
-                BulkProblem(row.row_no, column, bulk_commands.sentence_of(error, row.wallet.asset_scale))
-            )
+            problems.append(BulkProblem(row.row_no, column, bulk_commands.sentence_of(error, row.wallet.asset_scale)))
     if problems:
         return _problems(problems)
     kept = [_to_keep(row, expected.get(row.row_no), before.get(row.row_ref)) for row in rows]

@@ -126,7 +126,7 @@ class _Reader:
 
 def asked_ids(rows: list[BulkCells]) -> tuple[set[int], set[str], set[int]]:
     """Return the users' ids, external ids and wallets' ids that the rows name, as far as they can be some."""
-    user_ids, external_ids, wallet_ids = set(), set(), set()
+    user_ids, external_ids, wallet_ids = set[int](), set[str](), set[int]()
     for row in rows:
         for found, column in ((user_ids, "user_id"), (wallet_ids, "wallet_id")):
             if (number := _id_of(row.cells.get(column, "").strip())) is not None:
@@ -354,6 +354,4 @@ def _id_of(given: str) -> int | None:
 
 
 def _rewritten(given: str) -> str:
-    return (
-        f"A spreadsheet has rewritten this as {given[:30]}: format the column as text, and enter the value again."
-    )
+    return f"A spreadsheet has rewritten this as {given[:30]}: format the column as text, and enter the value again."

@@ -1,4 +1,4 @@
-"""The worker's job of bulk runs: what was approved is posted, so many rows at a time, and each row says what came of it.
+"""The worker's job of bulk runs: what was approved is posted, so many rows at a time; each row says what came of it.
 
 A chunk is one unit of work: the run's row is locked, its next rows are posted, and what came of them is written beside
 their entries. So whoever is killed leaves a chunk that is done or one that is not, and nobody has to look for what a
@@ -35,7 +35,7 @@ _PAUSE_SECONDS = 0.2
 _WORKER = "worker"
 
 
-class _Unwritable(Exception):
+class _UnwritableError(Exception):
     """A chunk cannot be written, for the reason of one of its rows."""
 
 
@@ -71,7 +71,7 @@ class _Work:
             except DBAPIError as error:
                 if not self._bear(error):
                     raise
-            except _Unwritable:
+            except _UnwritableError:
                 self._take_singly()
             else:
                 if count is None:
@@ -113,7 +113,7 @@ class _Work:
             raise
         except Exception as fault:
             log_fault("bulk_chunk_failed", fault, run=run.id)
-            raise _Unwritable from fault
+            raise _UnwritableError from fault
         settled = [(row, outcome) for row, outcome in zip(rows, outcomes, strict=True) if outcome is not _DEFERRED]
         if isinstance(outcomes[0], Deferred):
             self._waited[run.id] = waited + (not settled)

@@ -56,11 +56,18 @@ class BulkRunView(NamedTuple):
     stop_asked_at: dt.datetime | None
     silent_seconds: float | None
     ended_at: dt.datetime | None
+    expected_refusals: int
+    """How many rows the preview says would be refused."""
 
     @property
     def is_open(self) -> bool:
         """Whether something may still come of it."""
         return self.state in OPEN_STATES
+
+    @property
+    def sight(self) -> str:
+        """What stands for all that is shown of the run: an approver gives it back."""
+        return f"{self.digest}:{self.expected_refusals}"
 
     @property
     def left(self) -> int:
@@ -109,18 +116,22 @@ class Often(NamedTuple):
 
 
 class BulkFigures(NamedTuple):
-    """What stands out in a run: its largest rows, the users that several rows are about, and what would be refused."""
+    """What stands out in a run: its largest rows, and the users that several rows are about."""
 
     largest: Sequence[BulkRowView]
     often: Sequence[Often]
     users_often: int
     users: int
-    expected_refusals: int
 
 
 @reads
 def get_bulk_run(connection: Connection, run_id: int) -> BulkRunView:
     """Return the run; raise BulkRunNotFoundError."""
+    return find_run(connection, run_id)
+
+
+def find_run(connection: Connection, run_id: int) -> BulkRunView:
+    """Return the run as the connection sees it; raise BulkRunNotFoundError."""
     row = connection.execute(_RUN, {"run_id": run_id}).first()
     if row is None:
         raise BulkRunNotFoundError(run_id)
@@ -161,7 +172,6 @@ def bulk_figures(connection: Connection, run_id: int) -> BulkFigures:
         [Often(row.user_id, row.name, row.rows) for row in often],
         counts.users_often,
         counts.users,
-        counts.expected_refusals,
     )
 
 
@@ -200,7 +210,8 @@ SELECT runs.id AS run_id, runs.kind, runs.campaign, runs.undoes,
        runs.created_at, runs.checked_at, runs.started_at, runs.stop_asked_at,
        CAST(EXTRACT(epoch FROM clock_timestamp() - coalesce(runs.beat_at, runs.started_at)) AS float8)
          AS silent_seconds,
-       runs.ended_at
+       runs.ended_at,
+       (SELECT count(*) FROM bulk_rows WHERE run_id = runs.id AND expected_error IS NOT NULL) AS expected_refusals
   FROM bulk_runs AS runs
   JOIN operators ON operators.id = runs.maker_id
 """
@@ -255,9 +266,8 @@ HAVING count(*) > 1
 """)
 
 _COUNTS = text("""
-SELECT count(*) AS users, count(*) FILTER (WHERE rows > 1) AS users_often,
-       CAST(coalesce(sum(refusals), 0) AS bigint) AS expected_refusals
-  FROM (SELECT wallets.user_id, count(*) AS rows, count(expected_error) AS refusals
+SELECT count(*) AS users, count(*) FILTER (WHERE rows > 1) AS users_often
+  FROM (SELECT wallets.user_id, count(*) AS rows
           FROM bulk_rows
           JOIN wallets ON wallets.id = bulk_rows.wallet_id
          WHERE run_id = :run_id AND bulk_rows.status <> 'done_before'

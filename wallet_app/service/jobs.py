@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wallet_app.service import audit, expiry
+from wallet_app.service import approvals, audit, bulk_running, expiry
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,5 +23,7 @@ class Job:
 
 JOBS = (
     Job("expire_holds", 1.0, expiry.expire_due),
+    Job("bulk_runs", 1.0, bulk_running.work_off),
+    Job("expire_requests", 10.0, approvals.expire_due),
     Job("extend_audit_chain", 5.0, lambda _: audit.extend_chain()),
 )

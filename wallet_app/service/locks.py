@@ -1,13 +1,15 @@
 """Row locks: the only SELECT ... FOR UPDATE of the service, and the order in which it is taken.
 
 In a database transaction only the first locking statement may wait, and it takes its rows in sorted order; so no two
-transactions can each hold what the other waits for. The order among kinds of rows is: request row, wallets, slots.
+transactions can each hold what the other waits for. The order among kinds of rows is: operators, request row, wallets,
+slots. What an operator does waits once for each kind, in this order; whoever holds a wallet waits for none before it.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import random
+import uuid
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,6 +19,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import BigInteger
 
 from wallet_app.models import Client, WalletBalance
+from wallet_app.models_approvals import ApprovalRequest
 from wallet_app.models_bulk import BulkRun
 from wallet_app.models_console import Operator
 from wallet_app.parameters import WHOLE_NUMBER, WHOLE_NUMBERS
@@ -141,6 +144,56 @@ def lock_epoch(connection: Connection, operator_id: int) -> int | None:
     statement = select(Operator.epoch, Operator.disabled_at).where(Operator.id == operator_id).with_for_update()
     epoch, disabled_at = connection.execute(statement).one()
     return None if disabled_at is not None else epoch
+
+
+class LockedOperator(NamedTuple):
+    """An operator as they are while their row is locked. A session of another epoch has ended."""
+
+    epoch: int
+    role: str
+    is_disabled: bool
+
+
+def lock_operators(connection: Connection, operator_ids: Collection[int]) -> dict[int, LockedOperator]:
+    """Lock the operators' rows, in order of their ids, and return them by id.
+
+    So what one operator does to money comes one after the other, in whatever process. Must be the first locking
+    statement; requests and wallets may be locked after it.
+    """
+    statement = (
+        select(Operator.id, Operator.epoch, Operator.role, Operator.disabled_at)
+        .where(Operator.id.in_(sorted(set(operator_ids))))
+        .order_by(Operator.id)
+        .with_for_update()
+    )
+    rows = connection.execute(statement)
+    return {row.id: LockedOperator(row.epoch, row.role, row.disabled_at is not None) for row in rows}
+
+
+class LockedRequest(NamedTuple):
+    """A request as it is while its row is locked. `is_due` tells that its time is over, by the database's clock."""
+
+    status: str
+    checker_id: int | None
+    transaction_id: uuid.UUID | None
+    is_due: bool
+
+
+def lock_request(connection: Connection, request_id: int) -> LockedRequest:
+    """Lock the request's row, so that it is decided once. After operators, and before any wallet.
+
+    The clock is read after the wait: what came too late while it waited is too late.
+    """
+    statement = (
+        select(ApprovalRequest.status, ApprovalRequest.checker_id, ApprovalRequest.transaction_id)
+        .where(ApprovalRequest.id == request_id)
+        .with_for_update()
+    )
+    row = connection.execute(statement).one()
+    is_due: bool = connection.execute(
+        select(ApprovalRequest.expires_at <= func.clock_timestamp()).where(ApprovalRequest.id == request_id)
+    ).scalar_one()
+    return LockedRequest(row.status, row.checker_id, row.transaction_id, is_due)
 
 
 def lock_audit_chain(connection: Connection) -> None:

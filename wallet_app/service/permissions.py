@@ -11,6 +11,8 @@ PERMISSIONS = MappingProxyType(
         "adjustments:post": "Adjust a balance below the threshold",
         "adjustments:request": "Ask for what needs a second pair of eyes",
         "bulk:draft": "Prepare bulk adjustments",
+        "bulk:stop": "Stop a bulk run that is on its way",
+        "bulk:results": "Take along what came of a bulk run",
         "approvals:read": "See what was asked for",
         "approvals:decide": "Approve or reject what others asked for",
         "reports:read": "Read reports",
@@ -27,15 +29,17 @@ PERMISSIONS = MappingProxyType(
 
 _OWN = {"account:own"}
 _READ = {"wallets:read", "approvals:read"} | _OWN
+# Whoever sees that a run goes wrong can stop it: nothing is lost by that, and its makers need its results.
+_BULK = {"bulk:stop", "bulk:results"}
 
 ROLES = MappingProxyType(
     {
         "viewer": frozenset(_READ),
         "support": frozenset(
-            _READ | {"adjustments:post", "adjustments:request", "wallets:freeze", "bulk:draft"},
+            _READ | {"adjustments:post", "adjustments:request", "wallets:freeze", "bulk:draft"} | _BULK,
         ),
-        "approver": frozenset(_READ | {"approvals:decide"}),
-        "finance": frozenset(_READ | {"reports:read", "reports:export", "audit:read"}),
+        "approver": frozenset(_READ | {"approvals:decide"} | _BULK),
+        "finance": frozenset(_READ | {"reports:read", "reports:export", "audit:read", "bulk:results"}),
         "admin": frozenset(
             _OWN | {"operators:manage", "keys:manage", "assets:manage", "reasons:manage", "audit:read"},
         ),

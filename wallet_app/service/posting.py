@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 
 from wallet_app.errors import WalletServiceError
 from wallet_app.parameters import BYTES, INSTANTS, TEXTS, UUIDS, WHOLE_NUMBER, WHOLE_NUMBERS
-from wallet_app.round_trip import Question, Statement, ask, ask_last
+from wallet_app.round_trip import Question, Statement, ask, ask_last, forget_last
 from wallet_app.service import loading, locks
 from wallet_app.service.books import Books, Details, Entry, Hold, PostedTransaction, Receipt, ReversedEntry
 from wallet_app.service.chain import GENESIS, json_text
@@ -100,6 +100,11 @@ def post(
     if books.posted:
         _write(connection, books, locked.slot)
     return outcomes
+
+
+def take_back(connection: Connection) -> None:
+    """Undo the unit of work's posting before it is written: only its locks stay. Nothing was sent yet."""
+    forget_last(connection)
 
 
 def heal(connection: Connection, wallet_ids: Sequence[int]) -> None:

@@ -52,12 +52,30 @@ class Preview:
         self._memory = memory
         self._now = now
 
+    @property
+    def connection(self) -> Connection:
+        """The snapshot, for what else is to be read of the same state."""
+        return self._connection
+
+    def preview_alone(self, command: Command) -> Outcome:
+        """Return what would come of the command by itself; what it would do does not count for the next one."""
+        books = self._books([command])
+        return answer(books, command)
+
     def preview(self, commands: Sequence[Command]) -> list[Outcome]:
         """Return what would come of the commands, in order, after all those that were asked about before.
 
         The outcomes are those of `execute_batch`, but for what only a posting gives: the transaction's id, its time and
         its hashes.
         """
+        books = self._books(commands)
+        open_before = Counter(books.open_holds)
+        self._recall(books, commands)
+        outcomes = [answer(books, command) for command in commands]
+        self._remember(books, open_before)
+        return outcomes
+
+    def _books(self, commands: Sequence[Command]) -> Books:
         wallet_ids = sorted({wallet_id for command in commands for wallet_id in command.wallet_ids()})
         balances = _load_balances(self._connection, wallet_ids)
         # By the database's clock, which is past ours: so of the holds that nobody names, those that are due are loaded,
@@ -67,11 +85,7 @@ class Preview:
         books.clock = lambda: self._now
         books.new_id = lambda _: NO_TRANSACTION
         books.new_salt = lambda: bytes(16)
-        open_before = Counter(books.open_holds)
-        self._recall(books, commands)
-        outcomes = [answer(books, command) for command in commands]
-        self._remember(books, open_before)
-        return outcomes
+        return books
 
     def _recall(self, books: Books, commands: Sequence[Command]) -> None:
         """Bring the books to where the earlier chunks left them."""

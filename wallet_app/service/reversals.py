@@ -21,7 +21,7 @@ from wallet_app.service.books import Books, Entry, Plan, PlannedEntry, PostedTra
 from wallet_app.service.commands import SYSTEM_REFERENCE, Origin, RepayDebt, ReverseTransaction
 from wallet_app.service.movements import require_funds, require_room
 
-REVERSIBLE = ("TOPUP", "BONUS", "SPEND", "SEED", "CAPTURE", "TRANSFER", "EXCHANGE", "PURCHASE")
+REVERSIBLE = ("TOPUP", "BONUS", "SPEND", "SEED", "CAPTURE", "TRANSFER", "EXCHANGE", "PURCHASE", "ADJUSTMENT")
 """The kinds of transactions that can be reversed. A hold ends by itself, or is released; a reversal is final."""
 
 DEBTS_MAX = 100

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wallet_app.errors import VersionMismatchError, WalletNotFoundError
-from wallet_app.service import exchanges, holds, movements, purchases, reversals, states, transfers
+from wallet_app.service import adjustments, exchanges, holds, movements, purchases, reversals, states, transfers
 from wallet_app.service.books import Books, Plan, Receipt, WalletState
 from wallet_app.service.commands import (
     Bonus,
@@ -39,6 +39,9 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
     Exchange: exchanges.exchange,
     Purchase: purchases.purchase,
     ReverseTransaction: reversals.reverse,
+    adjustments.Adjust: adjustments.adjust,
+    adjustments.ApprovedAdjust: adjustments.adjust,
+    adjustments.ApprovedReversal: reversals.reverse,
     states.Freeze: states.freeze,
     states.Unfreeze: states.unfreeze,
     states.Close: states.close,

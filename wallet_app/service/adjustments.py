@@ -1,0 +1,65 @@
+"""Corrections: a balance is put right by people, against the contra wallet Adjustments; pure.
+
+No credential may do it, and no face can ask for it by itself: an operator's operation becomes such a command after it
+was weighed, alone or by a second person's approval. What a second person approved passes a freeze.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wallet_app.service.books import Books, Plan, PlannedEntry
+from wallet_app.service.commands import Command, Requested, ReverseTransaction
+from wallet_app.service.movements import require_funds, require_room
+
+Direction = Literal["credit", "debit"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adjust(Command):
+    """Credits or debits `amount` (smallest unit, 1..AMOUNT_MAX). Reason code and ticket are a part of what is asked."""
+
+    kind = "ADJUSTMENT"
+
+    direction: Direction
+    amount: int
+    reason_code: str
+    ticket: str | None = None
+
+    def amount_asked(self) -> int:
+        return self.amount
+
+    def requested(self) -> Requested:
+        return {
+            "direction": self.direction,
+            "amount": self.amount,
+            "reasonCode": self.reason_code,
+            "ticket": self.ticket,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovedAdjust(Adjust):
+    """The same, after a second person's look: it passes a freeze, which one person's correction does not."""
+
+    passes_freezes = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovedReversal(ReverseTransaction):
+    """A reversal after a second person's look: it passes a freeze."""
+
+    passes_freezes = True
+
+
+def adjust(books: Books, command: Adjust) -> Plan:
+    """Credit or debit the wallet. Raises BalanceAboveBoundError, or InsufficientBalanceError: never below zero."""
+    wallet = books.wallet(command.wallet_id)
+    if command.direction == "credit":
+        require_room(wallet, command.amount)
+        amount = command.amount
+    else:
+        require_funds(wallet, command.amount)
+        amount = -command.amount
+    return Plan((PlannedEntry(wallet.wallet_id, command.kind, amount, "Adjustments"),))
