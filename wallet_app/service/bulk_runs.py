@@ -13,19 +13,24 @@ import orjson
 from sqlalchemy import Connection, Row, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from wallet_app import text as texts
 from wallet_app.db import reads, unit_of_work
 from wallet_app.errors import (
     BulkCampaignOpenError,
     BulkDriftedError,
+    BulkInvalidError,
     BulkNothingLeftError,
     BulkRunNotFoundError,
     BulkStateError,
+    OperationInvalidError,
 )
 from wallet_app.models_bulk import BulkRun
-from wallet_app.service import audit, bulk_commands, bulk_drafts, locks
+from wallet_app.service import audit, bulk_commands, bulk_drafts, locks, reasons
 from wallet_app.service.audit import Act, By
 from wallet_app.service.bulk_commands import RunOf
 from wallet_app.service.bulk_drafts import OPEN_STATES, NewRow
+from wallet_app.service.commands import SHORTFALLS
+from wallet_app.service.operations import REASON_MAX, Operation, cleaned
 from wallet_app.service.repeatable import repeatable
 from wallet_app.service.sessions import Session, Visitor, require
 
@@ -98,10 +103,11 @@ def draft_undo(
     Rows that cannot be reversed are kept, and say why: they are tried all the same, because that may change. What is
     spent already is, by `on_shortfall`, left (refuse), taken as far as there is (partial), or owed (debt).
 
-    Raises PermissionDeniedError, BulkRunNotFoundError, BulkStateError, BulkCampaignOpenError, BulkNothingLeftError,
-    OverloadedError.
+    Raises PermissionDeniedError, BulkInvalidError, BulkRunNotFoundError, BulkStateError, BulkCampaignOpenError,
+    BulkNothingLeftError, OverloadedError.
     """
     require(session, "bulk:draft", visitor=visitor)
+    reason, ticket = _said(reason_code, reason, ticket, on_shortfall)
     run = _get(run_id)
     if run.kind != "adjustment" or run.state not in UNDOABLE:
         raise BulkStateError(run_id=run_id, state=run.state, wanted="undone")
@@ -151,6 +157,27 @@ def draft_undo(
         if found is None:
             raise
         raise BulkCampaignOpenError(run_id=found, campaign=run.campaign) from None
+
+
+def _said(reason_code: str, reason: str, ticket: str | None, on_shortfall: str) -> tuple[str, str | None]:
+    """Return what is said of an undo, trimmed; raise BulkInvalidError for what is wrong with it."""
+    found = {one.code: one.settings for one in reasons.list_reasons()}.get(reason_code)
+    if found is None or not found.is_active:
+        raise BulkInvalidError("reason_code", "Choose a reason code that is in use.")
+    if on_shortfall not in SHORTFALLS:
+        raise BulkInvalidError("on_shortfall", "Choose what is to be if there is too little left.")
+    try:
+        said = texts.clean(reason, low=1, high=REASON_MAX)
+    except ValueError as wrong:
+        empty = not reason.strip()
+        raise BulkInvalidError("reason", "Say why." if empty else f"The reason {wrong}.") from None
+    try:
+        asked = cleaned(Operation(ticket=ticket or None)).ticket
+    except OperationInvalidError as wrong:
+        raise BulkInvalidError("ticket", wrong.detail) from None
+    if found.ticket_required and asked is None:
+        raise BulkInvalidError("ticket", f"{reason_code} needs a ticket.")
+    return said, asked
 
 
 def require_as_checked(run_id: int, refused: int, *, is_undo: bool) -> None:
