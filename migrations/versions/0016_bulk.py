@@ -93,7 +93,7 @@ CREATE TABLE bulk_rows (
     error_code text,
     error_message text,
     CONSTRAINT pk_bulk_rows PRIMARY KEY (run_id, row_no),
-    CONSTRAINT uq_bulk_rows_run_id UNIQUE (run_id, row_ref),
+    CONSTRAINT uq_bulk_rows_run_id_row_ref UNIQUE (run_id, row_ref),
     CONSTRAINT fk_bulk_rows_run_id FOREIGN KEY (run_id) REFERENCES bulk_runs (id),
     CONSTRAINT fk_bulk_rows_wallet_id FOREIGN KEY (wallet_id) REFERENCES wallets (id),
     CONSTRAINT fk_bulk_rows_reason_code FOREIGN KEY (reason_code) REFERENCES reason_codes (code),
