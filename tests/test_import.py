@@ -22,11 +22,12 @@ import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 from sqlalchemy.engine import URL
 
 from tests.conftest import conninfo, run_sql
 from wallet_app import service
-from wallet_app.db import close_connections, db
+from wallet_app.db import READS, close_connections, db
 from wallet_app.imports import running
 
 JOHN, JOHN_DIAMOND, DOE = 3, 4, 5
@@ -682,7 +683,11 @@ def test_a_file_may_hold_captures_and_reversals(app: Flask, tmp_path: Path) -> N
     ]
     file = write(tmp_path, *rows, header=header)
     run(app, file, "--dry-run")
+    asked: list[str] = []
+    event.listen(db.engines[READS], "before_cursor_execute", lambda *told: asked.append(told[2]))
     assert run(app, file)[0] == 1
+    # All that the rows name is looked up together: once for the holds, once for the transactions.
+    assert len([statement for statement in asked if "(hold_ids)" in statement or "(transaction_ids)" in statement]) == 2
     assert statuses(file, "dry-run") == statuses(file) == ["done", "refused", "refused", "invalid", "done", "done"]
     assert balance(JOHN) == 450
     assert [line["balanceAfter"] for line in results(file)] == ["380", "", "", "", "380", "450"]

@@ -7,17 +7,24 @@ from typing import Any
 import pytest
 
 from wallet_app import service
-from wallet_app.errors import WalletNotFoundError
+from wallet_app.errors import WalletNotFoundError, WalletServiceError
 from wallet_app.fields import ID_MAX, ValidationFailedError
-from wallet_app.records import read_command
+from wallet_app.records import read_commands
 
 ORIGIN = service.Origin(client="tests", actor="tests")
 SPEND: dict[str, Any] = {"type": "spend", "walletId": 3, "amount": 100, "referenceId": "order-1"}
 
 
+def read_command(record: object) -> service.Command:
+    (found,) = read_commands([record], origin=ORIGIN)
+    if isinstance(found, WalletServiceError):
+        raise found
+    return found
+
+
 def errors(record: object) -> list[tuple[str, str]]:
     with pytest.raises(ValidationFailedError) as refused:
-        read_command(record, origin=ORIGIN)
+        read_command(record)
     return [(error["pointer"], error["code"]) for error in refused.value.details["errors"]]
 
 
@@ -25,13 +32,13 @@ def errors(record: object) -> list[tuple[str, str]]:
     ("name", "kind"), [("topup", service.TopUp), ("bonus", service.Bonus), ("spend", service.Spend)]
 )
 def test_each_type_is_its_command(name: str, kind: type[service.Movement]) -> None:
-    command = read_command({**SPEND, "type": name, "note": " Sword "}, origin=ORIGIN)
+    command = read_command({**SPEND, "type": name, "note": " Sword "})
     assert command == kind(wallet_id=3, amount=100, reference="order-1", note="Sword", origin=ORIGIN)
 
 
 def test_a_row_of_strings_is_the_same_command() -> None:
     row = {"type": "spend", "walletId": "3", "amount": "100", "referenceId": "order-1", "note": ""}
-    assert read_command(row, origin=ORIGIN) == read_command(SPEND, origin=ORIGIN)
+    assert read_command(row) == read_command(SPEND)
 
 
 @pytest.mark.parametrize("record", [None, [], "spend", 7, True, [SPEND]])
@@ -56,7 +63,7 @@ def test_an_id_that_is_no_positive_whole_number_is_refused(wallet: object) -> No
 @pytest.mark.parametrize("wallet", [ID_MAX + 1, str(ID_MAX + 1), "9" * 100])
 def test_an_id_beyond_every_wallet_is_an_unknown_wallet(wallet: object) -> None:
     with pytest.raises(WalletNotFoundError):
-        read_command({**SPEND, "walletId": wallet}, origin=ORIGIN)
+        read_command({**SPEND, "walletId": wallet})
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

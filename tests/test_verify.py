@@ -81,6 +81,12 @@ DROP_CHECKS = """
 
 TAMPERINGS = [
     Tampering(
+        "not in the index by reference",
+        """INSERT INTO transaction_reference_mark (id, indexed_below)
+           VALUES (1, 'ffffffff-ffff-ffff-ffff-ffffffffffff')""",
+        {"references"},
+    ),
+    Tampering(
         "amount",
         f"UPDATE ledger_entries SET amount = amount + 1 {ENTRY}",
         {"balance_after", "chain", "sum", "slots"},
@@ -276,13 +282,21 @@ def test_tampering_is_reported_by_the_right_invariant(tamper: Tamper, tampering:
 
 
 def test_every_invariant_is_broken_by_a_tampering(app: Flask) -> None:
+    from tests.test_daily_totals import TAMPERINGS as DAILY_TAMPERINGS
     from tests.test_verify_audit import TAMPERINGS as AUDIT_TAMPERINGS
     from tests.test_verify_between_wallets import TAMPERINGS as BETWEEN_WALLETS
     from tests.test_verify_holds import TAMPERINGS as HOLD_TAMPERINGS
     from tests.test_verify_reversals import TAMPERINGS as REVERSAL_TAMPERINGS
     from tests.test_verify_states import TAMPERINGS as STATE_TAMPERINGS
 
-    elsewhere = (AUDIT_TAMPERINGS, BETWEEN_WALLETS, HOLD_TAMPERINGS, REVERSAL_TAMPERINGS, STATE_TAMPERINGS)
+    elsewhere = (
+        AUDIT_TAMPERINGS,
+        BETWEEN_WALLETS,
+        DAILY_TAMPERINGS,
+        HOLD_TAMPERINGS,
+        REVERSAL_TAMPERINGS,
+        STATE_TAMPERINGS,
+    )
     broken = {name for some in (TAMPERINGS, *elsewhere) for tampering in some for name in tampering.broken}
 
     assert set(service.verify().findings) == broken

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,6 +82,14 @@ def progress_bar(total: int | None, unit: str) -> Iterator[tqdm[Any]]:
         yield bar
 
 
+def system_user() -> str:
+    """Return who sits at the command line, as the audit log names them."""
+    try:
+        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return f"cli:{os.getuid()}"
+
+
 # --- seed ---
 
 
@@ -108,7 +118,7 @@ def seed(demo: bool | None, users: int) -> None:
 def verify(full: bool) -> None:
     """Check every invariant of the books while the service runs. Exit 1 on a fault."""
     with progress_bar(None, "entries") as bar:
-        report = service.verify(full=full, progress=_follow(bar))
+        report = service.verify(full=full, progress=_follow(bar), requested_by=system_user())
     for finding in report.findings.values():
         _print_finding(finding)
     for note in report.notes:
@@ -172,3 +182,16 @@ def _print_rebuilt(report: service.RebuildReport) -> None:
             "Find out what happened with `flask wallet verify --full`; --accept-loss follows the ledger all the same.",
             err=True,
         )
+
+
+# --- wallet rebuild-references ---
+
+
+@wallet.command("rebuild-references")
+@plainly
+def rebuild_references() -> None:
+    """Have the worker go through all references again and add to their index what is missing."""
+    service.check_references_anew()
+    click.echo(
+        "The worker (`flask wallet worker`) goes through all transactions again; `verify` tells when it is done."
+    )

@@ -81,9 +81,12 @@ def import_file(**asked: Any) -> None:
     A CSV (in UTF-8; with comma, semicolon or tab) names its columns in the first line: type (topup, bonus or spend),
     walletId, amount, referenceId and, if you like, note, metadata (JSON, like {"quest": 7}), occurredAt and ifVersion
     (the row is refused if the wallet has another version when its turn comes); for transfer and exchange, from and to
-    in place of walletId, and for an exchange its rate; for what freezes, unfreezes or closes a wallet, a reason in
-    place of the amount, side and until. A cell with nothing in it is a field that is not there, so a file may mix
-    types.
+    in place of walletId, and for an exchange its rate; for a hold, expiresIn; for capture and release, holdId in place
+    of walletId, and final; for a reversal, transactionId in place of walletId, a reason and onShortfall (refuse,
+    partial or debt), the amount only for a part; for what freezes, unfreezes or closes a wallet, a reason in place of
+    the amount, side and until. A cell with nothing in it is a field that is not there, so a file may mix types. What a
+    row captures, releases or reverses must have been made before the import, or more than
+    a thousand rows above.
     NDJSON has an object with these fields on each line, as an item of POST /batches has, purchases too. FILE may be -
     for standard input, which needs a --result and cannot go on after a stop.
 
@@ -177,8 +180,9 @@ def _import(request: _Request) -> tuple[bool, result_file.Tally]:
         posting = running.Posting(say=progress.say, stop=stop)
         post = posting.until_refused if request.stop_on_error else posting.each
         is_complete = running.run(
-            commands.rows(_reader(request, identity), after=written.last_row),
+            commands.rows(after=written.last_row),
             written,
+            _reader(request, identity),
             preview.preview if preview else post,
             progress=progress.update,
             stop=stop,
@@ -231,7 +235,7 @@ def _results(
         yield written
 
 
-def _reader(request: _Request, identity: source.Identity | None) -> source.Read:
+def _reader(request: _Request, identity: source.Identity | None) -> running.Read:
     """Return what makes commands of records; the transactions tell which file they came from."""
     name = "standard input" if request.is_stream else request.file.name
     origin = service.Origin(
@@ -240,7 +244,7 @@ def _reader(request: _Request, identity: source.Identity | None) -> source.Read:
         request_id=f"import:{identity.sha256[:32]}" if identity else None,
         permit=_PERMIT,
     )
-    return lambda record: records.read_command(record, origin=origin)
+    return lambda found: records.read_commands(found, origin=origin)
 
 
 @contextmanager

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-import pwd
 from typing import Any
 
 import click
@@ -27,11 +25,7 @@ def init_app(_: Flask) -> None:
 
 def by(reason: str | None = None, ticket: str | None = None) -> By:
     """Return who sits at the command line, as the audit log names them."""
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = str(os.getuid())
-    return By(actor=f"cli:{user}", reason=reason, ticket=ticket)
+    return By(actor=cli.system_user(), reason=reason, ticket=ticket)
 
 
 @keys.command("create")

@@ -99,6 +99,14 @@ class User(Base):
         UniqueConstraint("external_id"),
         CheckConstraint("user_type IN ('USER', 'SYSTEM')", name="user_type_known"),
         Index("uq_users_system_name", "name", unique=True, postgresql_where=text("user_type = 'SYSTEM'")),
+        Index("ix_users_unfolded", "id", postgresql_where=text("name_folded IS NULL")),
+        # Of the extension pg_trgm, and only where there is one.
+        Index(
+            "ix_users_name_folded",
+            "name_folded",
+            postgresql_using="gin",
+            postgresql_ops={"name_folded": "gin_trgm_ops"},
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -106,6 +114,8 @@ class User(Base):
     user_type: Mapped[str] = mapped_column(Text)
     external_id: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=func.now())
+    name_folded: Mapped[str | None] = mapped_column(Text)
+    """The name as it is searched for, without case and accents; null until the worker comes, in rows of before."""
 
 
 class Wallet(Base):
@@ -200,6 +210,36 @@ class Transaction(Base):
     occurred_at: Mapped[dt.datetime] = mapped_column(Instant)
     created_at: Mapped[dt.datetime] = mapped_column(Instant)
     xid: Mapped[str] = mapped_column(Xid8, server_default=text("pg_current_xact_id()"))
+
+
+class TransactionReference(Base):
+    """Where a reference is used, whichever the wallet: the worker's index over transactions, behind their commits.
+
+    `digest` begins sha256 of the reference, so what is found is compared with the reference itself.
+    """
+
+    __tablename__ = "transaction_references"
+
+    digest: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    transaction_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+
+
+class TransactionReferenceMark(Base):
+    """How far the index by reference is: every transaction with an id below `indexed_below` is in it. One row.
+
+    No transaction that began after the one with `noted_xid` has an id from before `noted_at`.
+    """
+
+    __tablename__ = "transaction_reference_mark"
+    __table_args__ = (
+        CheckConstraint("id = 1", name="one_row"),
+        CheckConstraint("(noted_at IS NULL) = (noted_xid IS NULL)", name="noted_as_a_whole"),
+    )
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    indexed_below: Mapped[uuid.UUID] = mapped_column(Uuid)
+    noted_at: Mapped[dt.datetime | None] = mapped_column(Instant)
+    noted_xid: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class TransactionDetail(Base):
@@ -464,6 +504,30 @@ class AuditRecord(Base):
         CheckConstraint(
             "char_length(concat(actor, action, subject, reason, ticket, request_id, address)) <= 4000",
             name="text_length",
+        ),
+        # For the console's filters: each is a walk along one of these, newest first.
+        Index("ix_audit_log_occurred_at_id", "occurred_at", "id"),
+        Index("ix_audit_log_actor_occurred_at_id", "actor", "occurred_at", "id"),
+        Index("ix_audit_log_action_occurred_at_id", "action", "occurred_at", "id"),
+        *[
+            Index(
+                f"ix_audit_log_{name}_occurred_at_id",
+                name,
+                "occurred_at",
+                "id",
+                postgresql_where=text(f"{name} IS NOT NULL"),
+            )
+            for name in ("subject", "ticket", "request_id")
+        ],
+        # When an operator signed in last.
+        Index(
+            "ix_audit_log_sign_ins",
+            "subject",
+            "id",
+            postgresql_where=text(
+                "outcome = 'done'"
+                " AND action IN ('sign_in:code', 'sign_in:passkey', 'sign_in:recovery', 'operator:set_up')"
+            ),
         ),
     )
 

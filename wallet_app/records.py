@@ -384,24 +384,13 @@ _SCOPES = {
 }
 
 
-def read_command(record: object, *, origin: Origin) -> Command:
-    """Return the command that the record asks for, in the name of `origin`.
+def read_commands(records: Sequence[object], *, origin: Origin) -> list[Command | WalletServiceError]:
+    """Return for each record, in order, the command that it asks for, in the name of `origin`, or why there is none.
 
-    Raises MissingScopeError, before anything else is looked at, if the origin may not ask for this type at all;
+    That is MissingScopeError, before anything else is looked at, if the origin may not ask for this type at all;
     ValidationFailedError with JSON pointers into the record; WalletNotFoundError for an id that no wallet can have;
     HoldNotFoundError or TransactionNotFoundError. A file's row is a record whose values are strings: amounts and ids
-    may be.
-    """
-    (found,) = read_commands([record], origin=origin)
-    if isinstance(found, WalletServiceError):
-        raise found
-    return found
-
-
-def read_commands(records: Sequence[object], *, origin: Origin) -> list[Command | WalletServiceError]:
-    """Return for each record, in order, what `read_command` returns or raises.
-
-    The holds and transactions that they name are looked up together.
+    may be. The holds and transactions that the records name are looked up together.
     """
     found = [_read(record, origin) for record in records]
     named = {one.hold_id for one in found if isinstance(one, OnHoldRecord)}

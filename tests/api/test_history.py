@@ -52,6 +52,8 @@ def test_what_was_posted_is_found_by_all_that_is_known_of_it(client: FlaskClient
     kind = "type" if "entries" in path else "kind"
     for asked in (
         {"reference": reference, **range_},
+        {"reference": reference},
+        {"reference": reference, "metadataKey": "vip"},
         {"amountMin": 17, "amountMax": 17},
         {"from": posted["createdAt"], "to": (created_at + microsecond).isoformat()},
         {"actor": actor, **range_},

@@ -46,6 +46,8 @@ STATUS |= {"no_debt_between_users": 422, "end_passed": 422}
 SIDES = ("debits", "credits", "both")
 BETWEEN_WALLETS = ("transfer", "exchange", "purchase")
 WAYS = ("alone", "each", "atomic", "lines")
+PREVIEWED_EVERY = 4
+"""How many requests come to one that is asked as a dry run first."""
 
 
 class Machine(RuleBasedStateMachine):
@@ -226,6 +228,8 @@ class Machine(RuleBasedStateMachine):
 
     def send(self, records: Sequence[Record], way: str) -> None:
         self.world.request += 1
+        if way != "lines" and self.world.request % PREVIEWED_EVERY == 0:
+            self.preview(records, way)
         world = copy.deepcopy(self.world) if way == "atomic" else self.world
         expected = [self.expect(world, record) for record in records]
         self.outcomes["settled by a command"] += world.settled
@@ -244,28 +248,43 @@ class Machine(RuleBasedStateMachine):
                 self.outcomes[f"{way}: {'declined' if isinstance(one, DeclinedError) else 'accepted'}"] += 1
         self.compare()
 
+    def preview(self, records: Sequence[Record], way: str) -> None:
+        """Ask what would happen: it is what then happens, and if it changed anything, that would come differently."""
+        world, outcomes = copy.deepcopy(self.world), self.outcomes
+        expected = [self.expect(world, record) for record in records]
+        refused = next((index for index, one in enumerate(expected) if isinstance(one, DeclinedError)), None)
+        self.outcomes = Counter()
+        if way == "atomic" and refused is not None:
+            body = {"mode": "atomic", "items": [self.outside(one) for one in records]}
+            self.judge(records[refused], expected[refused], self.post("/batches?dryRun=true", body))
+        else:
+            for record, one, given in zip(records, expected, self.answers(records, way, "?dryRun=true"), strict=True):
+                self.judge(record, one, given)
+        self.outcomes = outcomes
+        self.outcomes[f"{way}: previewed {'in vain' if refused is not None else 'and accepted'}"] += 1
+
     def expect(self, world: World, record: Record) -> Expected:
         try:
             return world.do(record)
         except DeclinedError as declined:
             return declined
 
-    def answers(self, records: Sequence[Record], way: str) -> list[Given]:
+    def answers(self, records: Sequence[Record], way: str, query: str = "") -> list[Given]:
         sent = [self.outside(record) for record in records]
         if way == "alone":
-            return [self.post_alone(record) for record in sent]
+            return [self.post_alone(record, query) for record in sent]
         if way == "lines":
             lines = b"\n".join(map(orjson.dumps, sent))
             answer = self.client.post("/batches", data=lines, content_type="application/x-ndjson")
             return [(line["status"], line["body"]) for line in map(orjson.loads, answer.get_data().splitlines())]
-        status, body = self.post("/batches", {"mode": way, "items": sent})
+        status, body = self.post(f"/batches{query}", {"mode": way, "items": sent})
         assert status == 200, body
         return [(item["status"], item["body"]) for item in body["items"]]
 
-    def post_alone(self, record: Record) -> Given:
+    def post_alone(self, record: Record, query: str) -> Given:
         path, body = self.route_of(record)
         version = body.pop("ifVersion", None)
-        return self.post(path, body, {} if version is None else {"If-Match": f'"{version}"'})
+        return self.post(path + query, body, {} if version is None else {"If-Match": f'"{version}"'})
 
     def post(self, path: str, body: Record, headers: dict[str, str] | None = None) -> Given:
         answer = self.client.post(path, json=body, headers=headers)
@@ -372,6 +391,7 @@ _DECLINES = {
 OUTCOMES = {
     "due and unsettled", "swept", "wallet_closed", "settled by a command", "repaid by a command", "owed",
     "taken in part", "atomic: refused", "atomic: accepted", "alone: accepted",
+    *(f"{way}: previewed {how}" for way in ("alone", "each", "atomic") for how in ("in vain", "and accepted")),
     "alone: declined", "each: accepted", "each: declined", "lines: accepted", "lines: declined",
     *(f"{kind}: {how}" for kind in _DECLINES for how in ("done", "replayed", *_DECLINES[kind])),
 }  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 import flask_migrate
 import psycopg
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
 
 from tests.conftest import conninfo, settings_for
@@ -100,7 +100,9 @@ def test_each_migration_goes_down_and_up_on_its_own(empty: URL) -> None:
 
 def test_the_migrated_schema_is_the_models(empty: URL, database: URL) -> None:
     engine = create_engine(empty.set(drivername="postgresql+psycopg"))
-    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE EXTENSION pg_trgm"))
+        Base.metadata.create_all(connection)
     engine.dispose()
     modelled, migrated = schema(empty, CATALOGUE), schema(database, CATALOGUE)
     for part in CATALOGUE:

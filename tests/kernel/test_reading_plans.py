@@ -17,13 +17,13 @@ from tests.conftest import conninfo, new_database
 from tests.kernel.conftest import DOE, JOHN, Books, serve
 from wallet_app import service
 from wallet_app.db import READS, db
-from wallet_app.service import Filters, walks
+from wallet_app.service import Filters, references, walks
 
 DEEP = 10_000
 ROWS_MAX = 200
 """How many rows a walk looks at here."""
 
-LARGE = {"ledger_entries", "transactions", "transaction_details", "holds"}
+LARGE = {"ledger_entries", "transactions", "transaction_details", "transaction_references", "holds"}
 Call = Callable[[], object]
 
 
@@ -62,6 +62,12 @@ def deep(server: URL, template: str) -> Iterator[Books]:
                         if hold is not None
                     ]
                 )
+            # All but the last millisecond is in the index by reference.
+            books.sql("SELECT pg_sleep(0.003)")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(references, "CLOCK_SLACK", dt.timedelta(0))
+                for _ in range(2):
+                    references.extend_index(lambda: False)
             yield books
             assert books.faults() == {}
 
@@ -132,6 +138,15 @@ READS_OF = {
     "transactions, a reference in a range": lambda books: partial(
         service.list_transactions, Filters(reference="campaign", created_from=middle(books)), wallet_id=None
     ),
+    "transactions, a reference of one": lambda _: partial(
+        service.list_transactions, Filters(reference="ref-1234"), wallet_id=None
+    ),
+    "transactions, a reference of many": lambda _: partial(
+        service.list_transactions, Filters(reference="campaign"), wallet_id=None
+    ),
+    "transactions, a reference of nobody": lambda _: partial(
+        service.list_transactions, Filters(reference="nobody"), wallet_id=None
+    ),
     "a wallet's transactions": lambda _: partial(service.list_transactions, Filters(), wallet_id=JOHN),
     "a wallet's transactions, a rare filter": lambda _: partial(service.list_transactions, RARE, wallet_id=JOHN),
     "a wallet's transactions, a reference of many": lambda _: partial(
@@ -148,6 +163,7 @@ def test_a_page_looks_at_a_bounded_number_of_rows(
     deep: Books, monkeypatch: pytest.MonkeyPatch, *, analyzed: bool
 ) -> None:
     monkeypatch.setattr(walks, "ROWS_MAX", ROWS_MAX)
+    monkeypatch.setattr(walks, "TAIL_PAGE", ROWS_MAX)
     if analyzed:
         deep.sql("ANALYZE")
     for name, made in READS_OF.items():

@@ -18,7 +18,7 @@ _RANGE = {
         422,
         "bad_filter",
         "Bad filter",
-        "Over all wallets, reference, actor and metadata are looked for in at most 31 days: "
+        "Over all wallets, actor and metadata are looked for in at most 31 days: "
         "say from when, and until when, or of which wallet.",
         daysMax=31,
     )

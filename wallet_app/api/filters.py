@@ -77,19 +77,21 @@ COMMON = (
     _parameter(
         "reference",
         "Only under this referenceId, the service's own included. Of one wallet: its own transaction first, then those "
-        f"of others that came in under it. Over all wallets: in at most {RANGE_DAYS_MAX} days, by `from` and `to`",
+        "of others that came in under it",
         {"type": "string", "pattern": text.REFERENCE_PATTERN},
         "spend-1001",
     ),
     _parameter(
         "actor",
-        f"Only what this actor posted. Over all wallets: in at most {RANGE_DAYS_MAX} days, by `from` and `to`",
+        "Only what this actor posted. Over all wallets: in at most "
+        f"{RANGE_DAYS_MAX} days, by `from` and `to`, or with `reference`",
         {"type": "string", "pattern": text.NAME_PATTERN},
         "key:k3f6m2q7zt5a",
     ),
     _parameter(
         "metadataKey",
-        f"Only with this key in its metadata. Over all wallets: in at most {RANGE_DAYS_MAX} days, by `from` and `to`",
+        "Only with this key in its metadata. Over all wallets: in at most "
+        f"{RANGE_DAYS_MAX} days, by `from` and `to`, or with `reference`",
         {"type": "string", "pattern": text.KEY_PATTERN},
         "order",
     ),

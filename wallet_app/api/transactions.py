@@ -28,9 +28,10 @@ def list_transactions() -> Response:
     Of one wallet, with those that wrote it no entry, or of all; those that all the filters hold for. While there are
     more, the answer has `next`: repeat the request with the query parameter `cursor` set to it. New transactions do not
     shift the pages. Each page looks at 2,000 transactions at most: with a rare filter it may have few items or none
-    while `next` says that there may be more. Over all wallets, `reference`, `actor` and `metadataKey` are looked for in
-    at most 31 days (422 `bad_filter`), and what is posted at the moment may still come in behind the newest. A user
-    token lists the transactions of one wallet at a time.
+    while `next` says that there may be more. Over all wallets, `actor` and `metadataKey` without `reference` are looked
+    for in at most 31 days (422 `bad_filter`), and what is posted at the moment may still come in behind the newest. A
+    `reference` is found among all transactions by an index; while the service's worker is far behind with it, it needs
+    a range of 31 days as well. A user token lists the transactions of one wallet at a time.
     """
     refuse_unknown_parameters(("walletId", "kind", *filters.COMMON_NAMES, "limit", "cursor"))
     wallet, asked, limit = parameters.of_wallet(), filters.filters_of_transactions(), parameters.limit()

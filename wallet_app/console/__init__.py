@@ -6,26 +6,36 @@ from flask import Flask
 
 from wallet_app.console import (
     account,
+    assets,
     confirm,
     errors,
     home,
+    keys,
+    operators,
     passkeys,
     patterns,
     screens,
     set_up,
+    settings,
     sign_in,
+    switches,
     words,
 )
 
 __all__ = [
     "account",
+    "assets",
     "confirm",
     "home",
     "init_app",
+    "keys",
+    "operators",
     "passkeys",
     "patterns",
     "set_up",
+    "settings",
     "sign_in",
+    "switches",
 ]
 
 

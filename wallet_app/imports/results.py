@@ -148,7 +148,7 @@ class Ndjson:
         )
         members = orjson.dumps(dict(zip(COLUMNS, values, strict=True)))
         content = row.content if isinstance(row.content, bytes) else b""
-        if isinstance(row.asked, UnreadableRowError):
+        if isinstance(row.record, UnreadableRowError):
             return (
                 members[:-1] + b',"line":' + orjson.dumps(content[:_LINE_SHOWN_MAX].decode("utf-8", "replace")) + b"}\n"
             )

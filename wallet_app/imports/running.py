@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from wallet_app import service
-from wallet_app.errors import DatabaseUnavailableError, OutcomeUnknownError, UnavailableError
+from wallet_app.errors import DatabaseUnavailableError, OutcomeUnknownError, UnavailableError, WalletServiceError
 from wallet_app.imports.result_file import ResultFile
 from wallet_app.imports.results import Outcome, result_of
-from wallet_app.imports.source import Row
+from wallet_app.imports.source import Row, UnreadableRowError
 from wallet_app.service import Command, Receipt
 
 BUSY_ATTEMPTS_MAX = 6
@@ -21,6 +21,12 @@ AWAY_SECONDS_MAX = 600.0
 _PAUSE_SECONDS_MIN, _PAUSE_SECONDS_MAX = 0.1, 5.0
 
 T = TypeVar("T")
+
+Asked = Command | WalletServiceError
+"""A row's command, or why it has none."""
+
+Read = Callable[[Sequence[object]], Sequence[Asked]]
+"""Makes the commands of records, in order."""
 
 Decide = Callable[[Sequence[Command]], Sequence[Outcome]]
 """Answers a chunk's commands in order; what answers only until the first that is not accepted returns fewer."""
@@ -33,22 +39,24 @@ class CutOffError(Exception):
 def run(
     rows: Iterable[Row],
     results: ResultFile,
+    read: Read,
     decide: Decide,
     *,
     progress: Callable[[int], object],
     stop: threading.Event,
     stop_on_error: bool,
 ) -> bool:
-    """Have all rows decided and their results written; return whether it came to the end.
+    """Have all rows read, decided and their results written; return whether it came to the end.
 
     It ends early after a chunk when `stop` is set, or with the first row that is not accepted if `stop_on_error`.
     """
     rows = iter(rows)
     not_accepted = results.tally.not_accepted
     while chunk := list(itertools.islice(rows, service.BATCH_MAX)):
+        asked = _asked(chunk, read)
         if stop_on_error:
-            chunk = list(_to_first(chunk, lambda row: not isinstance(row.asked, Command)))
-        outcomes = _outcomes(chunk, decide)
+            asked = list(_to_first(asked, lambda one: not isinstance(one, Command)))
+        outcomes = _outcomes(asked, decide)
         if stop_on_error:
             outcomes = _to_first(outcomes, lambda outcome: not isinstance(outcome, Receipt))
         done = [(row, result_of(outcome)) for row, outcome in zip(chunk, outcomes, strict=False)]
@@ -59,13 +67,19 @@ def run(
     return True
 
 
-def _outcomes(chunk: Sequence[Row], decide: Decide) -> Iterator[Outcome]:
+def _asked(chunk: Sequence[Row], read: Read) -> list[Asked]:
+    """Return what the rows ask for, in order. They are read together: what they name is looked up once."""
+    commands = iter(read([row.record for row in chunk if not isinstance(row.record, UnreadableRowError)]))
+    return [row.record if isinstance(row.record, UnreadableRowError) else next(commands) for row in chunk]
+
+
+def _outcomes(chunk: Sequence[Asked], decide: Decide) -> Iterator[Outcome]:
     """Yield the rows' outcomes in order: what the books say, or why they could not even be asked."""
-    commands = [row.asked for row in chunk if isinstance(row.asked, Command)]
+    commands = [asked for asked in chunk if isinstance(asked, Command)]
     decided = iter(decide(commands) if commands else ())
-    for row in chunk:
-        if not isinstance(row.asked, Command):
-            yield row.asked
+    for asked in chunk:
+        if not isinstance(asked, Command):
+            yield asked
         elif (outcome := next(decided, None)) is not None:
             yield outcome
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import BinaryIO, ClassVar, NamedTuple, get_args
 
 from wallet_app import records, strict_json
-from wallet_app.errors import InvalidError, WalletServiceError
+from wallet_app.errors import InvalidError
 from wallet_app.fields import DETAILS
 from wallet_app.imports import ImportFileError
-from wallet_app.service import Command
 
 FORMATS = ("csv", "ndjson")
 LINE_BYTES_MAX = 64 * 1024
@@ -30,9 +29,6 @@ _OWN = [name for fields in _FIELDS for name in fields if name not in DETAILS]
 COLUMNS = tuple(dict.fromkeys(["type", *_OWN, *DETAILS]))
 """What a CSV may have columns for: the fields of all kinds of records that fit into a row."""
 
-Read = Callable[[object], Command]
-"""Makes a command of a record, or raises a WalletServiceError."""
-
 
 class UnreadableRowError(InvalidError):
     """The row is not what the file's format says; `detail` tells why."""
@@ -43,14 +39,14 @@ class UnreadableRowError(InvalidError):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the file: its number, what stands in it (for the result), and what it asks for.
+    """A row of the file: its number, what stands in it (for the result), and its record or why there is none.
 
     The number is the one that a spreadsheet shows: a CSV's header is row 1. Of NDJSON it is the line's.
     """
 
     number: int
     content: list[str] | bytes
-    asked: Command | WalletServiceError
+    record: object | UnreadableRowError
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +84,11 @@ class Source:
             self.columns, self.delimiter = self._csv.columns, self._csv.delimiter
             _require_columns(self.columns)
 
-    def rows(self, read: Read, *, after: int = 0) -> Iterator[Row]:
+    def rows(self, *, after: int = 0) -> Iterator[Row]:
         """Yield the rows that follow row number `after`, each read when its turn comes."""
         if self._csv is not None:
-            return _csv_rows(self._csv, read, after)
-        return _ndjson_rows(self._lines, read, after)
+            return _csv_rows(self._csv, after)
+        return _ndjson_rows(self._lines, after)
 
 
 # --- CSV ---
@@ -192,13 +188,13 @@ def _require_columns(columns: list[str]) -> None:
         raise ImportFileError(f"The first line lacks the column{'s'[: len(missing) - 1]} {', '.join(missing)}.")
 
 
-def _csv_rows(file: Csv, read: Read, after: int) -> Iterator[Row]:
+def _csv_rows(file: Csv, after: int) -> Iterator[Row]:
     for number, cells, problem in file.rows(after=after):
-        yield Row(number, cells, problem or _csv_command(cells, file.columns, read))
+        yield Row(number, cells, problem or _csv_record(cells, file.columns))
 
 
-def _csv_command(cells: list[str], columns: list[str], read: Read) -> Command | WalletServiceError:
-    """Return the row's command. A cell with nothing in it is a field that is not there."""
+def _csv_record(cells: list[str], columns: list[str]) -> dict[str, object] | UnreadableRowError:
+    """Return the row's record. A cell with nothing in it is a field that is not there."""
     record: dict[str, object] = {
         name: text for name, cell in zip(columns, cells, strict=True) if (text := cell.strip(" \t"))
     }
@@ -207,7 +203,7 @@ def _csv_command(cells: list[str], columns: list[str], read: Read) -> Command | 
             record["metadata"] = strict_json.parse(str(metadata).encode())
         except ValueError as problem:
             return UnreadableRowError(f"The metadata {problem}.")
-    return _command(record, read)
+    return record
 
 
 def _is_utf8(cell: str) -> bool:
@@ -227,14 +223,14 @@ def _csv_problem(problem: UnreadableRowError | csv.Error, first: int, last: int)
 # --- NDJSON ---
 
 
-def _ndjson_rows(lines: _Lines, read: Read, after: int) -> Iterator[Row]:
+def _ndjson_rows(lines: _Lines, after: int) -> Iterator[Row]:
     while True:
         line = b""
         try:
             line = next(lines).strip(b" \t\r\n")
             line = line.removeprefix(codecs.BOM_UTF8) if lines.number == 1 else line
             if line and lines.number > after:
-                yield Row(lines.number, line, _ndjson_command(line, read))
+                yield Row(lines.number, line, _ndjson_record(line))
         except StopIteration:
             return
         except UnreadableRowError as problem:
@@ -242,22 +238,15 @@ def _ndjson_rows(lines: _Lines, read: Read, after: int) -> Iterator[Row]:
                 yield Row(lines.number, line, problem)
 
 
-def _ndjson_command(line: bytes, read: Read) -> Command | WalletServiceError:
+def _ndjson_record(line: bytes) -> object | UnreadableRowError:
     try:
-        record = strict_json.parse(line)
+        record: object = strict_json.parse(line)
     except ValueError as problem:
         return UnreadableRowError(f"The line {problem}.")
-    return _command(record, read)
+    return record
 
 
 # --- both ---
-
-
-def _command(record: object, read: Read) -> Command | WalletServiceError:
-    try:
-        return read(record)
-    except WalletServiceError as refused:
-        return refused
 
 
 class _Lines:

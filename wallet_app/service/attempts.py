@@ -119,7 +119,7 @@ class _Attempts:
                 raise
             except WalletServiceError as refused:
                 # What is refused now may be done already, by the attempt that nobody confirmed.
-                return self._all(self._give_up(_Failure.LOST) if self._in_doubt else refused)
+                return [self._give_up(_Failure.LOST) if self._in_doubt else refused]
             except MissingBalancesError as missing:
                 if (answer := self._heal(missing)) is not None:
                     return answer

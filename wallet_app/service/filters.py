@@ -58,13 +58,19 @@ class Filters:
         return self.reference is not None or self.actor is not None or self.metadata_key is not None
 
     def require_range(self, now: dt.datetime) -> None:
-        """Raise BadFilterError where all transactions would have to be looked at for a rare one, without an end."""
+        """Raise BadFilterError where all transactions would have to be looked at for a rare one, without an end.
+
+        For a reference that is so only as long as the index by reference is too far behind.
+        """
         if not self.has_texts:
             return
         until = self.created_to or now
         if self.created_from is None or until - self.created_from > dt.timedelta(days=RANGE_DAYS_MAX):
+            what = "actor and metadata are"
+            if self.reference is not None:
+                what = "a reference is, until the worker (`flask wallet worker`) has put what is there into its index,"
             raise BadFilterError(
-                f"Over all wallets, reference, actor and metadata are looked for in at most {RANGE_DAYS_MAX} days: "
+                f"Over all wallets, {what} looked for in at most {RANGE_DAYS_MAX} days: "
                 "say from when, and until when, or of which wallet.",
                 days_max=RANGE_DAYS_MAX,
             )

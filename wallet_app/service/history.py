@@ -63,6 +63,8 @@ def list_transactions(
         _require_wallet(connection, wallet_id, permit)
     elif permit is not None and permit.user_id is not None:
         raise BadFilterError("A user token lists the transactions of one wallet at a time: say which by walletId.")
+    elif filters.reference is not None and (found_by_it := _of_all(connection, filters, before, limit, permit)):
+        return found_by_it
     elif before is None:
         filters.require_range(connection.execute(_NOW).scalar_one())
     if wallet_id is not None and filters.reference is not None:
@@ -73,6 +75,18 @@ def list_transactions(
     if wallet_id is not None:
         found.append(walks.walk_entries(connection, wallet_id, filters, before=start[1], limit=limit, permit=permit))
     page, following = walks.together(found, before=start, limit=limit)
+    return Page(_views(connection, [one.transaction_id for one in page], permit), following)
+
+
+def _of_all(
+    connection: Connection, filters: Filters, before: tuple[int, ...] | None, limit: int, permit: Permit | None
+) -> Page[TransactionView] | None:
+    """Return a page of the transactions under the reference, whichever their wallet; None without an index of them."""
+    start = before or (BEGINNING,)
+    walk = walks.walk_reference(connection, filters, before=start[0], limit=limit, permit=permit)
+    if walk is None:
+        return None
+    page, following = walks.together([walk], before=start, limit=limit)
     return Page(_views(connection, [one.transaction_id for one in page], permit), following)
 
 

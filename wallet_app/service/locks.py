@@ -13,15 +13,16 @@ import uuid
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Select, bindparam, func, select, text
+from sqlalchemy import Connection, Row, Select, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import BigInteger
 
-from wallet_app.models import Client, WalletBalance
+from wallet_app.models import AssetType, Client, WalletBalance
 from wallet_app.models_approvals import ApprovalRequest
 from wallet_app.models_bulk import BulkRun
 from wallet_app.models_console import Operator
+from wallet_app.models_reports import SettledCursor
 from wallet_app.parameters import WHOLE_NUMBER, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement, ask
 
@@ -37,6 +38,8 @@ _SLOT_LOCKS = 7_402_001
 """The advisory locks' first key; the slot's number is the second."""
 
 _AUDIT_CHAIN_LOCK = 7_402_004
+_REFERENCES_LOCK = 7_402_005
+_TOP_MOVERS_LOCK = 7_402_006
 
 _WALLETS = (
     select(
@@ -129,14 +132,50 @@ def lock_client(connection: Connection, client_id: int) -> dt.datetime | None:
     return revoked_at
 
 
-def lock_operator(connection: Connection, email: str) -> tuple[int, str] | None:
-    """Lock an operator's row, so that what is recorded of it is what it was; return their id and role, if there is one.
+class LockedOperator(NamedTuple):
+    """What an operator's locked row says. A session of another epoch has ended."""
+
+    id: int
+    email: str
+    role: str
+    epoch: int
+    is_disabled: bool
+    set_up_hash: bytes | None
+    set_up_expires_at: dt.datetime | None
+
+
+def lock_operators(connection: Connection, operator_ids: Collection[int]) -> dict[int, LockedOperator]:
+    """Lock these operators' rows, so that what is recorded of them is what it was; return those there are, by id.
+
+    So what one operator does to money comes one after the other, in whatever process. Must be its unit of work's first
+    locking statement; requests and wallets may be locked after it. In order of their ids: two may do the same to each
+    other.
+    """
+    statement = (
+        select(
+            Operator.id,
+            Operator.email,
+            Operator.role,
+            Operator.epoch,
+            Operator.disabled_at.is_not(None),
+            Operator.set_up_hash,
+            Operator.set_up_expires_at,
+        )
+        .where(Operator.id.in_(sorted(set(operator_ids))))
+        .order_by(Operator.id)
+        .with_for_update()
+    )
+    return {row[0]: LockedOperator(*row) for row in connection.execute(statement)}
+
+
+def lock_asset(connection: Connection, asset_code: str) -> tuple[int, str, int] | None:
+    """Lock an asset's row, so that it gets no wallet meanwhile; return its id, name and scale, if there is one.
 
     Must be its unit of work's first locking statement.
     """
-    statement = select(Operator.id, Operator.role).where(Operator.email == email).with_for_update()
-    row = connection.execute(statement).first()
-    return None if row is None else (row.id, row.role)
+    statement = select(AssetType.id, AssetType.name, AssetType.scale).where(AssetType.code == asset_code)
+    row = connection.execute(statement.with_for_update()).first()
+    return None if row is None else (row.id, row.name, row.scale)
 
 
 def lock_epoch(connection: Connection, operator_id: int) -> int | None:
@@ -144,30 +183,6 @@ def lock_epoch(connection: Connection, operator_id: int) -> int | None:
     statement = select(Operator.epoch, Operator.disabled_at).where(Operator.id == operator_id).with_for_update()
     epoch, disabled_at = connection.execute(statement).one()
     return None if disabled_at is not None else epoch
-
-
-class LockedOperator(NamedTuple):
-    """An operator as they are while their row is locked. A session of another epoch has ended."""
-
-    epoch: int
-    role: str
-    is_disabled: bool
-
-
-def lock_operators(connection: Connection, operator_ids: Collection[int]) -> dict[int, LockedOperator]:
-    """Lock the operators' rows, in order of their ids, and return them by id.
-
-    So what one operator does to money comes one after the other, in whatever process. Must be the first locking
-    statement; requests and wallets may be locked after it.
-    """
-    statement = (
-        select(Operator.id, Operator.epoch, Operator.role, Operator.disabled_at)
-        .where(Operator.id.in_(sorted(set(operator_ids))))
-        .order_by(Operator.id)
-        .with_for_update()
-    )
-    rows = connection.execute(statement)
-    return {row.id: LockedOperator(row.epoch, row.role, row.disabled_at is not None) for row in rows}
 
 
 class LockedRequest(NamedTuple):
@@ -199,6 +214,34 @@ def lock_request(connection: Connection, request_id: int) -> LockedRequest:
 def lock_audit_chain(connection: Connection) -> None:
     """Wait until the audit log's chain is this unit of work's alone to extend, until its end. Locks nothing else."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _AUDIT_CHAIN_LOCK})
+
+
+def try_lock_references(connection: Connection) -> bool:
+    """Tell whether the index by reference is this unit of work's alone to extend, until its end. Waits for nobody."""
+    is_mine: bool = connection.execute(
+        text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _REFERENCES_LOCK}
+    ).scalar_one()
+    return is_mine
+
+
+def lock_references(connection: Connection) -> None:
+    """Wait until the index by reference is this unit of work's alone, until its end. Locks nothing else."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _REFERENCES_LOCK})
+
+
+def try_lock_top_movers(connection: Connection) -> bool:
+    """Tell whether the top movers are this unit of work's alone to find, until its end. It waits for nothing."""
+    return bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _TOP_MOVERS_LOCK}))
+
+
+def lock_cursor(connection: Connection, consumer: str) -> Row[Any] | None:
+    """Lock how far the consumer of settled transactions is, and return it; None if another process has it locked.
+
+    Must be its unit of work's first locking statement; it waits for nothing.
+    """
+    columns = SettledCursor.__table__.columns
+    statement = select(*columns).where(SettledCursor.consumer == consumer).with_for_update(skip_locked=True)
+    return connection.execute(statement).first()
 
 
 def lock_free_rows(connection: Connection, statement: Select[T]) -> Sequence[T]:

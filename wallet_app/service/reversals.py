@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Iterable
 
 from wallet_app.errors import (
+    MissingScopeError,
     NoDebtBetweenUsersError,
     NotReversibleError,
     OnlyAsAWholeError,
     OverReversalError,
     TooManyDebtsError,
 )
+from wallet_app.service.adjustments import Adjust
 from wallet_app.service.books import Books, Entry, Plan, PlannedEntry, PostedTransaction, ReversedEntry, ReversedPart
 from wallet_app.service.commands import SYSTEM_REFERENCE, Origin, RepayDebt, ReverseTransaction
 from wallet_app.service.movements import require_funds, require_room
@@ -34,9 +36,12 @@ def reverse(books: Books, command: ReverseTransaction) -> Plan:
     """Give back what the transaction took, and take back what it gave; what is given comes first.
 
     Raises TransactionNotFoundError, NotReversibleError, OnlyAsAWholeError, NoDebtBetweenUsersError, OverReversalError,
-    InsufficientBalanceError, BalanceAboveBoundError or TooManyDebtsError.
+    InsufficientBalanceError, BalanceAboveBoundError or TooManyDebtsError; MissingScopeError where a credential wants to
+    undo what operators put right.
     """
     original = books.original(command.wallet_id, command.transaction_id)
+    if original.kind == Adjust.kind and command.origin.permit is not None:
+        raise MissingScopeError(None)
     entries = reversible_entries(original)
     is_one = original.kind == "TRANSFER" or len(entries) == 1
     _require_possible(original, command, is_one=is_one)

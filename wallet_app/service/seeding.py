@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, text
 from wallet_app.db import unit_of_work
 from wallet_app.errors import InvalidError, RefusedError
 from wallet_app.models import SYSTEM_USERS
-from wallet_app.service import execution, wallets
+from wallet_app.service import execution, settled, wallets
 from wallet_app.service.commands import Bonus, Command, Origin, Seed, Spend, TopUp
 
 _SEEDING_LOCK = 7_402_002
@@ -25,6 +26,8 @@ _ORIGIN = Origin(client="system", actor="flask seed")
 
 _HISTORY_DAYS = 90
 _BATCH = 250
+_SAID_FOR = settled.OLDER_WITHIN.total_seconds() / 3
+"""For how long it holds that older ids were said to come: so that each batch has twice that to begin."""
 _BUSY_HOURS = (2, 1, 1, 1, 1, 2, 4, 6, 6, 5, 5, 6, 8, 7, 6, 7, 9, 12, 15, 18, 20, 18, 11, 5)
 """How much is played in each hour of the day, against the other hours."""
 
@@ -64,20 +67,18 @@ def seed(*, demo: bool) -> None:
         # Of two that seed at once the second waits and then finds everything made.
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SEEDING_LOCK})
         assets = {code: wallets.ensure_asset(connection, code=code, name=name) for code, name in _ASSETS}
-        _ensure_owner(connection, SYSTEM_USERS[0], "SYSTEM", assets)
+        wallets.ensure_system_wallets(connection, assets.values(), owners=SYSTEM_USERS[:1])
         for name, amounts in _PEOPLE if demo else ():
-            made = _ensure_owner(connection, name, "USER", assets)
+            made = _ensure_player(connection, name, assets)
             balances.update({made[code]: amount for code, amount in amounts.items() if amount})
-        for name in SYSTEM_USERS[1:]:
-            _ensure_owner(connection, name, "SYSTEM", assets)
+        wallets.ensure_system_wallets(connection, assets.values(), owners=SYSTEM_USERS[1:])
     _post([_seed_command(wallet_id, amount) for wallet_id, amount in balances.items()])
 
 
-def _ensure_owner(
-    connection: Connection, name: str, user_type: str, assets: dict[str, int], created_at: dt.datetime | None = None
+def _ensure_player(
+    connection: Connection, name: str, assets: dict[str, int], created_at: dt.datetime | None = None
 ) -> dict[str, int]:
-    external_id = None if user_type == "SYSTEM" else f"demo:{name}"
-    user_id = wallets.ensure_user(connection, name=name, user_type=user_type, external_id=external_id)
+    user_id = wallets.ensure_user(connection, name=name, external_id=f"demo:{name}")
     return {
         code: wallets.ensure_wallet(connection, user_id=user_id, asset_type_id=asset_id, created_at=created_at)
         for code, asset_id in assets.items()
@@ -124,10 +125,14 @@ def seed_users(count: int, *, progress: Callable[[int], object]) -> None:
     """
     midnight = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     start = midnight - dt.timedelta(days=_HISTORY_DAYS)
+    said_at = -_SAID_FOR
     for first in range(1, count + 1, _BATCH):
         players = _make_players(range(first, min(first + _BATCH, count + 1)), start)
         moves = sorted((move for player in players for move in _history(player)), key=lambda move: move.at)
         for at in range(0, len(moves), _BATCH):
+            if time.monotonic() - said_at > _SAID_FOR:
+                settled.expect_older()
+                said_at = time.monotonic()
             _post_moves(moves[at : at + _BATCH], start)
         progress(len(players))
 
@@ -156,7 +161,7 @@ def _make_players(numbers: range, created_at: dt.datetime) -> list[_Player]:
         assets = {code: wallets.ensure_asset(connection, code=code, name=name) for code, name in _ASSETS}
         players = []
         for number in numbers:
-            made = _ensure_owner(connection, _name(number), "USER", assets, created_at)
+            made = _ensure_player(connection, _name(number), assets, created_at)
             players.append(_Player(number, made["GOLD"], made["DIAMOND"]))
         return players
 

@@ -6,7 +6,6 @@ on from there. So each page costs about the same, however deep the wallet and ho
 
 from __future__ import annotations
 
-import datetime as dt
 import heapq
 import uuid
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from sqlalchemy import Connection, text
 from wallet_app.service.filters import Filters, all_of, is_limited, permit_values, reached, told
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION
 from wallet_app.service.permits import Permit
+from wallet_app.service.references import TAIL_MAX, TAIL_PAGE, digest_of, first_id, indexed_below
 
 ROWS_MAX = 2_000
 """How many rows a walk looks at."""
@@ -128,7 +128,7 @@ def walk_transactions(
     else:
         source, order = "transaction_id < :below", "transaction_id DESC"
         conditions += [_reached_somewhere(permit)] if is_limited(permit) else []
-    until = _first_id(filters.created_to, rounds_up=True) or _ID_MAX
+    until = first_id(filters.created_to, rounds_up=True) or _ID_MAX
     values = {
         "wallet_id": wallet_id,
         "below": min(uuid.UUID(int=before), until),
@@ -138,11 +138,45 @@ def walk_transactions(
     statement = _BY_IDS.format(source=source, order=order, conditions=all_of(conditions))
     rows = connection.execute(text(statement), values | filters.values() | permit_values(permit)).all()
     found = [Found(row.transaction_id.int, row.transaction_id) for row in rows if row.is_found]
-    since = _first_id(filters.created_from)
+    since = first_id(filters.created_from)
     floor = [
         Found(row.transaction_id.int, row.transaction_id)
         for row in rows
         if not row.is_found and (since is None or row.transaction_id >= since) and wallet_id in {None, row.wallet_id}
+    ]
+    return Walk(found, floor[0] if floor else None)
+
+
+def walk_reference(
+    connection: Connection, filters: Filters, *, before: int, limit: int, permit: Permit | None
+) -> Walk | None:
+    """Find up to `limit` + 1 transactions under the filters' reference, of all wallets, in the order of their ids.
+
+    By the index of references, and what came after it; None if that is more than TAIL_MAX transactions.
+    """
+    conditions = [*_of_transaction(filters, permit), *filters.of_time("transactions.created_at")]
+    conditions += [_reached_somewhere(permit)] if is_limited(permit) else []
+    until = first_id(filters.created_to, rounds_up=True) or _ID_MAX
+    # The mark first: what is below it is in the index at any later time, and so in the one that is read then.
+    below, mark = min(uuid.UUID(int=before), until), indexed_below(connection)
+    values = {
+        "below": below,
+        "before_mark": uuid.UUID(int=max(mark.int - 1, 0)),
+        "rows": limit + 1,
+        "rows_max": ROWS_MAX,
+        "page_rows": TAIL_PAGE,
+        "pages": TAIL_MAX // TAIL_PAGE,
+    }
+    statement = _BY_REFERENCE.format(conditions=all_of(conditions))
+    rows = connection.execute(text(statement), values | filters.values() | permit_values(permit)).all()
+    if any(row.transaction_id is None for row in rows):
+        return None
+    found = [Found(row.transaction_id.int, row.transaction_id) for row in rows if row.is_found]
+    since = first_id(filters.created_from) or uuid.UUID(int=0)
+    floor = [
+        Found(row.transaction_id.int, row.transaction_id)
+        for row in rows
+        if not row.is_found and row.transaction_id >= since
     ]
     return Walk(found, floor[0] if floor else None)
 
@@ -189,19 +223,6 @@ def _reached_somewhere(permit: Permit | None) -> str:
     is_there = f"(SELECT true FROM (SELECT) AS one {ENTRIES_OF_TRANSACTION} WHERE {entry} LIMIT 1)"  # noqa: S608
     return f"CASE WHEN transactions.seq IS NULL AND transactions.entry_keys = '{{}}' THEN {anchor} ELSE {is_there} END"
 
-
-def _first_id(instant: dt.datetime | None, *, rounds_up: bool = False) -> uuid.UUID | None:
-    """Return an id below all of this instant, or, rounded up, above all.
-
-    An id's time is its transaction's `created_at`, to the millisecond; at its edge it may be the one before.
-    """
-    if instant is None:
-        return None
-    milliseconds = (instant - _EPOCH) // dt.timedelta(milliseconds=1) + (1 if rounds_up else -1)
-    return uuid.UUID(int=min(max(milliseconds, 0), 2**48 - 1) << 80)
-
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 LAST_SEQ = """(
        SELECT seq FROM (
@@ -305,4 +326,50 @@ SELECT transaction_id, CAST(NULL AS bigint) AS wallet_id, true AS is_found FROM 
 (SELECT transaction_id, wallet_id, false FROM transactions
   WHERE (SELECT count(*) FROM found) < :rows AND {{source}}
   ORDER BY {{order}} OFFSET :rows_max - 1 LIMIT 1)
+"""  # noqa: S608 - constants
+
+# What was found twice is one. An empty row tells that the tail is longer than may be looked at.
+_BY_REFERENCE = f"""
+WITH RECURSIVE tail (number, last, found) AS (
+    SELECT 0, CAST(:before_mark AS uuid), CAST(NULL AS uuid[]) WHERE CAST(:below AS uuid) > CAST(:before_mark AS uuid)
+     UNION ALL
+    SELECT tail.number + 1, page.last, page.found
+      FROM tail
+     CROSS JOIN LATERAL (
+           SELECT (array_agg(transaction_id ORDER BY transaction_id DESC))[1] AS last,
+                  array_agg(transaction_id) FILTER (WHERE reference_id = :reference) AS found
+             FROM (SELECT transaction_id, reference_id FROM transactions
+                    WHERE transaction_id > tail.last ORDER BY transaction_id LIMIT :page_rows) AS one_page
+           ) AS page
+     WHERE tail.number <= :pages AND page.last IS NOT NULL
+), candidates AS MATERIALIZED (
+    SELECT transaction_id FROM (
+        (SELECT transaction_id FROM (
+                SELECT * FROM transaction_references
+                 WHERE (digest, transaction_id) < ({digest_of("CAST(:reference AS text)")}, CAST(:below AS uuid))
+                 ORDER BY digest DESC, transaction_id DESC LIMIT :rows_max
+                ) AS indexed
+          WHERE digest = {digest_of("CAST(:reference AS text)")})
+         UNION
+        (SELECT unnest(found) FROM tail)
+        ) AS either (transaction_id)
+     WHERE transaction_id < :below
+     ORDER BY transaction_id DESC LIMIT :rows_max
+), found AS MATERIALIZED (
+    SELECT transactions.transaction_id
+      FROM candidates
+     CROSS JOIN LATERAL (
+           SELECT * FROM transactions WHERE transaction_id = candidates.transaction_id OFFSET 0
+           ) AS transactions
+      {WITH_DETAILS}
+     WHERE {{conditions}}
+     ORDER BY candidates.transaction_id DESC LIMIT :rows
+)
+SELECT transaction_id, true AS is_found FROM found
+ UNION ALL
+(SELECT transaction_id, false FROM candidates
+  WHERE (SELECT count(*) FROM found) < :rows
+  ORDER BY transaction_id DESC OFFSET :rows_max - 1 LIMIT 1)
+ UNION ALL
+SELECT NULL, false FROM tail WHERE number > :pages
 """  # noqa: S608 - constants

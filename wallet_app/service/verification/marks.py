@@ -92,21 +92,20 @@ def audit_mark(connection: Connection) -> AuditMark:
     return AuditMark() if row is None else AuditMark(row.audit_seq, row.audit_hash)
 
 
-def record(report: VerifyReport) -> None:
-    """Keep that the verification ended, and with what."""
-    with unit_of_work() as connection:
-        connection.execute(
-            _RECORD,
-            {
-                "started_at": report.started_at,
-                "is_full": report.is_full,
-                "transactions_from": report.transactions_from,
-                "entries_checked": report.entries_checked,
-                "faults": report.faults,
-                "audit_seq": report.audit_mark.seq or None,
-                "audit_hash": report.audit_mark.hash,
-            },
-        )
+def record(connection: Connection, report: VerifyReport) -> None:
+    """Keep that the verification ended, and with what, in the caller's unit of work."""
+    connection.execute(
+        _RECORD,
+        {
+            "started_at": report.started_at,
+            "is_full": report.is_full,
+            "transactions_from": report.transactions_from,
+            "entries_checked": report.entries_checked,
+            "faults": report.faults,
+            "audit_seq": report.audit_mark.seq or None,
+            "audit_hash": report.audit_mark.hash,
+        },
+    )
 
 
 def _mark_parameters(round_number: int, ends: Sequence[Start]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -11,7 +12,8 @@ from sqlalchemy import Connection, text
 from wallet_app.db import snapshot
 from wallet_app.service.audit import extend_chain
 from wallet_app.service.chain import GENESIS
-from wallet_app.service.verification import audit, marks, parts, totals, transactions
+from wallet_app.service.references import TAIL_MAX
+from wallet_app.service.verification import audit, daily, marks, parts, runs, totals, transactions
 from wallet_app.service.verification.audit import AUDIT_INVARIANTS, AUDIT_MARKS
 from wallet_app.service.verification.holds import (
     HOLD_TRANSACTION_INVARIANTS,
@@ -20,6 +22,7 @@ from wallet_app.service.verification.holds import (
     OVERDUE_MINUTES,
 )
 from wallet_app.service.verification.parts import SEQ_MAX, Budget, Start
+from wallet_app.service.verification.references import BEHIND, REFERENCE_INVARIANT
 from wallet_app.service.verification.report import Fault, Finding, VerifyReport
 from wallet_app.service.verification.reversals import (
     REVERSAL_TRANSACTION_INVARIANTS,
@@ -41,42 +44,86 @@ _OF_TRANSACTIONS = (
     *HOLD_TRANSACTION_INVARIANTS,
     *REVERSAL_TRANSACTION_INVARIANTS,
     *STATE_TRANSACTION_INVARIANTS,
+    REFERENCE_INVARIANT,
 )
+
+BEAT_SECONDS = 3.0
 
 Progress = Callable[[int, int], object]
 """Told, after each part, how many entries were looked at and about how many there are."""
 
 
-def verify(*, full: bool = False, progress: Progress | None = None) -> VerifyReport:
+def verify(
+    *,
+    full: bool = False,
+    progress: Progress | None = None,
+    requested_by: str = "service",
+    run_id: int | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> VerifyReport:
     """Check every invariant of the books and of the audit log while the service runs, and return what was found.
 
     Looks at what was posted since the last verification, or with `full` at everything; what is new in the audit log is
-    chained. Takes no lock that a posting waits for. Raises VerificationRunningError if another one runs.
+    chained. Takes no lock that a posting waits for. `run_id` is the request that it answers, if it does. Raises
+    VerificationRunningError if another one runs, and StoppedError when it is told to stop.
     """
     began = time.monotonic()
     with marks.alone() as guard:
-        run = _Run(guard, full=full, progress=progress)
-        run.check_wallets()
-        run.check_transactions()
-        run.check_totals()
-        run.check_audit()
-        run.report.seconds = time.monotonic() - began
-        marks.record(run.report)
+        expected = _entries_to_check(guard, 0 if full else marks.current_round(guard))
+        run_id = runs.begin(run_id, full=full, requested_by=requested_by, entries_expected=expected)
+        try:
+            run = _Run(guard, full=full, progress=progress, expected=expected, alive=_Alive(run_id, should_stop))
+            run.check_wallets()
+            run.check_transactions()
+            run.check_totals()
+            run.check_audit()
+            run.report.seconds = time.monotonic() - began
+            runs.end(run_id, run.report)
+        except BaseException:
+            # If not even that can be done, the next verification finds it out.
+            with suppress(Exception):
+                runs.break_off()
+            raise
     return run.report
+
+
+class StoppedError(Exception):
+    """The verification was told to stop, and did not come to its end."""
+
+
+class _Alive:
+    """Says now and then how far the verification is, and asks whether it is to stop."""
+
+    def __init__(self, run_id: int, should_stop: Callable[[], bool]) -> None:
+        self._run_id = run_id
+        self._should_stop = should_stop
+        self._said_at = time.monotonic()
+
+    def tell(self, entries_checked: int) -> None:
+        """Tell it, if it was not just told."""
+        if self._should_stop():
+            raise StoppedError
+        if time.monotonic() - self._said_at > BEAT_SECONDS:
+            runs.beat(self._run_id, entries_checked=entries_checked)
+            self._said_at = time.monotonic()
 
 
 class _Run:
     """The state of one verification."""
 
-    def __init__(self, guard: Connection, *, full: bool, progress: Progress | None) -> None:
+    def __init__(
+        self, guard: Connection, *, full: bool, progress: Progress | None, expected: int, alive: _Alive
+    ) -> None:
         self._guard = guard
         self._progress = progress
+        self._alive = alive
         self._round = marks.begin_round() if full else marks.current_round(guard)
-        self._total = _entries_to_check(guard, self._round) if progress else 0
+        self._total = expected
         self._holds = list(guard.scalars(_HOLDS))
         self._unmarked = Unmarked()
         self._budget = Budget()
         self._resume: Start | None = None
+        self._recount = daily.Recount.begin(guard) if full else None
         self.report = VerifyReport(
             started_at=guard.execute(text("SELECT clock_timestamp()")).scalar_one(),
             is_full=full,
@@ -90,6 +137,7 @@ class _Run:
                     *TOTAL_INVARIANTS,
                     *AUDIT_INVARIANTS,
                     AUDIT_MARKS,
+                    daily.DAILY,
                 )
             },
         )
@@ -137,6 +185,8 @@ class _Run:
             with self._budget.spend() as connection:
                 until, rows = transactions.page_end(connection, after=after, last=last, rows_max=self._budget.rows)
                 self._check(connection, _OF_TRANSACTIONS, {"after": after, "until": until}, {"transactions": rows})
+                if self._recount is not None:
+                    self._recount.add(connection, after=after, until=until)
             self._still_alone()
             after = until
 
@@ -147,6 +197,24 @@ class _Run:
             counts = dict(connection.execute(totals.COUNTS).one()._mapping)
             self._check(connection, TOTAL_INVARIANTS, {"round": self._round, **self._unmarked.as_parameters()}, counts)
             self._note_overdue(connection)
+            self._note_behind(connection)
+            self._check_daily(connection)
+
+    def _check_daily(self, connection: Connection) -> None:
+        began = time.monotonic()
+        faults = daily.net_differences(connection)
+        if faults is None:
+            self.report.notes.append(
+                f"More than {daily.TAIL_MAX:,} transactions are not in the daily totals yet, and so these were not "
+                "compared: does `flask wallet worker` run?"
+            )
+            return
+        if self._recount is not None:
+            # None: invented history came in between, and they are made anew.
+            faults += self._recount.differences(connection) or []
+        self.report.findings[daily.DAILY.name].add(
+            looked_at=daily.count(connection), faults=faults, seconds=time.monotonic() - began
+        )
 
     def _note_overdue(self, connection: Connection) -> None:
         overdue = connection.execute(OVERDUE).one()
@@ -155,6 +223,13 @@ class _Run:
             self.report.notes.append(
                 f"{overdue.holds:,} holds have been due for more than {OVERDUE_MINUTES} minutes, the oldest since "
                 f"{overdue.since:%Y-%m-%d %H:%M:%S} UTC, and are not settled: does `flask wallet worker` run?"
+            )
+
+    def _note_behind(self, connection: Connection) -> None:
+        if connection.execute(BEHIND).scalar_one() > TAIL_MAX:
+            self.report.notes.append(
+                f"More than {TAIL_MAX:,} transactions are not in the index by reference yet, so over all wallets "
+                "references are looked for in a range of time: does `flask wallet worker` run?"
             )
 
     def check_audit(self) -> None:
@@ -207,6 +282,7 @@ class _Run:
         # Raises if the connection that holds the lock is gone: another verification may then have begun, and two that
         # moved the same marks would count entries twice.
         self._guard.execute(text("SELECT 1"))
+        self._alive.tell(self.report.entries_checked)
 
     def _tell_progress(self) -> None:
         if self._progress:

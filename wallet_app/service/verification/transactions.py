@@ -13,7 +13,8 @@ from wallet_app.service.verification.holds import KINDS as HOLD_KINDS
 from wallet_app.service.verification.wallets import Invariant
 
 NIL = uuid.UUID(int=0)
-_RANGE = "transactions.transaction_id > :after AND transactions.transaction_id <= :until"
+RANGE = "transactions.transaction_id > :after AND transactions.transaction_id <= :until"
+"""The transactions of the page."""
 # A reversal may find nothing to take back: then all of it is owed.
 _MOVING = ", ".join(f"'{name}'" for name in {*ENTRY_TYPES, *HOLD_KINDS, "PURCHASE"} - {"REVERSAL"})
 
@@ -21,7 +22,7 @@ _ENTRIES_OF_TRANSACTION = f"""
 SELECT transactions.wallet_id, transactions.seq,
        format('the transaction %s (%s) has no entry', transactions.transaction_id, transactions.kind) AS what
   FROM transactions
- WHERE {_RANGE}
+ WHERE {RANGE}
    AND transactions.kind IN ({_MOVING})
    AND transactions.seq IS NULL
    AND coalesce(cardinality(transactions.entry_keys), 0) = 0
@@ -35,7 +36,7 @@ SELECT key.wallet_id, key.seq, format('is not the entry that transaction %s made
          FROM generate_series(1, cardinality(transactions.entry_keys), 2) AS place
        ) AS key
   LEFT JOIN ledger_entries AS entry ON entry.wallet_id = key.wallet_id AND entry.seq = key.seq
- WHERE {_RANGE}
+ WHERE {RANGE}
    AND entry.transaction_id IS DISTINCT FROM transactions.transaction_id
 """
 
@@ -43,7 +44,7 @@ _DIGESTS = f"""
 SELECT transactions.wallet_id, transactions.seq,
        format('the transaction %s does not say what its digest covers', transactions.transaction_id) AS what
   FROM transactions
- WHERE {_RANGE}
+ WHERE {RANGE}
    AND transactions.digest IS DISTINCT FROM {DIGEST}
 """
 
@@ -54,7 +55,7 @@ SELECT transactions.wallet_id, transactions.seq,
   FROM transactions
   JOIN transaction_details ON transaction_details.wallet_id = transactions.wallet_id
                           AND transaction_details.transaction_id = transactions.transaction_id
- WHERE {_RANGE}
+ WHERE {RANGE}
    AND transactions.details_hash IS DISTINCT FROM {DETAILS_HASH}
 """
 
@@ -77,7 +78,7 @@ SELECT transactions.wallet_id, source.seq,
        format('the transfer %s is not two entries against Clearing that make zero, as it was asked for',
               transactions.transaction_id) AS what
 {_SIDES}
- WHERE {_RANGE}
+ WHERE {RANGE}
    AND transactions.kind = 'TRANSFER'
    AND NOT coalesce(
        cardinality(transactions.entry_keys) = 4
@@ -96,7 +97,7 @@ SELECT transactions.wallet_id, source.seq,
        format('the exchange %s is not two entries against Exchange, at its rate and rounded down, as it was asked for',
               transactions.transaction_id) AS what
 {_SIDES}
- WHERE {_RANGE}
+ WHERE {RANGE}
    AND transactions.kind = 'EXCHANGE'
    AND NOT coalesce(
        cardinality(transactions.entry_keys) = 4
@@ -116,7 +117,7 @@ SELECT transactions.wallet_id, transactions.seq,
        format('the purchase %s is not the legs of one user that were asked for', transactions.transaction_id) AS what
   FROM transactions
   LEFT JOIN wallets AS payer ON payer.id = transactions.wallet_id
- WHERE {_RANGE}
+ WHERE {RANGE}
    AND transactions.kind = 'PURCHASE'
    AND transactions.request -> 'legs' IS DISTINCT FROM (
        SELECT jsonb_agg(jsonb_build_array(entry.wallet_id, entry.entry_type, abs(entry.amount)) ORDER BY key.place)
@@ -168,4 +169,4 @@ SELECT transaction_id FROM transactions
  ORDER BY transaction_id OFFSET :rows_max - 1 LIMIT 1
 """)
 
-_COUNT = text(f"SELECT count(*) FROM transactions WHERE {_RANGE}")
+_COUNT = text(f"SELECT count(*) FROM transactions WHERE {RANGE}")
