@@ -44,6 +44,28 @@ from wallet_app.service.books import (
     reversed_parts,
 )
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
+from wallet_app.service.bulk_approvals import approve_bulk, ask_bulk, request_of_run
+from wallet_app.service.bulk_drafts import BulkFile, BulkProblems, Sum, campaign_of, draft_bulk
+from wallet_app.service.bulk_reading import (
+    BULK_COLUMNS,
+    BULK_ROWS_MAX,
+    OWNER_COLUMNS,
+    BulkCells,
+    BulkDefaults,
+    BulkProblem,
+)
+from wallet_app.service.bulk_runs import UNDOABLE, check_bulk, discard_bulk, draft_undo, stop_bulk
+from wallet_app.service.bulk_views import (
+    ROW_STATUSES,
+    BulkFigures,
+    BulkRowView,
+    BulkRunView,
+    bulk_figures,
+    get_bulk_run,
+    list_bulk_rows,
+    list_bulk_runs,
+    walk_bulk_rows,
+)
 from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.commands import (
     HOLD_SECONDS_MAX,
@@ -565,4 +587,32 @@ __all__ = [
     "Similar",
     "Total",
     "Weighed",
+    "approve_bulk",
+    "ask_bulk",
+    "request_of_run",
+    "BulkFile",
+    "BulkProblems",
+    "Sum",
+    "campaign_of",
+    "draft_bulk",
+    "BULK_COLUMNS",
+    "BULK_ROWS_MAX",
+    "OWNER_COLUMNS",
+    "BulkCells",
+    "BulkDefaults",
+    "BulkProblem",
+    "UNDOABLE",
+    "check_bulk",
+    "discard_bulk",
+    "draft_undo",
+    "stop_bulk",
+    "ROW_STATUSES",
+    "BulkFigures",
+    "BulkRowView",
+    "BulkRunView",
+    "bulk_figures",
+    "get_bulk_run",
+    "list_bulk_rows",
+    "list_bulk_runs",
+    "walk_bulk_rows",
 ]
