@@ -81,6 +81,23 @@ def json_integer(value: int) -> int | str:
     return value if -AMOUNT_MAX <= value <= AMOUNT_MAX else str(value)
 
 
+_SHOWN = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,12}))?")
+
+
+def parse_shown_amount(value: str, scale: int) -> int:
+    """Return an amount of 0..AMOUNT_MAX in the smallest unit, of one with the asset's decimal places; or ValueError.
+
+    Separators of thousands are refused: what is one here is a decimal point elsewhere.
+    """
+    match = _SHOWN.fullmatch(value.strip())
+    whole, fraction = match.groups(default="") if match else ("", "")
+    amount = int(whole + fraction.ljust(scale, "0")) if match and len(fraction) <= scale else AMOUNT_MAX + 1
+    if amount > AMOUNT_MAX:
+        places = f"a number with at most {scale} decimal places" if scale else "a whole number"
+        raise ValueError(f"Enter {places} up to {format_amount(AMOUNT_MAX, scale)}, without separators.")
+    return amount
+
+
 def format_amount(amount: int, scale: int) -> str:
     """Return the amount with the asset's decimal places and thousands separators: 123456, 2 -> "1,234.56"."""
     sign = "-" if amount < 0 else ""

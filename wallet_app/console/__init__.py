@@ -9,6 +9,7 @@ from wallet_app.console import (
     assets,
     confirm,
     errors,
+    explain,
     home,
     keys,
     operators,
@@ -19,6 +20,9 @@ from wallet_app.console import (
     settings,
     sign_in,
     switches,
+    transactions,
+    users,
+    wallets,
     words,
 )
 
@@ -26,6 +30,7 @@ __all__ = [
     "account",
     "assets",
     "confirm",
+    "explain",
     "home",
     "init_app",
     "keys",
@@ -36,6 +41,9 @@ __all__ = [
     "settings",
     "sign_in",
     "switches",
+    "transactions",
+    "users",
+    "wallets",
 ]
 
 

@@ -79,7 +79,17 @@ from wallet_app.service.dry_run import (
     preview_wallet,
 )
 from wallet_app.service.erasure import Erasable, count_erasable, erase_user
+from wallet_app.service.evidence import Evidence, LinkProof, ReversalLink, WalletName, get_evidence
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
+from wallet_app.service.explanations import (
+    EXPLAINED_MAX,
+    Explanation,
+    Point,
+    SumOfType,
+    explain_balance,
+    list_points,
+    walk_statement,
+)
 from wallet_app.service.exports import EXPORT_ROWS_MAX, export
 from wallet_app.service.filters import RANGE_DAYS_MAX, Filters
 from wallet_app.service.forms import FORM_SECONDS_MAX, Form, make_form_key
@@ -95,7 +105,7 @@ from wallet_app.service.four_eyes import (
 )
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
 from wallet_app.service.history import Page, find_entries, list_transactions, places_of
-from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds
+from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds, list_open_holds
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
 from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
@@ -225,6 +235,7 @@ from wallet_app.service.switches import (
     lift_switch,
     list_past_switches,
     list_stops,
+    list_stops_of,
     list_switches,
     preview_switch,
     set_switch,
@@ -232,6 +243,7 @@ from wallet_app.service.switches import (
 from wallet_app.service.switches import (
     require_may as require_may_switch,
 )
+from wallet_app.service.timelines import Happening, kinds, list_timeline, walk_timeline
 from wallet_app.service.tokens import TOKEN_SECONDS_MAX, MadeToken, Signer, UserToken
 from wallet_app.service.users import UserView, create_user, find_users, get_user
 from wallet_app.service.verification import (
@@ -267,6 +279,7 @@ __all__ = [
     "list_asset_facts",
     "list_past_switches",
     "list_stops",
+    "list_stops_of",
     "make_form_key",
     "preview_key",
     "preview_operator",
@@ -286,7 +299,24 @@ __all__ = [
     "Change",
     "Command",
     "ENTRY_TYPES",
+    "EXPLAINED_MAX",
     "EXPORT_ROWS_MAX",
+    "Evidence",
+    "Explanation",
+    "Happening",
+    "LinkProof",
+    "Point",
+    "ReversalLink",
+    "SumOfType",
+    "WalletName",
+    "explain_balance",
+    "get_evidence",
+    "list_open_holds",
+    "list_points",
+    "kinds",
+    "list_timeline",
+    "walk_statement",
+    "walk_timeline",
     "export",
     "EVERYTHING",
     "Erasable",

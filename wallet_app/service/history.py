@@ -155,6 +155,13 @@ def find_entries(
     return Page([*found, *others[:rest]], None if following is None else (0, following))
 
 
+@reads
+def entries_between(connection: Connection, wallet_id: int, low: int, high: int) -> Sequence[EntryView]:
+    """Return a user wallet's entries of these seqs, newest first; the caller bounds how many. Raises as the list."""
+    owner = _require_wallet(connection, wallet_id, None)
+    return _entries(connection, wallet_id, owner, Filters(), None, Reach(low, high), high - low)
+
+
 def _entries(
     connection: Connection,
     wallet_id: int,
