@@ -63,6 +63,8 @@ class Browser:
     def ask(self, method: str, path: str, **options: Any) -> TestResponse:
         """As a server would: outside of the test's application context, with which requests would share their `g`."""
         base = {"REMOTE_ADDR": self.address}
+        # What is streamed is read there, too.
+        options.setdefault("buffered", True)
         answer: TestResponse = contextvars.Context().run(
             self.client.open, path, method=method, environ_base=base, **options
         )
