@@ -67,6 +67,8 @@ class Settings:
     """The keys that it has replaced, by version: what they sealed and signed is still read."""
     console_origin: str | None = None
     """Where the console's pages are, as a browser says it: https://host. None: wherever the request says."""
+    given: frozenset[str] = frozenset()
+    """The variables that were set, to tell where a value comes from."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -106,6 +108,7 @@ class Settings:
             totp_key_version=totp_key_version,
             totp_keys_before=totp_keys,
             console_origin=read("WALLET_CONSOLE_ORIGIN", cls.console_origin, _console_origin),
+            given=read.given(),
         )
         if environment != "development":
             settings.require_secrets()
@@ -197,11 +200,17 @@ class _Reader:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
+        self._given: set[str] = set()
+
+    def given(self) -> frozenset[str]:
+        """Return the names that were read and are set."""
+        return frozenset(self._given)
 
     def __call__(self, name: str, default: T, parse: Callable[[str], T], *, empty: T | None = None) -> T:
         value = self._env.get(name)
         if value is None:
             return default
+        self._given.add(name)
         if not value.strip():
             return default if empty is None else empty
         try:

@@ -41,6 +41,14 @@ class InvalidError(WalletServiceError):
     """The request is wrong in itself and stays so."""
 
 
+class BadFieldError(InvalidError):
+    """What was filled in is not accepted; `about` names the field, where one alone is to blame."""
+
+    def __init__(self, detail: str, *, about: str | None = None) -> None:
+        super().__init__(detail)
+        self.about = about
+
+
 class UnavailableError(WalletServiceError):
     """Cannot be done or told right now; repeat with the same reference after `retry_after` seconds."""
 
@@ -703,11 +711,47 @@ class TooManyKeysError(RefusedError):
         )
 
 
-class BadKeySettingsError(InvalidError):
+class BadKeySettingsError(BadFieldError):
     """What a key is to be allowed makes no sense."""
 
     code = "bad_key_settings"
     title = "Bad key settings"
+
+
+class FormUsedError(RefusedError):
+    """A form that makes a secret did so already, and the time is over in which it is shown again."""
+
+    code = "form_used"
+    title = "Form was used"
+
+    def __init__(self, made: str) -> None:
+        super().__init__(
+            f"This form made {made} already. Its secret was shown then and is kept nowhere: who has lost it needs a "
+            "new one."
+        )
+
+
+class AssetInvalidError(BadFieldError):
+    """What an asset is to be called, or its scale, cannot be."""
+
+    code = "asset_invalid"
+    title = "Asset is not accepted"
+
+
+class AssetExistsError(RefusedError):
+    code = "asset_exists"
+    title = "Asset exists"
+
+    def __init__(self, asset_code: str) -> None:
+        super().__init__(f"There is an asset {asset_code} already.", asset=asset_code)
+
+
+class ScaleFixedError(RefusedError):
+    code = "scale_fixed"
+    title = "Scale is fixed"
+
+    def __init__(self, asset_code: str, because: str) -> None:
+        super().__init__(f"The scale of {asset_code} cannot be changed: {because}.", asset=asset_code)
 
 
 class ReferenceMismatchError(InvalidError):
@@ -863,9 +907,27 @@ class PasskeyRefusedError(InvalidError):
     title = "Passkey is not accepted"
 
 
-class OperatorInvalidError(InvalidError):
+class OperatorInvalidError(BadFieldError):
     code = "operator_invalid"
     title = "Operator is not accepted"
+
+
+class OwnOperatorError(ForbiddenError):
+    """Nobody gives themselves a role, keeps themselves out or resets themselves: so an administrator always is left."""
+
+    code = "own_operator"
+    title = "Your own sign-in"
+
+    def __init__(self) -> None:
+        super().__init__("This is your own sign-in. Another administrator can do that for you.")
+
+
+class OperatorChangedError(ConditionError):
+    code = "operator_changed"
+    title = "Operator was changed"
+
+    def __init__(self, email: str) -> None:
+        super().__init__(f"{email} was changed, or signed out, since you opened the form. Look again.", email=email)
 
 
 class OperatorExistsError(RefusedError):

@@ -519,6 +519,16 @@ class AuditRecord(Base):
             )
             for name in ("subject", "ticket", "request_id")
         ],
+        # When an operator signed in last.
+        Index(
+            "ix_audit_log_sign_ins",
+            "subject",
+            "id",
+            postgresql_where=text(
+                "outcome = 'done'"
+                " AND action IN ('sign_in:code', 'sign_in:passkey', 'sign_in:recovery', 'operator:set_up')"
+            ),
+        ),
     )
 
     xid: Mapped[str] = mapped_column(Xid8, server_default=text("pg_current_xact_id()"))

@@ -13,7 +13,7 @@ branch_labels = None
 depends_on = None
 
 _SETTLED = """
-CREATE TABLE settled_cursors (
+CREATE TABLE IF NOT EXISTS settled_cursors (
     consumer text NOT NULL,
     position uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
     candidate_at timestamptz,
@@ -25,7 +25,7 @@ CREATE TABLE settled_cursors (
     CONSTRAINT ck_settled_cursors_candidate_whole CHECK ((candidate_at IS NULL) = (ceiling IS NULL))
 );
 
-CREATE TABLE settled_restarts (
+CREATE TABLE IF NOT EXISTS settled_restarts (
     id bigint GENERATED ALWAYS AS IDENTITY,
     not_before timestamptz NOT NULL,
     CONSTRAINT pk_settled_restarts PRIMARY KEY (id)
@@ -33,7 +33,7 @@ CREATE TABLE settled_restarts (
 """
 
 _TOTALS = """
-CREATE TABLE daily_totals (
+CREATE TABLE IF NOT EXISTS daily_totals (
     day date NOT NULL,
     asset_type_id bigint NOT NULL,
     entry_type text NOT NULL,
@@ -51,7 +51,7 @@ CREATE TABLE daily_totals (
     CONSTRAINT ck_daily_totals_not_negative CHECK (credits >= 0 AND debits >= 0)
 );
 
-CREATE TABLE wallet_days (
+CREATE TABLE IF NOT EXISTS wallet_days (
     day date NOT NULL,
     wallet_id bigint NOT NULL,
     entry_type text NOT NULL,
@@ -60,7 +60,7 @@ CREATE TABLE wallet_days (
     CONSTRAINT pk_wallet_days PRIMARY KEY (day, wallet_id, entry_type, contra_wallet_id)
 );
 
-CREATE TABLE top_movers (
+CREATE TABLE IF NOT EXISTS top_movers (
     days smallint NOT NULL,
     asset_type_id bigint NOT NULL,
     is_gain boolean NOT NULL,
@@ -76,7 +76,7 @@ CREATE TABLE top_movers (
 """
 
 _RUNS = """
-CREATE TABLE verification_runs (
+CREATE TABLE IF NOT EXISTS verification_runs (
     id bigint GENERATED ALWAYS AS IDENTITY,
     state text NOT NULL,
     requested_by text NOT NULL,
@@ -102,7 +102,7 @@ CREATE TABLE verification_runs (
     CONSTRAINT ck_verification_runs_ended_with_findings
         CHECK (state <> 'ended' OR (faults IS NOT NULL AND findings IS NOT NULL))
 );
-CREATE INDEX ix_verification_runs_open ON verification_runs (id) WHERE state IN ('requested', 'running');
+CREATE INDEX IF NOT EXISTS ix_verification_runs_open ON verification_runs (id) WHERE state IN ('requested', 'running');
 """
 
 _AUDIT_INDEXES = {

@@ -26,6 +26,13 @@ NOTES = MappingProxyType(
         "password": "The password is changed, and you are signed out everywhere. Sign in with the new one.",
         "passkey-added": "The passkey is added. You can sign in with it from now on.",
         "passkey-removed": "The passkey is removed.",
+        "operator-role": "The role is changed, and they are signed out everywhere.",
+        "operator-disabled": "They are kept out from now on, and signed out everywhere.",
+        "key-revoked": "The key is revoked. Within five seconds it opens nothing any more, anywhere.",
+        "switch-set": "It is stopped from now on, in every process.",
+        "switch-lifted": "It is lifted. Others that concern the same wallets stay.",
+        "asset-made": "The asset is made, with the system's wallets of it. Services can open users' wallets of it now.",
+        "asset-changed": "The asset is changed.",
         "confirmed": "Thank you. Do now what you were about to do.",
     }
 )
@@ -44,6 +51,7 @@ def page(template: str, status: int = 200, /, **context: Any) -> Response:
         can_search=is_signed_in and navigation.may_open(session, "/console/search"),
         searched=request.args.get("q", "")[:200] if request.path == "/console/search" else "",
         environment=current_settings().environment,
+        stops=g.get("stops", ()),
         form_token=browser.form_token,
         token_field=browser.TOKEN_FIELD,
         note=NOTES.get(request.args.get("note", "")),

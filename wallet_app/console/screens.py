@@ -100,3 +100,5 @@ def _admit() -> None:
             raise NotSignedInError
         return
     service.require_permission(g.session, declared.permission, visitor=browser.visitor(), fresh=declared.fresh)
+    # What everybody is to see on every page; a look at an index that is mostly empty.
+    g.stops = service.list_stops()

@@ -70,11 +70,18 @@ def browser(user_agent: str) -> str:
     return user_agent[:40] or "unknown"
 
 
+def side(value: str, *, capital: bool = False) -> str:
+    """Return what a switch or a freeze stops, in words."""
+    words = "debits and credits" if value == "both" else value
+    return words.capitalize() if capital else words
+
+
 FILTERS: dict[str, Callable[..., str]] = {
     "amount": amount,
     "absolute": absolute,
     "relative": relative,
     "kind": kind,
+    "side": side,
     "browser": browser,
 }
 """By the name that they have in templates."""

@@ -22,6 +22,15 @@ from wallet_app.service.approvals import (
     request_of_transaction,
     withdraw,
 )
+from wallet_app.service.assets import (
+    SCALE_MAX,
+    WALLETS_COUNTED_MAX,
+    AssetFacts,
+    change_asset,
+    create_asset,
+    get_asset,
+    list_asset_facts,
+)
 from wallet_app.service.audit import By
 from wallet_app.service.books import (
     NO_END,
@@ -83,6 +92,7 @@ from wallet_app.service.explanations import (
 )
 from wallet_app.service.exports import EXPORT_ROWS_MAX, export
 from wallet_app.service.filters import RANGE_DAYS_MAX, Filters
+from wallet_app.service.forms import FORM_SECONDS_MAX, Form, make_form_key
 from wallet_app.service.four_eyes import (
     Asked,
     Posted,
@@ -98,7 +108,7 @@ from wallet_app.service.history import Page, find_entries, list_transactions, pl
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds, list_open_holds
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
-from wallet_app.service.keys import EVERYTHING, RESERVED_CLIENTS, NewKey
+from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
 from wallet_app.service.listings import AssetView, list_assets, list_wallets
 from wallet_app.service.operations import (
     KINDS as OPERATION_KINDS,
@@ -123,7 +133,9 @@ from wallet_app.service.operators import (
     development_code,
     disable_operator,
     ensure_development_operator,
+    get_operator,
     list_operators,
+    preview_operator,
     reset_operator,
 )
 from wallet_app.service.passkeys import (
@@ -179,6 +191,7 @@ from wallet_app.service.second_factor import (
     RECOVERY_CODES,
 )
 from wallet_app.service.seeding import seed, seed_users
+from wallet_app.service.server import ServerSetting, ServerView, get_server
 from wallet_app.service.sessions import (
     IDLE_SECONDS_MAX,
     PROOF_SECONDS_MAX,
@@ -213,15 +226,22 @@ from wallet_app.service.sign_in import (
 )
 from wallet_app.service.states import Close, Freeze, Side, Unfreeze
 from wallet_app.service.switches import (
+    PERMISSION_OF,
+    STOPS_MAX,
     SwitchSettings,
     SwitchView,
     Target,
     get_switch,
     lift_switch,
+    list_past_switches,
     list_stops,
+    list_stops_of,
     list_switches,
     preview_switch,
     set_switch,
+)
+from wallet_app.service.switches import (
+    require_may as require_may_switch,
 )
 from wallet_app.service.timelines import Happening, kinds, list_timeline, walk_timeline
 from wallet_app.service.tokens import TOKEN_SECONDS_MAX, MadeToken, Signer, UserToken
@@ -240,6 +260,30 @@ from wallet_app.service.wallets import create_wallet
 from wallet_app.service.weighing import Demand, Effect, Similar, Total, Weighed
 
 __all__ = [
+    "FORM_SECONDS_MAX",
+    "Form",
+    "KEYS_MAX",
+    "NOT_FOR_OPERATORS",
+    "PERMISSION_OF",
+    "SCALE_MAX",
+    "STOPS_MAX",
+    "WALLETS_COUNTED_MAX",
+    "AssetFacts",
+    "change_asset",
+    "create_asset",
+    "get_asset",
+    "ServerSetting",
+    "ServerView",
+    "get_operator",
+    "get_server",
+    "list_asset_facts",
+    "list_past_switches",
+    "list_stops",
+    "list_stops_of",
+    "make_form_key",
+    "preview_key",
+    "preview_operator",
+    "require_may_switch",
     "ANONYMOUS",
     "AppliedRate",
     "Actor",
@@ -269,7 +313,6 @@ __all__ = [
     "get_evidence",
     "list_open_holds",
     "list_points",
-    "list_stops",
     "kinds",
     "list_timeline",
     "walk_statement",

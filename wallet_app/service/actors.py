@@ -33,9 +33,11 @@ from wallet_app.service.audit import By
 from wallet_app.service.callers import ANONYMOUS, Actor, actor_of_key, actor_of_user
 from wallet_app.service.credentials import KEY_PREFIX, Digest, Vault
 from wallet_app.service.denials import Denials, Seldom
+from wallet_app.service.forms import Form
 from wallet_app.service.key_views import IS_LIVE, KeySettings
 from wallet_app.service.keys import NewKey
 from wallet_app.service.permits import TOKEN_SCOPES
+from wallet_app.service.sessions import Session
 from wallet_app.service.tokens import MadeToken, Signer, UserToken
 
 log = structlog.get_logger("wallet")
@@ -138,21 +140,25 @@ class Gate:
         )
         return MadeToken(self._signer.sign(token), token)
 
-    def create_key(self, *, client: str, settings: KeySettings, by: By, within: Actor | None = None) -> NewKey:
+    def create_key(
+        self, *, client: str, settings: KeySettings, by: By, within: Actor | None = None, form: Form | None = None
+    ) -> NewKey:
         """Make a key; as `keys.create_key`."""
-        made = keys.create_key(self.engine, self.vault, client=client, settings=settings, by=by, within=within)
+        made = keys.create_key(
+            self.engine, self.vault, client=client, settings=settings, by=by, within=within, form=form
+        )
         self._forget()
         return made
 
-    def rotate_key(self, key_id: str, *, by: By, within: Actor | None = None) -> NewKey:
+    def rotate_key(self, key_id: str, *, by: By, within: Actor | None = None, form: Form | None = None) -> NewKey:
         """Make another key that allows the same; as `keys.rotate_key`."""
-        made = keys.rotate_key(self.engine, self.vault, key_id, by=by, within=within)
+        made = keys.rotate_key(self.engine, self.vault, key_id, by=by, within=within, form=form)
         self._forget()
         return made
 
-    def revoke_key(self, key_id: str, *, by: By) -> None:
+    def revoke_key(self, key_id: str, *, by: By, session: Session | None = None) -> None:
         """Revoke a key: at once here, and within KEYS_SECONDS_MAX in other processes; as `keys.revoke_key`."""
-        keys.revoke_key(self.engine, key_id, by=by)
+        keys.revoke_key(self.engine, key_id, by=by, session=session)
         self._forget()
 
     def revoke_client(self, name: str, *, by: By) -> None:

@@ -67,10 +67,12 @@ class Vault:
     environment: str
     peppers: Mapping[int, bytes] = field(repr=False)
 
-    def make_key(self) -> MadeKey:
-        """Return a new key."""
-        key_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
-        body = f"dino_{KEY_WORDS[self.environment]}_{key_id}_{_base62(secrets.randbits(8 * _SECRET_BYTES), 43)}"
+    def make_key(self, material: bytes | None = None) -> MadeKey:
+        """Return a new key; the same for the same `material`, at least 32 bytes that nobody can guess."""
+        material = material or secrets.token_bytes(_SECRET_BYTES)
+        place, secret = (hmac.digest(material, label, "sha256") for label in (b"id", b"secret"))
+        key_id = key_id_at(int.from_bytes(place, "big") % len(_ID_LETTERS) ** _ID_LENGTH)
+        body = f"dino_{KEY_WORDS[self.environment]}_{key_id}_{_base62(int.from_bytes(secret, 'big'), 43)}"
         return MadeKey(key_id, body + _checksum(body))
 
     def read_id(self, text: str) -> str:

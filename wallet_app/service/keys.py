@@ -12,23 +12,26 @@ from limits import parse_many
 from sqlalchemy import Connection, Engine, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from wallet_app.db import unit_of_work
+from wallet_app.db import reads, unit_of_work
 from wallet_app.errors import (
     BadKeySettingsError,
     ClientNotFoundError,
     ClientRevokedError,
+    FormUsedError,
     KeyRevokedError,
     TooManyKeysError,
     UnauthenticatedError,
 )
 from wallet_app.models import ApiKey, AssetType, Client
 from wallet_app.money import AMOUNT_MAX
-from wallet_app.service import audit, grants, locks
+from wallet_app.service import audit, grants, locks, sessions
 from wallet_app.service.audit import Act, By
 from wallet_app.service.callers import Actor
 from wallet_app.service.credentials import Digest, MadeKey, Vault
+from wallet_app.service.forms import FORM_SECONDS_MAX, Form
 from wallet_app.service.key_views import IS_LIVE, KeySettings, KeyView, find_row, get_row, view_of
 from wallet_app.service.permits import SCOPES
+from wallet_app.service.sessions import Session
 
 KEYS_MAX = 2
 """Live keys of a client: the one in use, and the one that is to replace it."""
@@ -40,6 +43,9 @@ _CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 EVERYTHING = KeySettings(scopes=tuple(SCOPES))
 
+NOT_FOR_OPERATORS = frozenset({"admin:keys"})
+"""Scopes that an operator gives no key."""
+
 
 class NewKey(NamedTuple):
     """A key that was just made, with what it allows: the only moment at which its text is known."""
@@ -50,15 +56,28 @@ class NewKey(NamedTuple):
 
 
 def create_key(
-    engine: Engine, vault: Vault, *, client: str, settings: KeySettings, by: By, within: Actor | None = None
+    engine: Engine,
+    vault: Vault,
+    *,
+    client: str,
+    settings: KeySettings,
+    by: By,
+    within: Actor | None = None,
+    form: Form | None = None,
 ) -> NewKey:
     """Make a key for the client, which is made too if it is new; its text is kept nowhere.
 
-    `within` is whose own credential makes it: it gives no more than that allows. Locks the client. Raises
-    BadKeySettingsError, ClientRevokedError, TooManyKeysError, and with `within` what `grants.require_within` does.
+    `within` is whose own credential makes it: it gives no more than that allows. `form` is the operator's who makes it:
+    sent again, it is answered with the key that it made. Locks the operator, and the client. Raises
+    BadKeySettingsError, ClientRevokedError, TooManyKeysError; with `within` what `grants.require_within` does; with
+    `form` NotSignedInError and FormUsedError.
     """
-    made = vault.make_key()
+    made = _make(vault, form)
     with unit_of_work(engine) as connection:
+        if form is not None and (same := _made_before(connection, vault, made, form, by)) is not None:
+            return same
+        if form is not None:
+            _require_givable(settings)
         client_id = _ensure_client(connection, client)
         _lock_live_client(connection, client_id, client)
         if within is not None:
@@ -68,15 +87,34 @@ def create_key(
         return NewKey(*made, view_of(get_row(connection, made.key_id)))
 
 
-def rotate_key(engine: Engine, vault: Vault, key_id: str, *, by: By, within: Actor | None = None) -> NewKey:
+@reads
+def preview_key(connection: Connection, *, client: str, settings: KeySettings) -> KeySettings:
+    """Return the settings as `create_key` would keep them for an operator, in their normal form; raises as it would."""
+    _require_name(client)
+    _require_givable(settings)
+    found = connection.execute(select(Client.id, Client.revoked_at).where(Client.name == client)).first()
+    if found is not None and found.revoked_at is not None:
+        raise ClientRevokedError(client)
+    if found is not None:
+        _require_room(connection, found.id, client)
+    return _checked(connection, settings)
+
+
+def rotate_key(
+    engine: Engine, vault: Vault, key_id: str, *, by: By, within: Actor | None = None, form: Form | None = None
+) -> NewKey:
     """Make another key that allows the same; the one that was there goes on until it is revoked.
 
-    Locks the client. Raises as `create_key`, and KeyNotFoundError or KeyRevokedError.
+    Locks the operator, and the client. Raises as `create_key`, and KeyNotFoundError or KeyRevokedError.
     """
-    made = vault.make_key()
+    made = _make(vault, form)
     with unit_of_work(engine) as connection:
+        if form is not None and (same := _made_before(connection, vault, made, form, by)) is not None:
+            return same
         found = get_row(connection, key_id)
         settings = view_of(found).settings
+        if form is not None:
+            _require_givable(settings)
         _lock_live_client(connection, found.client_id, found.client)
         if within is not None:
             _require_grantable(connection, settings, within)
@@ -88,9 +126,14 @@ def rotate_key(engine: Engine, vault: Vault, key_id: str, *, by: By, within: Act
         return NewKey(*made, view_of(get_row(connection, made.key_id)))
 
 
-def revoke_key(engine: Engine, key_id: str, *, by: By) -> None:
-    """Let the key authenticate nobody any more. Locks the client. Raises KeyNotFoundError or KeyRevokedError."""
+def revoke_key(engine: Engine, key_id: str, *, by: By, session: Session | None = None) -> None:
+    """Let the key authenticate nobody any more. `session` is the operator's who does it, if one does.
+
+    Locks the operator, and the client. Raises KeyNotFoundError, KeyRevokedError, and NotSignedInError.
+    """
     with unit_of_work(engine) as connection:
+        if session is not None:
+            sessions.require_current(connection, session)
         found = get_row(connection, key_id)
         locks.lock_client(connection, found.client_id)
         if get_row(connection, key_id).revoked_at is not None:
@@ -136,7 +179,38 @@ def ensure_key(engine: Engine, vault: Vault, given: str, *, client: str, by: By)
         )
 
 
+def _make(vault: Vault, form: Form | None) -> MadeKey:
+    return vault.make_key(None if form is None else form.material("api key"))
+
+
 # --- within a unit of work ---
+
+
+def _made_before(connection: Connection, vault: Vault, made: MadeKey, form: Form, by: By) -> NewKey | None:
+    """Return the key that this form has made, if it has; the operator's lock lets one look at a time.
+
+    Raises NotSignedInError, and FormUsedError for a key that is not shown any more.
+    """
+    sessions.require_current(connection, form.session)
+    found = find_row(connection, made.key_id)
+    if found is None:
+        return None
+    now: dt.datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    is_ours = vault.is_right(made.text, Digest(found.pepper_version, found.secret_hmac))
+    if not is_ours or not found.is_live or (now - found.created_at).total_seconds() > FORM_SECONDS_MAX:
+        raise FormUsedError(f"key {made.key_id}")
+    audit.record(connection, Act(by=by, action="key:show", subject=f"key:{made.key_id}"))
+    return NewKey(*made, view_of(found))
+
+
+def _require_givable(settings: KeySettings) -> None:
+    """Raise for what no operator gives: what such a key makes would be in nobody's name, and outlive its maker."""
+    if refused := NOT_FOR_OPERATORS.intersection(settings.scopes):
+        raise BadKeySettingsError(
+            f"The console makes no key with the scope {', '.join(sorted(refused))}: such a key makes others, in "
+            "nobody's name. Who may, does it at the command line.",
+            about="scopes",
+        )
 
 
 def _require_grantable(connection: Connection, settings: KeySettings, caller: Actor) -> None:
@@ -151,11 +225,17 @@ def _require_grantable(connection: Connection, settings: KeySettings, caller: Ac
     grants.require_within(settings, caller)
 
 
-def _ensure_client(connection: Connection, name: str) -> int:
+def _require_name(name: str) -> None:
     if name.casefold() in RESERVED_CLIENTS:
-        raise BadKeySettingsError(f"The name {name} is the service's own.")
+        raise BadKeySettingsError(f"The name {name} is the service's own.", about="client")
     if not _CLIENT_NAME.fullmatch(name):
-        raise BadKeySettingsError("A client's name has 1 to 64 letters, digits, dots, dashes and underscores.")
+        raise BadKeySettingsError(
+            "A client's name has 1 to 64 letters, digits, dots, dashes and underscores.", about="client"
+        )
+
+
+def _ensure_client(connection: Connection, name: str) -> int:
+    _require_name(name)
     connection.execute(insert(Client).values(name=name).on_conflict_do_nothing())
     client_id: int = connection.execute(select(Client.id).where(Client.name == name)).scalar_one()
     return client_id
@@ -226,17 +306,19 @@ def _revoke(connection: Connection, key_id: str, by: By) -> None:
 def _checked(connection: Connection, asked: KeySettings) -> KeySettings:
     """Return the settings in their normal form; raise BadKeySettingsError."""
     if unknown := sorted(set(asked.scopes) - SCOPES.keys()):
-        raise BadKeySettingsError(f"There is no scope {unknown[0]}; there are {', '.join(SCOPES)}.")
+        raise BadKeySettingsError(f"There is no scope {unknown[0]}; there are {', '.join(SCOPES)}.", about="scopes")
     if not asked.scopes:
-        raise BadKeySettingsError("A key without a scope could do nothing: name at least one.")
+        raise BadKeySettingsError("A key without a scope could do nothing: name at least one.", about="scopes")
     if asked.amount_max is not None and not 1 <= asked.amount_max <= AMOUNT_MAX:
-        raise BadKeySettingsError(f"The largest amount must be from 1 to {AMOUNT_MAX}.")
+        raise BadKeySettingsError(f"The largest amount must be from 1 to {AMOUNT_MAX}.", about="amount_max")
     known = set(connection.scalars(select(AssetType.code)))
     if unknown := sorted(set(asked.assets or ()) - known):
-        raise BadKeySettingsError(f"There is no asset {unknown[0]}; there are {', '.join(sorted(known))}.")
+        raise BadKeySettingsError(
+            f"There is no asset {unknown[0]}; there are {', '.join(sorted(known))}.", about="assets"
+        )
     now: dt.datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
     if asked.expires_at is not None and asked.expires_at <= now:
-        raise BadKeySettingsError("The key would have expired already.")
+        raise BadKeySettingsError("The key would have expired already.", about="days")
     return replace(
         asked,
         scopes=[scope for scope in SCOPES if scope in asked.scopes],
@@ -250,7 +332,9 @@ def _network(value: str) -> str:
     try:
         return str(ipaddress.ip_network(value))
     except ValueError as exc:
-        raise BadKeySettingsError(f"{value!r} is no network like 10.0.0.0/8 or 2001:db8::/32: {exc}.") from None
+        raise BadKeySettingsError(
+            f"{value!r} is no network like 10.0.0.0/8 or 2001:db8::/32: {exc}.", about="networks"
+        ) from None
 
 
 def _rate_limit(value: str | None) -> str | None:
@@ -258,7 +342,9 @@ def _rate_limit(value: str | None) -> str | None:
         if value:
             parse_many(value)
     except ValueError:
-        raise BadKeySettingsError(f"A rate limit looks like '600 per minute', not {value!r}.") from None
+        raise BadKeySettingsError(
+            f"A rate limit looks like '600 per minute', not {value!r}.", about="rate_limit"
+        ) from None
     return value or None
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import BigInteger
 
-from wallet_app.models import Client, WalletBalance
+from wallet_app.models import AssetType, Client, WalletBalance
 from wallet_app.models_approvals import ApprovalRequest
 from wallet_app.models_console import Operator
 from wallet_app.models_reports import SettledCursor
@@ -131,14 +131,50 @@ def lock_client(connection: Connection, client_id: int) -> dt.datetime | None:
     return revoked_at
 
 
-def lock_operator(connection: Connection, email: str) -> tuple[int, str] | None:
-    """Lock an operator's row, so that what is recorded of it is what it was; return their id and role, if there is one.
+class LockedOperator(NamedTuple):
+    """What an operator's locked row says. A session of another epoch has ended."""
+
+    id: int
+    email: str
+    role: str
+    epoch: int
+    is_disabled: bool
+    set_up_hash: bytes | None
+    set_up_expires_at: dt.datetime | None
+
+
+def lock_operators(connection: Connection, operator_ids: Collection[int]) -> dict[int, LockedOperator]:
+    """Lock these operators' rows, so that what is recorded of them is what it was; return those there are, by id.
+
+    So what one operator does to money comes one after the other, in whatever process. Must be its unit of work's first
+    locking statement; requests and wallets may be locked after it. In order of their ids: two may do the same to each
+    other.
+    """
+    statement = (
+        select(
+            Operator.id,
+            Operator.email,
+            Operator.role,
+            Operator.epoch,
+            Operator.disabled_at.is_not(None),
+            Operator.set_up_hash,
+            Operator.set_up_expires_at,
+        )
+        .where(Operator.id.in_(sorted(set(operator_ids))))
+        .order_by(Operator.id)
+        .with_for_update()
+    )
+    return {row[0]: LockedOperator(*row) for row in connection.execute(statement)}
+
+
+def lock_asset(connection: Connection, asset_code: str) -> tuple[int, str, int] | None:
+    """Lock an asset's row, so that it gets no wallet meanwhile; return its id, name and scale, if there is one.
 
     Must be its unit of work's first locking statement.
     """
-    statement = select(Operator.id, Operator.role).where(Operator.email == email).with_for_update()
-    row = connection.execute(statement).first()
-    return None if row is None else (row.id, row.role)
+    statement = select(AssetType.id, AssetType.name, AssetType.scale).where(AssetType.code == asset_code)
+    row = connection.execute(statement.with_for_update()).first()
+    return None if row is None else (row.id, row.name, row.scale)
 
 
 def lock_epoch(connection: Connection, operator_id: int) -> int | None:
@@ -146,30 +182,6 @@ def lock_epoch(connection: Connection, operator_id: int) -> int | None:
     statement = select(Operator.epoch, Operator.disabled_at).where(Operator.id == operator_id).with_for_update()
     epoch, disabled_at = connection.execute(statement).one()
     return None if disabled_at is not None else epoch
-
-
-class LockedOperator(NamedTuple):
-    """An operator as they are while their row is locked. A session of another epoch has ended."""
-
-    epoch: int
-    role: str
-    is_disabled: bool
-
-
-def lock_operators(connection: Connection, operator_ids: Collection[int]) -> dict[int, LockedOperator]:
-    """Lock the operators' rows, in order of their ids, and return them by id.
-
-    So what one operator does to money comes one after the other, in whatever process. Must be the first locking
-    statement; requests and wallets may be locked after it.
-    """
-    statement = (
-        select(Operator.id, Operator.epoch, Operator.role, Operator.disabled_at)
-        .where(Operator.id.in_(sorted(set(operator_ids))))
-        .order_by(Operator.id)
-        .with_for_update()
-    )
-    rows = connection.execute(statement)
-    return {row.id: LockedOperator(row.epoch, row.role, row.disabled_at is not None) for row in rows}
 
 
 class LockedRequest(NamedTuple):

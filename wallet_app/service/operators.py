@@ -6,16 +6,25 @@ import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from wallet_app.config import ConfigurationError, current_settings
 from wallet_app.db import reads, unit_of_work
-from wallet_app.errors import OperatorExistsError, OperatorInvalidError, OperatorNotFoundError
+from wallet_app.errors import (
+    FormUsedError,
+    OperatorChangedError,
+    OperatorExistsError,
+    OperatorInvalidError,
+    OperatorNotFoundError,
+    OwnOperatorError,
+)
 from wallet_app.service import audit, locks, passwords, second_factor, sessions
 from wallet_app.service.audit import By
+from wallet_app.service.forms import FORM_SECONDS_MAX, Form
 from wallet_app.service.permissions import ROLES
-from wallet_app.service.sessions import actor_of
+from wallet_app.service.sessions import Session, actor_of
 
 SET_UP_HOURS = 24
 """How long a set-up code is good."""
@@ -35,92 +44,123 @@ class OperatorView:
     passkeys: int
     sessions: int
     created_at: dt.datetime
+    epoch: int
+    """Changes with whatever ends all their sessions."""
+    last_signed_in_at: dt.datetime | None
     has_old_seal: bool
     """Whether the authenticator's secret is sealed with a key that has a successor: until their next sign-in."""
 
 
-def create_operator(*, email: str, name: str, role: str, by: By) -> str:
+def create_operator(*, email: str, name: str, role: str, by: By, form: Form | None = None) -> str:
     """Make an operator and return the code with which they set up their sign-in, to be shown once.
 
-    `by` is who does it. Raises OperatorInvalidError, OperatorExistsError.
+    `by` is who does it. `form` is the operator's who makes them: sent again, it is answered with the same code. Locks
+    that operator. Raises OperatorInvalidError, OperatorExistsError; with `form` NotSignedInError, FormUsedError.
     """
     email, name = _clean(email, name, role)
-    code = second_factor.make_code()
+    code = _make_code(form)
     with unit_of_work() as connection:
+        if form is not None:
+            sessions.require_current(connection, form.session)
         operator_id = connection.execute(
             _CREATE,
             {"email": email, "name": name, "role": role, "hash": second_factor.code_hash(code), "hours": SET_UP_HOURS},
         ).scalar()
         if operator_id is None:
-            raise OperatorExistsError(email)
+            # Without a lock: the one on who sends the form lets one of the same forms look at a time.
+            found = connection.execute(_SET_UP, {"email": email}).one()
+            if form is None or not _is_shown_again(connection, found, code, by):
+                raise OperatorExistsError(email)
+            return code
         after = {"email": email, "name": name, "role": role}
         audit.record(connection, _act(operator_id, "operator:create", by, after=after))
     return code
 
 
-def disable_operator(email: str, *, by: By) -> None:
-    """Keep the operator out from this moment on, and end their sessions. Raises OperatorNotFoundError."""
+def disable_operator(email: str, *, by: By, session: Session | None = None) -> None:
+    """Keep the operator out from this moment on, and end their sessions.
+
+    `session` is the operator's who does it, if one does. Locks both. Raises OperatorNotFoundError; with `session`
+    OwnOperatorError, NotSignedInError.
+    """
     with unit_of_work() as connection:
-        operator_id = _id_of(connection, email)
-        connection.execute(_DISABLE, {"id": operator_id})
-        sessions.end_all_of(connection, operator_id)
-        audit.record(connection, _act(operator_id, "operator:disable", by))
+        found = _lock(connection, email, session)
+        connection.execute(_DISABLE, {"id": found.id})
+        sessions.end_all_of(connection, found.id)
+        audit.record(connection, _act(found.id, "operator:disable", by))
 
 
-def change_role(email: str, role: str, *, by: By) -> None:
+def change_role(email: str, role: str, *, by: By, session: Session | None = None) -> None:
     """Give the operator another role, and end their sessions: what they had open was for the role that they had.
 
     Their id stays: whoever tells the maker of a thing from its checker must go by ids, because roles change.
 
-    Locks the operator. Raises OperatorNotFoundError, and OperatorInvalidError for no role or the one that they have.
+    `session` is the operator's who does it, if one does. Locks both. Raises OperatorNotFoundError, OperatorInvalidError
+    for no role or the one that they have; with `session` OwnOperatorError, NotSignedInError.
     """
     _require_role(role)
     with unit_of_work() as connection:
-        found = locks.lock_operator(connection, email.strip().lower())
-        if found is None:
-            raise OperatorNotFoundError(email)
-        operator_id, before = found
-        if before == role:
-            raise OperatorInvalidError(f"{email.strip().lower()} has the role {role} already.")
-        connection.execute(_CHANGE_ROLE, {"id": operator_id, "role": role})
-        sessions.end_all_of(connection, operator_id)
+        found = _lock(connection, email, session)
+        if found.role == role:
+            raise OperatorInvalidError(f"{found.email} has the role {role} already.", about="role")
+        connection.execute(_CHANGE_ROLE, {"id": found.id, "role": role})
+        sessions.end_all_of(connection, found.id)
         act = audit.Act(
             by=by,
             action="operator:role",
-            subject=actor_of(operator_id),
-            before={"role": before},
+            subject=actor_of(found.id),
+            before={"role": found.role},
             after={"role": role},
         )
         audit.record(connection, act)
 
 
-def reset_operator(email: str, *, by: By) -> str:
+def reset_operator(email: str, *, by: By, form: Form | None = None, seen: int | None = None) -> str:
     """Void the operator's password, authenticator app, passkeys, recovery codes and sessions, and let them start anew.
 
     Returns a set-up code, as `create_operator` does. One who was disabled is let in again.
 
-    Raises OperatorNotFoundError.
+    `form` is the operator's who does it: sent again, it is answered with the same code; `seen` the epoch that they saw.
+    Locks both. Raises OperatorNotFoundError; with `form` OwnOperatorError, NotSignedInError, FormUsedError, and with
+    `seen` OperatorChangedError.
     """
-    code = second_factor.make_code()
+    code = _make_code(form)
     with unit_of_work() as connection:
-        operator_id = _id_of(connection, email)
-        connection.execute(_RESET, {"id": operator_id, "hash": second_factor.code_hash(code), "hours": SET_UP_HOURS})
+        found = _lock(connection, email, None if form is None else form.session)
+        if form is not None and _is_shown_again(connection, found, code, by):
+            return code
+        if seen is not None and seen != found.epoch:
+            raise OperatorChangedError(found.email)
+        connection.execute(_RESET, {"id": found.id, "hash": second_factor.code_hash(code), "hours": SET_UP_HOURS})
         for statement in _VOID:
-            connection.execute(statement, {"id": operator_id})
-        sessions.end_all_of(connection, operator_id)
-        audit.record(connection, _act(operator_id, "operator:reset", by))
+            connection.execute(statement, {"id": found.id})
+        sessions.end_all_of(connection, found.id)
+        audit.record(connection, _act(found.id, "operator:reset", by))
     return code
+
+
+@reads
+def preview_operator(connection: Connection, *, email: str, name: str, role: str) -> tuple[str, str]:
+    """Return e-mail address and name as `create_operator` would keep them; raises as it would."""
+    email, name = _clean(email, name, role)
+    if connection.execute(_ID, {"email": email}).scalar() is not None:
+        raise OperatorExistsError(email)
+    return email, name
+
+
+@reads
+def get_operator(connection: Connection, operator_id: int) -> OperatorView:
+    """Return the operator; raise OperatorNotFoundError."""
+    row = connection.execute(_ONE, {"id": operator_id}).first()
+    if row is None:
+        raise OperatorNotFoundError(f"with the id {operator_id}")
+    return _view(row)
 
 
 @reads
 def list_operators(connection: Connection) -> Sequence[OperatorView]:
     """Return all operators, by e-mail address."""
-    views = []
-    for row in connection.execute(_LIST):
-        columns = dict(row._mapping)
-        has_old_seal = second_factor.has_old_seal(columns.pop("totp_secret"))
-        views.append(OperatorView(**columns, has_old_seal=has_old_seal))
-    return views
+    return [_view(row) for row in connection.execute(_LIST)]
 
 
 def ensure_development_operator(*, email: str, name: str, role: str, password: str) -> None:
@@ -154,6 +194,42 @@ def development_code(email: str) -> str:
     return second_factor.totp_code(second_factor.unseal_totp_secret(sealed, operator_id))
 
 
+def _view(row: Row[Any]) -> OperatorView:
+    columns = dict(row._mapping)
+    has_old_seal = second_factor.has_old_seal(columns.pop("totp_secret"))
+    return OperatorView(**columns, has_old_seal=has_old_seal)
+
+
+def _make_code(form: Form | None) -> str:
+    return second_factor.make_code(None if form is None else form.material("set-up code"))
+
+
+def _lock(connection: Connection, email: str, session: Session | None) -> locks.LockedOperator:
+    """Lock the operator, and with them who does it: of two who keep each other out, one is too late."""
+    operator_id = _id_of(connection, email)
+    if session is not None and session.operator_id == operator_id:
+        raise OwnOperatorError
+    found = locks.lock_operators(connection, {operator_id, *([] if session is None else [session.operator_id])})
+    if session is not None:
+        sessions.require_same(found[session.operator_id], session)
+    return found[operator_id]
+
+
+def _is_shown_again(connection: Connection, found: locks.LockedOperator | Row[Any], code: str, by: By) -> bool:
+    """Tell whether it is the code that this form has made, and record that it is shown again.
+
+    Raises FormUsedError where that was too long ago.
+    """
+    if found.set_up_hash != second_factor.code_hash(code) or found.set_up_expires_at is None:
+        return False
+    now: dt.datetime = connection.execute(_NOW).scalar_one()
+    age = dt.timedelta(hours=SET_UP_HOURS) - (found.set_up_expires_at - now)
+    if age.total_seconds() > FORM_SECONDS_MAX:
+        raise FormUsedError(f"a set-up code for {found.email}")
+    audit.record(connection, _act(found.id, "operator:show_code", by))
+    return True
+
+
 def _require_development() -> None:
     if current_settings().environment != "development":
         raise ConfigurationError("This is possible with WALLET_ENV=development alone: elsewhere a code is its owner's.")
@@ -162,16 +238,16 @@ def _require_development() -> None:
 def _clean(email: str, name: str, role: str) -> tuple[str, str]:
     email, name = email.strip().lower(), " ".join(name.split())
     if _EMAIL.fullmatch(email) is None or not email.isprintable():
-        raise OperatorInvalidError(f"{email[:80]!r} is not an e-mail address.")
+        raise OperatorInvalidError(f"{email[:80]!r} is not an e-mail address.", about="email")
     if not 1 <= len(name) <= 100 or not name.isprintable():
-        raise OperatorInvalidError("The name must have 1 to 100 characters that can be printed.")
+        raise OperatorInvalidError("The name must have 1 to 100 characters that can be printed.", about="name")
     _require_role(role)
     return email, name
 
 
 def _require_role(role: str) -> None:
     if role not in ROLES:
-        raise OperatorInvalidError(f"There is no role {role[:40]!r}: choose one of {', '.join(ROLES)}.")
+        raise OperatorInvalidError(f"There is no role {role[:40]!r}: choose one of {', '.join(ROLES)}.", about="role")
 
 
 def _act(operator_id: int, action: str, by: By, *, after: dict[str, str] | None = None) -> audit.Act:
@@ -222,6 +298,7 @@ _VOID = (
     text("DELETE FROM recovery_codes WHERE operator_id = :id"),
 )
 _ID = text("SELECT id FROM operators WHERE email = :email")
+_SET_UP = text("SELECT id, email, set_up_hash, set_up_expires_at FROM operators WHERE email = :email")
 _SECRET = text("SELECT id, totp_secret FROM operators WHERE email = :email AND totp_secret IS NOT NULL")
 _DEVELOPMENT = text("""
 INSERT INTO operators (email, name, role) VALUES (:email, :name, :role)
@@ -234,14 +311,22 @@ UPDATE operators
        set_up_hash = NULL, set_up_expires_at = NULL
  WHERE id = :id
 """)
-_LIST = text("""
+_NOW = text("SELECT clock_timestamp()")
+_VIEW = """
 SELECT operators.id, operators.email, operators.name, operators.role,
        CASE WHEN operators.disabled_at IS NOT NULL THEN 'disabled'
             WHEN operators.totp_confirmed_at IS NULL THEN 'waiting' ELSE 'active' END AS status,
        (SELECT count(*) FROM passkeys WHERE operator_id = operators.id) AS passkeys,
        (SELECT count(*) FROM sessions
          WHERE operator_id = operators.id AND epoch = operators.epoch AND stage = 'signed_in') AS sessions,
-       operators.created_at, operators.totp_secret
+       operators.created_at, operators.epoch, signed_in.occurred_at AS last_signed_in_at, operators.totp_secret
   FROM operators
- ORDER BY operators.email
-""")
+  LEFT JOIN LATERAL (
+       SELECT occurred_at FROM audit_log
+        WHERE subject = 'operator:' || operators.id AND outcome = 'done'
+          AND action IN ('sign_in:code', 'sign_in:passkey', 'sign_in:recovery', 'operator:set_up')
+        ORDER BY id DESC LIMIT 1
+       ) AS signed_in ON true
+"""
+_LIST = text(f"{_VIEW} ORDER BY operators.email")
+_ONE = text(f"{_VIEW} WHERE operators.id = :id")

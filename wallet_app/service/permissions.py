@@ -13,6 +13,9 @@ PERMISSIONS = MappingProxyType(
         "bulk:draft": "Prepare bulk adjustments",
         "approvals:read": "See what was asked for",
         "approvals:decide": "Approve or reject what others asked for",
+        "switches:read": "See what is stopped, and why",
+        "switches:user": "Stop a user, and let them go again",
+        "switches:manage": "Stop an asset or everything, and let them go again",
         "reports:read": "Read reports",
         "reports:export": "Export lists and statements",
         "audit:read": "Read who did what",
@@ -20,24 +23,28 @@ PERMISSIONS = MappingProxyType(
         "keys:manage": "Manage the services' API keys",
         "assets:manage": "Manage assets and their limits",
         "reasons:manage": "Manage reason codes",
+        "settings:read": "Read the service's settings",
         "account:own": "Look after your own sign-in",
     }
 )
 """Each permission with what it lets an operator do, in words for the console."""
 
 _OWN = {"account:own"}
-_READ = {"wallets:read", "approvals:read"} | _OWN
+_READ = {"wallets:read", "approvals:read", "switches:read"} | _OWN
+_STOP = {"switches:read", "switches:user", "switches:manage"}
 
 ROLES = MappingProxyType(
     {
         "viewer": frozenset(_READ),
         "support": frozenset(
-            _READ | {"adjustments:post", "adjustments:request", "wallets:freeze", "bulk:draft"},
+            _READ | {"adjustments:post", "adjustments:request", "wallets:freeze", "switches:user", "bulk:draft"},
         ),
-        "approver": frozenset(_READ | {"approvals:decide"}),
+        "approver": frozenset(_READ | _STOP | {"approvals:decide"}),
         "finance": frozenset(_READ | {"reports:read", "reports:export", "audit:read"}),
         "admin": frozenset(
-            _OWN | {"operators:manage", "keys:manage", "assets:manage", "reasons:manage", "audit:read"},
+            _OWN
+            | _STOP
+            | {"operators:manage", "keys:manage", "assets:manage", "reasons:manage", "settings:read", "audit:read"},
         ),
     }
 )

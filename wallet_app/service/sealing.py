@@ -69,6 +69,11 @@ def is_signed(text: str, signed: str, *, purpose: str) -> bool:
     return any(found)
 
 
+def derived(text: str, *, purpose: str) -> bytes:
+    """Return 32 bytes that are always the same for this text and purpose, and that nobody without the key can tell."""
+    return hmac.digest(_key(newest_version(), purpose), text.encode(), "sha256")
+
+
 def _signature(version: int, text: str, purpose: str) -> str:
     return hmac.new(_key(version, purpose), text.encode(), sha256).hexdigest()
 

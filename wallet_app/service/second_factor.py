@@ -80,9 +80,13 @@ def accept_totp(connection: Connection, *, operator_id: int, sealed: bytes | Non
     return bool(connection.execute(_ACCEPT, {"operator_id": operator_id, "step": step}).rowcount)
 
 
-def make_code() -> str:
-    """Return a code of 125 random bits, in groups that can be read and typed."""
-    letters = "".join(secrets.choice(_LETTERS) for _ in range(_GROUPS * _GROUP))
+def make_code(material: bytes | None = None) -> str:
+    """Return a code of 125 random bits, in groups that can be read and typed; the same for the same `material`.
+
+    `material` is at least 16 bytes that nobody can guess.
+    """
+    number = secrets.randbits(128) if material is None else int.from_bytes(material, "big")
+    letters = "".join(_LETTERS[number >> 5 * at & 31] for at in range(_GROUPS * _GROUP))
     return "-".join(letters[start : start + _GROUP] for start in range(0, len(letters), _GROUP))
 
 

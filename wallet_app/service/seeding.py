@@ -67,20 +67,18 @@ def seed(*, demo: bool) -> None:
         # Of two that seed at once the second waits and then finds everything made.
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SEEDING_LOCK})
         assets = {code: wallets.ensure_asset(connection, code=code, name=name) for code, name in _ASSETS}
-        _ensure_owner(connection, SYSTEM_USERS[0], "SYSTEM", assets)
+        wallets.ensure_system_wallets(connection, assets.values(), owners=SYSTEM_USERS[:1])
         for name, amounts in _PEOPLE if demo else ():
-            made = _ensure_owner(connection, name, "USER", assets)
+            made = _ensure_player(connection, name, assets)
             balances.update({made[code]: amount for code, amount in amounts.items() if amount})
-        for name in SYSTEM_USERS[1:]:
-            _ensure_owner(connection, name, "SYSTEM", assets)
+        wallets.ensure_system_wallets(connection, assets.values(), owners=SYSTEM_USERS[1:])
     _post([_seed_command(wallet_id, amount) for wallet_id, amount in balances.items()])
 
 
-def _ensure_owner(
-    connection: Connection, name: str, user_type: str, assets: dict[str, int], created_at: dt.datetime | None = None
+def _ensure_player(
+    connection: Connection, name: str, assets: dict[str, int], created_at: dt.datetime | None = None
 ) -> dict[str, int]:
-    external_id = None if user_type == "SYSTEM" else f"demo:{name}"
-    user_id = wallets.ensure_user(connection, name=name, user_type=user_type, external_id=external_id)
+    user_id = wallets.ensure_user(connection, name=name, external_id=f"demo:{name}")
     return {
         code: wallets.ensure_wallet(connection, user_id=user_id, asset_type_id=asset_id, created_at=created_at)
         for code, asset_id in assets.items()
@@ -163,7 +161,7 @@ def _make_players(numbers: range, created_at: dt.datetime) -> list[_Player]:
         assets = {code: wallets.ensure_asset(connection, code=code, name=name) for code, name in _ASSETS}
         players = []
         for number in numbers:
-            made = _ensure_owner(connection, _name(number), "USER", assets, created_at)
+            made = _ensure_player(connection, _name(number), assets, created_at)
             players.append(_Player(number, made["GOLD"], made["DIAMOND"]))
         return players
 

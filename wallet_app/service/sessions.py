@@ -146,6 +146,12 @@ def require_current(connection: Connection, session: Session) -> None:
         raise NotSignedInError
 
 
+def require_same(locked: locks.LockedOperator, session: Session) -> None:
+    """Raise NotSignedInError as `require_current` does, for an operator who is locked already, with others."""
+    if locked.is_disabled or locked.epoch != session.epoch:
+        raise NotSignedInError
+
+
 def begin(
     connection: Connection,
     *,

@@ -10,6 +10,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal
 
 from sqlalchemy import Connection, select, text, update
@@ -18,14 +19,20 @@ from sqlalchemy.dialects.postgresql import insert
 from wallet_app.db import reads
 from wallet_app.errors import AssetNotFoundError, EndPassedError, SwitchNotFoundError, UserNotFoundError
 from wallet_app.models import AssetType, StopSwitch, User
-from wallet_app.service import audit
+from wallet_app.service import audit, sessions
 from wallet_app.service.audit import Act, By
 from wallet_app.service.dry_run import NO_ID
 from wallet_app.service.queries import PAGE_MAX
 from wallet_app.service.repeatable import repeatable
+from wallet_app.service.sessions import Session, Visitor
 from wallet_app.service.states import Side, instant_text
 
 Target = Literal["user", "asset", "everything"]
+
+PERMISSION_OF = MappingProxyType({"user": "switches:user", "asset": "switches:manage", "everything": "switches:manage"})
+"""What an operator needs to set and to lift a switch of each target."""
+
+STOPS_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +66,15 @@ class SwitchSettings:
     until: dt.datetime | None = None
 
 
-def set_switch(settings: SwitchSettings, *, by: By) -> tuple[SwitchView, bool]:
+def set_switch(settings: SwitchSettings, *, by: By, session: Session | None = None) -> tuple[SwitchView, bool]:
     """Stop it from now on, and return the switch and whether it was set now; False where the same one was set before.
 
-    Raises UserNotFoundError, also for a SYSTEM user; AssetNotFoundError; EndPassedError; OutcomeUnknownError.
+    `session` is the operator's who does it, if one does: their role must have PERMISSION_OF the target. Locks them.
+    Raises UserNotFoundError, also for a SYSTEM user; AssetNotFoundError; EndPassedError; OutcomeUnknownError; with
+    `session` PermissionDeniedError, which is recorded, and NotSignedInError.
     """
-    switch_id, is_new = repeatable(partial(_set, settings=settings, by=by))
+    require_may(session, settings.target, by=by)
+    switch_id, is_new = repeatable(partial(_set, settings=settings, by=by, session=session))
     return get_switch(switch_id), is_new
 
 
@@ -92,10 +102,23 @@ def preview_switch(connection: Connection, settings: SwitchSettings, *, by: By) 
     return view, True
 
 
-def lift_switch(switch_id: int, *, reason: str, by: By) -> SwitchView:
-    """Let it go again; one that was lifted before stays as it was. Raises SwitchNotFoundError, OutcomeUnknownError."""
-    repeatable(partial(_lift, switch_id=switch_id, reason=reason, by=by))
+def lift_switch(switch_id: int, *, reason: str, by: By, session: Session | None = None) -> SwitchView:
+    """Let it go again; one that was lifted before stays as it was.
+
+    `session` as for `set_switch`. Raises SwitchNotFoundError, OutcomeUnknownError, PermissionDeniedError,
+    NotSignedInError.
+    """
+    if session is not None:
+        require_may(session, get_switch(switch_id).target, by=by)
+    repeatable(partial(_lift, switch_id=switch_id, reason=reason, by=by, session=session))
     return get_switch(switch_id)
+
+
+def require_may(session: Session | None, target: str, *, by: By) -> None:
+    """Raise PermissionDeniedError, and record it, for an operator who may not switch this target."""
+    if session is not None:
+        visitor = Visitor(address=by.address or "unknown", request_id=by.request_id)
+        sessions.require(session, PERMISSION_OF[target], visitor=visitor)
 
 
 @reads
@@ -120,16 +143,33 @@ def list_switches(
 
 
 @reads
-def list_stops(connection: Connection, *, user_id: int, asset_code: str | None = None) -> Sequence[SwitchView]:
+def list_past_switches(connection: Connection, *, before_id: int | None, limit: int) -> Sequence[SwitchView]:
+    """Return up to `limit` + 1 switches that were lifted or have ended, the last that was set first."""
+    values = {"before_id": before_id, "limit": min(limit, PAGE_MAX) + 1}
+    return [SwitchView(*row) for row in connection.execute(_PAST, values)]
+
+
+@reads
+def list_stops(connection: Connection) -> Sequence[SwitchView]:
+    """Return what stops everything, and then what stops an asset, STOPS_MAX at most: what every operator is to know."""
+    return [SwitchView(*row) for row in connection.execute(_STOPS, {"limit": STOPS_MAX})]
+
+
+@reads
+def list_stops_of(connection: Connection, *, user_id: int, asset_code: str | None = None) -> Sequence[SwitchView]:
     """Return the switches that stop something now of the user's wallet of this asset, or of all that are theirs.
 
     In the order in which they were set.
     """
     values = {"user_id": user_id, "asset_code": asset_code}
-    return [SwitchView(*row) for row in connection.execute(_STOPS, values)]
+    return [SwitchView(*row) for row in connection.execute(_STOPS_OF, values)]
 
 
-def _set(connection: Connection, *, settings: SwitchSettings, by: By) -> tuple[int, bool]:
+def _set(
+    connection: Connection, *, settings: SwitchSettings, by: By, session: Session | None = None
+) -> tuple[int, bool]:
+    if session is not None:
+        sessions.require_current(connection, session)
     values = _values(connection, settings)
     made = connection.scalar(
         insert(StopSwitch).values(**values, set_by=by.actor).on_conflict_do_nothing().returning(StopSwitch.id)
@@ -137,7 +177,7 @@ def _set(connection: Connection, *, settings: SwitchSettings, by: By) -> tuple[i
     if made is None:
         # None, if it was lifted in this moment: then this is tried again.
         same = _same(connection, values)
-        return _set(connection, settings=settings, by=by) if same is None else (same, False)
+        return _set(connection, settings=settings, by=by, session=session) if same is None else (same, False)
     act = Act(
         by=replace(by, reason=settings.reason), action="switch:set", subject=f"switch:{made}", after=_told(settings)
     )
@@ -183,7 +223,9 @@ def _told(settings: SwitchSettings) -> dict[str, Any]:
     }
 
 
-def _lift(connection: Connection, *, switch_id: int, reason: str, by: By) -> None:
+def _lift(connection: Connection, *, switch_id: int, reason: str, by: By, session: Session | None) -> None:
+    if session is not None:
+        sessions.require_current(connection, session)
     lifted = connection.scalar(
         update(StopSwitch)
         .where(StopSwitch.id == switch_id, StopSwitch.lifted_at.is_(None))
@@ -205,14 +247,27 @@ SELECT switches.id, switches.target, switches.user_id, asset_types.code, switche
 
 _SWITCH = text(f"{_VIEW} WHERE switches.id = :switch_id")
 
+_IS_SET = "(switches.lifted_at IS NULL AND (switches.until IS NULL OR switches.until > clock_timestamp()))"
+
 _SWITCHES = text(f"""
 {_VIEW}
- WHERE switches.id > :after_id
-   AND (:with_lifted OR (switches.lifted_at IS NULL AND (switches.until IS NULL OR switches.until > clock_timestamp())))
+ WHERE switches.id > :after_id AND (:with_lifted OR {_IS_SET})
  ORDER BY switches.id LIMIT :limit
 """)
 
+_PAST = text(f"""
+{_VIEW}
+ WHERE (CAST(:before_id AS bigint) IS NULL OR switches.id < :before_id) AND NOT {_IS_SET}
+ ORDER BY switches.id DESC LIMIT :limit
+""")
+
 _STOPS = text(f"""
+{_VIEW}
+ WHERE switches.target IN ('everything', 'asset') AND {_IS_SET}
+ ORDER BY switches.target DESC, switches.id LIMIT :limit
+""")
+
+_STOPS_OF = text(f"""
 {_VIEW}
  WHERE switches.lifted_at IS NULL AND (switches.until IS NULL OR switches.until > clock_timestamp())
    AND (switches.target = 'everything' OR switches.user_id = :user_id OR asset_types.code = :asset_code)

@@ -6,12 +6,13 @@ Of two that make the same at once, one waits for the other's COMMIT and then fin
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from sqlalchemy import ColumnElement, Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from wallet_app.models import AssetType, User, Wallet
+from wallet_app.models import SYSTEM_USERS, AssetType, User, Wallet
 from wallet_app.service import listings, posting
 from wallet_app.service.permits import Permit
 from wallet_app.service.queries import WalletView
@@ -56,6 +57,16 @@ def ensure_user(connection: Connection, *, name: str, user_type: str = "USER", e
         or add_user(connection, name=name, user_type=user_type, external_id=external_id)
         or connection.scalars(find).one()
     )
+
+
+def ensure_system_wallets(
+    connection: Connection, asset_type_ids: Collection[int], *, owners: Sequence[str] = SYSTEM_USERS
+) -> None:
+    """See to it that these SYSTEM users are there, with a wallet of each of the assets."""
+    for name in owners:
+        user_id = ensure_user(connection, name=name, user_type="SYSTEM")
+        for asset_type_id in asset_type_ids:
+            ensure_wallet(connection, user_id=user_id, asset_type_id=asset_type_id)
 
 
 def add_user(connection: Connection, *, name: str, user_type: str, external_id: str | None) -> int | None:
