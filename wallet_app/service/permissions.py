@@ -19,6 +19,8 @@ PERMISSIONS = MappingProxyType(
         "reports:read": "Read reports",
         "reports:export": "Export lists and statements",
         "audit:read": "Read who did what",
+        "integrity:read": "See whether the books were verified, and what the background work does",
+        "integrity:run": "Start a verification of the books",
         "operators:manage": "Manage operators and their roles",
         "keys:manage": "Manage the services' API keys",
         "assets:manage": "Manage assets and their limits",
@@ -30,6 +32,7 @@ PERMISSIONS = MappingProxyType(
 """Each permission with what it lets an operator do, in words for the console."""
 
 _OWN = {"account:own"}
+_INTEGRITY = {"integrity:read", "integrity:run"}
 _READ = {"wallets:read", "approvals:read", "switches:read"} | _OWN
 _STOP = {"switches:read", "switches:user", "switches:manage"}
 
@@ -40,10 +43,11 @@ ROLES = MappingProxyType(
             _READ | {"adjustments:post", "adjustments:request", "wallets:freeze", "switches:user", "bulk:draft"},
         ),
         "approver": frozenset(_READ | _STOP | {"approvals:decide"}),
-        "finance": frozenset(_READ | {"reports:read", "reports:export", "audit:read"}),
+        "finance": frozenset(_READ | _INTEGRITY | {"reports:read", "reports:export", "audit:read"}),
         "admin": frozenset(
             _OWN
             | _STOP
+            | _INTEGRITY
             | {"operators:manage", "keys:manage", "assets:manage", "reasons:manage", "settings:read", "audit:read"},
         ),
     }
