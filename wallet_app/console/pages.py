@@ -33,6 +33,7 @@ NOTES = MappingProxyType(
         "switch-lifted": "It is lifted. Others that concern the same wallets stay.",
         "asset-made": "The asset is made, with the system's wallets of it. Services can open users' wallets of it now.",
         "asset-changed": "The asset is changed.",
+        "verification": "The verification is asked for. The worker begins within seconds.",
         "confirmed": "Thank you. Do now what you were about to do.",
     }
 )
