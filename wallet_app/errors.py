@@ -718,6 +718,16 @@ class BadKeySettingsError(BadFieldError):
     title = "Bad key settings"
 
 
+class FormOutOfDateError(BadFieldError):
+    """A form that makes a secret, without the key that each of ours has."""
+
+    code = "form_out_of_date"
+    title = "Form is out of date"
+
+    def __init__(self) -> None:
+        super().__init__("This form is not one of ours, or out of date. Nothing was done: check it, and send it again.")
+
+
 class FormUsedError(RefusedError):
     """A form that makes a secret did so already, and the time is over in which it is shown again."""
 
@@ -885,6 +895,18 @@ class ForeignFormError(ForbiddenError):
         super().__init__(
             "Nothing was done. Go back, reload the page and try again. The console works under its own address alone, "
             "over https:// or on http://localhost, because elsewhere browsers do not keep its cookies."
+        )
+
+
+class FormKeyError(InvalidError):
+    """A form came with a key that was not made for it, or was made for another operator."""
+
+    code = "form_key"
+    title = "This form is not yours, or was changed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing was done. Each form is made for one operator and one act: begin anew from the page of the wallet."
         )
 
 

@@ -106,6 +106,7 @@ from wallet_app.service.explanations import (
 )
 from wallet_app.service.exports import EXPORT_ROWS_MAX, export
 from wallet_app.service.filters import RANGE_DAYS_MAX, Filters
+from wallet_app.service.form_keys import Sent, find_sent, read_form_key, sign_form_key
 from wallet_app.service.forms import FORM_SECONDS_MAX, Form, make_form_key
 from wallet_app.service.four_eyes import (
     Asked,
@@ -467,6 +468,10 @@ __all__ = [
     "find_moved_wallets",
     "list_debts",
     "reversed_parts",
+    "Sent",
+    "find_sent",
+    "read_form_key",
+    "sign_form_key",
     "find_users",
     "get_hold",
     "get_key",
