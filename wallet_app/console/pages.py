@@ -43,6 +43,7 @@ NOTES = MappingProxyType(
         "bound-set": "The bound holds from now on.",
         "asset-made": "The asset is made, with the system's wallets of it. Services can open users' wallets of it now.",
         "asset-changed": "The asset is changed.",
+        "verification": "The verification is asked for. The worker begins within seconds.",
         "confirmed": "Thank you. Do now what you were about to do.",
     }
 )
