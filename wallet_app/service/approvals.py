@@ -29,7 +29,7 @@ from wallet_app.errors import (
     WalletServiceError,
 )
 from wallet_app.models_approvals import ApprovalRequest
-from wallet_app.service import audit, chain, locks, sessions
+from wallet_app.service import audit, bulk_states, chain, locks, sessions
 from wallet_app.service.audit import Act, By
 from wallet_app.service.history import Page
 from wallet_app.service.locks import LockedRequest
@@ -266,6 +266,7 @@ def note_expired(connection: Connection, request_id: int) -> None:
         .where(ApprovalRequest.id == request_id)
         .values(status="expired", decided_at=ApprovalRequest.expires_at)
     )
+    bulk_states.follow(connection, request_id, "expired")
     by = By(actor="system", reason=f"nobody decided within {HOURS_MAX} hours")
     audit.record(connection, Act(by=by, action="approval:expire", subject=f"request:{request_id}"))
 
@@ -291,6 +292,7 @@ def decide(
             transaction_id=transaction_id,
         )
     )
+    bulk_states.follow(connection, request_id, status)
 
 
 def require_undecided(connection: Connection, request_id: int, locked: LockedRequest) -> WalletServiceError | None:

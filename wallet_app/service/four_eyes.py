@@ -44,7 +44,7 @@ from wallet_app.service.books import Receipt
 from wallet_app.service.commands import SYSTEM_REFERENCE, Command, Origin
 from wallet_app.service.execution import REQUEST_SECONDS_MAX
 from wallet_app.service.locks import LockedOperator
-from wallet_app.service.operations import MoneyOperation, Operation, cleaned, payload_of, subject_of
+from wallet_app.service.operations import MoneyOperation, Operation, RunOperation, cleaned, payload_of, subject_of
 from wallet_app.service.permissions import ROLES
 from wallet_app.service.places import Place, command_of, find_place, may_pass_freezes
 from wallet_app.service.posting import Deferred, Outcome
@@ -122,7 +122,8 @@ def get_request(session: Session, request_id: int) -> RequestPage:
     request = approvals.get_request_view(request_id)
     is_maker = request.maker_id == session.operator_id
     may_withdraw = request.is_pending and is_maker
-    if not request.is_pending:
+    if not request.is_pending or isinstance(request.operation, RunOperation):
+        # What a bulk run would do is shown with the run, where it is decided on.
         return RequestPage(request, None, (), None, may_withdraw)
     with previewing(is_long=False) as preview:
         weighed = _weigh_request(preview, request)
@@ -152,6 +153,8 @@ def approve(
     sessions.require(session, "approvals:decide", visitor=visitor, fresh=True)
     said = approvals.cleaned_comment(comment, is_required=False)
     request = approvals.get_request_view(request_id)
+    if isinstance(request.operation, RunOperation):
+        raise OperationInvalidError("run", f"Decide on run {request.operation.run_id} where its rows are shown.")
     return _Approving(session, request, said, seen, although_moving, visitor).run()
 
 
@@ -296,7 +299,7 @@ class _Doing:
 
     def _work(self, connection: Connection) -> list[Outcome | Deferred]:
         self._answer = self._asked = None
-        operator = _lock_acting(connection, self._session)
+        operator = lock_acting(connection, self._session)
         if (form := approvals.find_form(connection, self._form_key)) is not None:
             return self._asked_before(connection, form)
         approvals.note_due(connection, subject_of(self._operation))
@@ -490,7 +493,7 @@ class _Approving:
     def _work(self, connection: Connection) -> list[Outcome | Deferred]:
         self._answer = None
         request_id, maker_id = self._request.request_id, self._request.maker_id
-        maker = _lock_acting(connection, self._session, beside=maker_id)
+        maker = lock_acting(connection, self._session, beside=maker_id)
         if maker_id == self._session.operator_id:
             return [self._refuse(connection, SelfApprovalError(request_id), outcome="denied")]
         locked = locks.lock_request(connection, request_id)
@@ -611,7 +614,7 @@ def _refused(connection: Connection, operation: Operation, place: Place) -> Wall
     return None
 
 
-def _lock_acting(connection: Connection, session: Session, *, beside: int | None = None) -> LockedOperator:
+def lock_acting(connection: Connection, session: Session, *, beside: int | None = None) -> LockedOperator:
     """Lock the operator, and another one with them, and return the other one, or them.
 
     Raises NotSignedInError if they were disabled, got another role or ended their sessions since this one was found.
