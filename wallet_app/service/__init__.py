@@ -59,6 +59,28 @@ from wallet_app.service.books import (
     reversed_parts,
 )
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
+from wallet_app.service.bulk_approvals import approve_bulk, ask_bulk, request_of_run
+from wallet_app.service.bulk_drafts import BulkFile, BulkProblems, Sum, campaign_of, draft_bulk
+from wallet_app.service.bulk_reading import (
+    BULK_COLUMNS,
+    BULK_ROWS_MAX,
+    OWNER_COLUMNS,
+    BulkCells,
+    BulkDefaults,
+    BulkProblem,
+)
+from wallet_app.service.bulk_runs import UNDOABLE, check_bulk, discard_bulk, draft_undo, stop_bulk
+from wallet_app.service.bulk_views import (
+    ROW_STATUSES,
+    BulkFigures,
+    BulkRowView,
+    BulkRunView,
+    bulk_figures,
+    get_bulk_run,
+    list_bulk_rows,
+    list_bulk_runs,
+    walk_bulk_rows,
+)
 from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.commands import (
     HOLD_SECONDS_MAX,
@@ -215,6 +237,16 @@ from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_b
 from wallet_app.service.references import check_anew as check_references_anew
 from wallet_app.service.reversal_views import DebtsView, DebtView, Moved, find_moved_wallets, list_debts
 from wallet_app.service.reversals import DEBTS_MAX, REVERSIBLE
+from wallet_app.service.search import (
+    HITS_MAX,
+    SEARCH_CHARACTERS_MAX,
+    RecordHit,
+    SearchResult,
+    TransactionHit,
+    UserHit,
+    search,
+    search_terms,
+)
 from wallet_app.service.second_factor import (
     RECOVERY_CODES,
 )
@@ -288,6 +320,14 @@ from wallet_app.service.wallets import create_wallet
 from wallet_app.service.weighing import Demand, Effect, Similar, Total, Weighed
 
 __all__ = [
+    "HITS_MAX",
+    "RecordHit",
+    "SEARCH_CHARACTERS_MAX",
+    "SearchResult",
+    "TransactionHit",
+    "UserHit",
+    "search",
+    "search_terms",
     "AssetEconomy",
     "AUDIT_PAGE",
     "AuditFilters",
@@ -600,4 +640,32 @@ __all__ = [
     "Similar",
     "Total",
     "Weighed",
+    "approve_bulk",
+    "ask_bulk",
+    "request_of_run",
+    "BulkFile",
+    "BulkProblems",
+    "Sum",
+    "campaign_of",
+    "draft_bulk",
+    "BULK_COLUMNS",
+    "BULK_ROWS_MAX",
+    "OWNER_COLUMNS",
+    "BulkCells",
+    "BulkDefaults",
+    "BulkProblem",
+    "UNDOABLE",
+    "check_bulk",
+    "discard_bulk",
+    "draft_undo",
+    "stop_bulk",
+    "ROW_STATUSES",
+    "BulkFigures",
+    "BulkRowView",
+    "BulkRunView",
+    "bulk_figures",
+    "get_bulk_run",
+    "list_bulk_rows",
+    "list_bulk_runs",
+    "walk_bulk_rows",
 ]

@@ -11,6 +11,8 @@ PERMISSIONS = MappingProxyType(
         "adjustments:post": "Adjust a balance below the threshold",
         "adjustments:request": "Ask for what needs a second pair of eyes",
         "bulk:draft": "Prepare bulk adjustments",
+        "bulk:stop": "Stop a bulk run that is on its way",
+        "bulk:results": "Take along what came of a bulk run",
         "approvals:read": "See what was asked for",
         "approvals:decide": "Approve or reject what others asked for",
         "switches:read": "See what is stopped, and why",
@@ -35,15 +37,21 @@ _OWN = {"account:own"}
 _INTEGRITY = {"integrity:read", "integrity:run"}
 _READ = {"wallets:read", "approvals:read", "switches:read"} | _OWN
 _STOP = {"switches:read", "switches:user", "switches:manage"}
+# Whoever sees that a run goes wrong can stop it: nothing is lost by that; and its makers need its results.
+_BULK = {"bulk:stop", "bulk:results"}
 
 ROLES = MappingProxyType(
     {
         "viewer": frozenset(_READ),
         "support": frozenset(
-            _READ | {"adjustments:post", "adjustments:request", "wallets:freeze", "switches:user", "bulk:draft"},
+            _READ
+            | _BULK
+            | {"adjustments:post", "adjustments:request", "wallets:freeze", "switches:user", "bulk:draft"},
         ),
-        "approver": frozenset(_READ | _STOP | {"approvals:decide"}),
-        "finance": frozenset(_READ | _INTEGRITY | {"reports:read", "reports:export", "audit:read"}),
+        "approver": frozenset(_READ | _STOP | _BULK | {"approvals:decide"}),
+        "finance": frozenset(
+            _READ | _INTEGRITY | {"reports:read", "reports:export", "audit:read", "bulk:results"},
+        ),
         "admin": frozenset(
             _OWN
             | _STOP
