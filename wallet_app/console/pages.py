@@ -62,7 +62,7 @@ def page(template: str, status: int = 200, /, **context: Any) -> Response:
         can_search=is_signed_in and navigation.may_open(session, "/console/search"),
         searched=request.args.get("q", "")[:200] if request.path == "/console/search" else "",
         environment=current_settings().environment,
-        stops=g.get("stops", ()),
+        stops_for_all=g.get("stops", ()),
         form_token=browser.form_token,
         token_field=browser.TOKEN_FIELD,
         note=NOTES.get(request.args.get("note", "")),
