@@ -10,7 +10,7 @@ from flask import Response
 from markupsafe import Markup
 
 from wallet_app import service
-from wallet_app.console import charts, exports, navigation, pages, words
+from wallet_app.console import charts, exports, navigation, pages, requests, words
 from wallet_app.console.asked import Asked, places_text, read_places
 from wallet_app.console.browser import session
 from wallet_app.console.charts import Series
@@ -69,6 +69,7 @@ def wallet(wallet_id: int) -> Response:
         holds=service.list_open_holds(wallet_id) if found.held else (),
         can_release=navigation.may_open(session(), f"/console/holds/{uuid.UUID(int=0)}/release"),
         debts=service.list_debts(wallet_id).debts if found.owed else (),
+        pending=[(one, requests.in_words(one)) for one in service.pending_of_wallet(wallet_id)],
         asked=asked,
         kinds=[(kind, words.kind(kind)) for kind in service.kinds()],
         happenings=() if page is None else page.items,

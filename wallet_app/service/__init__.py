@@ -32,6 +32,20 @@ from wallet_app.service.assets import (
     list_asset_facts,
 )
 from wallet_app.service.audit import By
+from wallet_app.service.audit_views import (
+    PAGE as AUDIT_PAGE,
+)
+from wallet_app.service.audit_views import (
+    AuditFilters,
+    AuditPage,
+    Place,
+    RecordView,
+    changes_of,
+    get_audit_record,
+    list_audit,
+    list_audit_actions,
+    walk_audit,
+)
 from wallet_app.service.books import (
     NO_END,
     Entry,
@@ -44,6 +58,28 @@ from wallet_app.service.books import (
     reversed_parts,
 )
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
+from wallet_app.service.bulk_approvals import approve_bulk, ask_bulk, request_of_run
+from wallet_app.service.bulk_drafts import BulkFile, BulkProblems, Sum, campaign_of, draft_bulk
+from wallet_app.service.bulk_reading import (
+    BULK_COLUMNS,
+    BULK_ROWS_MAX,
+    OWNER_COLUMNS,
+    BulkCells,
+    BulkDefaults,
+    BulkProblem,
+)
+from wallet_app.service.bulk_runs import UNDOABLE, check_bulk, discard_bulk, draft_undo, stop_bulk
+from wallet_app.service.bulk_views import (
+    ROW_STATUSES,
+    BulkFigures,
+    BulkRowView,
+    BulkRunView,
+    bulk_figures,
+    get_bulk_run,
+    list_bulk_rows,
+    list_bulk_runs,
+    walk_bulk_rows,
+)
 from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.commands import (
     HOLD_SECONDS_MAX,
@@ -92,6 +128,7 @@ from wallet_app.service.explanations import (
 )
 from wallet_app.service.exports import EXPORT_ROWS_MAX, export
 from wallet_app.service.filters import RANGE_DAYS_MAX, Filters
+from wallet_app.service.form_keys import Sent, find_sent, read_form_key, sign_form_key
 from wallet_app.service.forms import FORM_SECONDS_MAX, Form, make_form_key
 from wallet_app.service.four_eyes import (
     Asked,
@@ -106,6 +143,16 @@ from wallet_app.service.four_eyes import (
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
 from wallet_app.service.history import Page, find_entries, list_transactions, places_of
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds, list_open_holds
+from wallet_app.service.integrity import (
+    Chains,
+    IntegrityState,
+    JobState,
+    WorkState,
+    get_chains,
+    get_integrity_state,
+    get_work_state,
+    last_full_run,
+)
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
 from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
@@ -138,6 +185,8 @@ from wallet_app.service.operators import (
     preview_operator,
     reset_operator,
 )
+from wallet_app.service.overview import DAYS as ECONOMY_DAYS
+from wallet_app.service.overview import AssetEconomy, DayView, Economy, MoverView, Sums, get_economy
 from wallet_app.service.passkeys import (
     ANSWER_MAX,
     PasskeyView,
@@ -187,6 +236,16 @@ from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_b
 from wallet_app.service.references import check_anew as check_references_anew
 from wallet_app.service.reversal_views import DebtsView, DebtView, Moved, find_moved_wallets, list_debts
 from wallet_app.service.reversals import DEBTS_MAX, REVERSIBLE
+from wallet_app.service.search import (
+    HITS_MAX,
+    SEARCH_CHARACTERS_MAX,
+    RecordHit,
+    SearchResult,
+    TransactionHit,
+    UserHit,
+    search,
+    search_terms,
+)
 from wallet_app.service.second_factor import (
     RECOVERY_CODES,
 )
@@ -260,6 +319,39 @@ from wallet_app.service.wallets import create_wallet
 from wallet_app.service.weighing import Demand, Effect, Similar, Total, Weighed
 
 __all__ = [
+    "HITS_MAX",
+    "RecordHit",
+    "SEARCH_CHARACTERS_MAX",
+    "SearchResult",
+    "TransactionHit",
+    "UserHit",
+    "search",
+    "search_terms",
+    "AssetEconomy",
+    "AUDIT_PAGE",
+    "AuditFilters",
+    "AuditPage",
+    "Chains",
+    "DayView",
+    "ECONOMY_DAYS",
+    "Economy",
+    "IntegrityState",
+    "JobState",
+    "MoverView",
+    "Place",
+    "RecordView",
+    "Sums",
+    "WorkState",
+    "changes_of",
+    "get_audit_record",
+    "get_chains",
+    "get_economy",
+    "get_integrity_state",
+    "get_work_state",
+    "last_full_run",
+    "list_audit",
+    "list_audit_actions",
+    "walk_audit",
     "FORM_SECONDS_MAX",
     "Form",
     "KEYS_MAX",
@@ -416,6 +508,10 @@ __all__ = [
     "find_moved_wallets",
     "list_debts",
     "reversed_parts",
+    "Sent",
+    "find_sent",
+    "read_form_key",
+    "sign_form_key",
     "find_users",
     "get_hold",
     "get_key",
@@ -542,4 +638,32 @@ __all__ = [
     "Similar",
     "Total",
     "Weighed",
+    "approve_bulk",
+    "ask_bulk",
+    "request_of_run",
+    "BulkFile",
+    "BulkProblems",
+    "Sum",
+    "campaign_of",
+    "draft_bulk",
+    "BULK_COLUMNS",
+    "BULK_ROWS_MAX",
+    "OWNER_COLUMNS",
+    "BulkCells",
+    "BulkDefaults",
+    "BulkProblem",
+    "UNDOABLE",
+    "check_bulk",
+    "discard_bulk",
+    "draft_undo",
+    "stop_bulk",
+    "ROW_STATUSES",
+    "BulkFigures",
+    "BulkRowView",
+    "BulkRunView",
+    "bulk_figures",
+    "get_bulk_run",
+    "list_bulk_rows",
+    "list_bulk_runs",
+    "walk_bulk_rows",
 ]
