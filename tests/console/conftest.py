@@ -63,9 +63,10 @@ class Browser:
     def ask(self, method: str, path: str, **options: Any) -> TestResponse:
         """As a server would: outside of the test's application context, with which requests would share their `g`."""
         base = {"REMOTE_ADDR": self.address}
-        # To its end, so that what is streamed ends in the context in which it began.
+        # What is streamed is read there, too.
+        options.setdefault("buffered", True)
         answer: TestResponse = contextvars.Context().run(
-            self.client.open, path, method=method, environ_base=base, buffered=True, **options
+            self.client.open, path, method=method, environ_base=base, **options
         )
         return answer
 
