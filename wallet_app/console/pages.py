@@ -43,6 +43,7 @@ NOTES = MappingProxyType(
         "bound-set": "The bound holds from now on.",
         "asset-made": "The asset is made, with the system's wallets of it. Services can open users' wallets of it now.",
         "asset-changed": "The asset is changed.",
+        "verification": "The verification is asked for. The worker begins within seconds.",
         "confirmed": "Thank you. Do now what you were about to do.",
     }
 )
@@ -61,7 +62,7 @@ def page(template: str, status: int = 200, /, **context: Any) -> Response:
         can_search=is_signed_in and navigation.may_open(session, "/console/search"),
         searched=request.args.get("q", "")[:200] if request.path == "/console/search" else "",
         environment=current_settings().environment,
-        stops=g.get("stops", ()),
+        stops_for_all=g.get("stops", ()),
         form_token=browser.form_token,
         token_field=browser.TOKEN_FIELD,
         note=NOTES.get(request.args.get("note", "")),

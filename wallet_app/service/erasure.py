@@ -1,8 +1,8 @@
 """Erases what was written about a user: the notes and metadata of all transactions that are anchored at their wallets,
 and the notes of what operators asked for there.
 
-Ledger and requests stay whole: they have but salted hashes of them. Units of work of a bounded size, each with its audit record,
-so that a run that was stopped is simply begun again.
+Ledger and requests stay whole: they have but salted hashes of them. Units of work of a bounded size, each with its
+audit record, so that a run that was stopped is simply begun again.
 """
 
 from __future__ import annotations
