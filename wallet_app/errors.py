@@ -718,6 +718,16 @@ class BadKeySettingsError(BadFieldError):
     title = "Bad key settings"
 
 
+class FormOutOfDateError(BadFieldError):
+    """A form that makes a secret, without the key that each of ours has."""
+
+    code = "form_out_of_date"
+    title = "Form is out of date"
+
+    def __init__(self) -> None:
+        super().__init__("This form is not one of ours, or out of date. Nothing was done: check it, and send it again.")
+
+
 class FormUsedError(RefusedError):
     """A form that makes a secret did so already, and the time is over in which it is shown again."""
 
@@ -888,6 +898,18 @@ class ForeignFormError(ForbiddenError):
         )
 
 
+class FormKeyError(InvalidError):
+    """A form came with a key that was not made for it, or was made for another operator."""
+
+    code = "form_key"
+    title = "This form is not yours, or was changed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing was done. Each form is made for one operator and one act: begin anew from the page of the wallet."
+        )
+
+
 class TooManyAttemptsError(ThrottledError):
     code = "too_many_attempts"
     title = "Too many attempts"
@@ -944,3 +966,97 @@ class OperatorNotFoundError(NotFoundError):
 
     def __init__(self, email: str) -> None:
         super().__init__(f"There is no operator {email}.", email=email)
+
+
+class BulkInvalidError(InvalidError):
+    """What was given beside the rows of a bulk file is wrong; `field` names the field that it is about."""
+
+    code = "bulk_invalid"
+    title = "The file cannot be taken"
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(detail, field=field)
+        self.field = field
+
+
+class BulkRunNotFoundError(NotFoundError):
+    code = "bulk_run_not_found"
+    title = "Bulk run not found"
+
+    def __init__(self, run_id: int) -> None:
+        super().__init__(f"There is no bulk run {run_id}.", run_id=json_integer(run_id))
+
+
+class BulkFileKnownError(RefusedError):
+    """The same file is, or was, another run."""
+
+    code = "bulk_file_known"
+    title = "The same file was uploaded before"
+
+    def __init__(self, *, run_id: int, detail: str) -> None:
+        super().__init__(detail, run_id=json_integer(run_id))
+        self.run_id = run_id
+
+
+class BulkCampaignOpenError(RefusedError):
+    """A campaign has one run on its way at most: what it will have done is not known before its end."""
+
+    code = "bulk_campaign_open"
+    title = "A run of this campaign is on its way"
+
+    def __init__(self, *, run_id: int, campaign: str) -> None:
+        super().__init__(
+            f"Run {run_id} of the campaign {campaign} is not over yet. Wait for its end, or discard, withdraw or stop "
+            "it, and begin this one then.",
+            run_id=json_integer(run_id),
+            campaign=campaign,
+        )
+        self.run_id = run_id
+
+
+class BulkStateError(RefusedError):
+    """The run does not stand so that this can be done with it."""
+
+    code = "bulk_state"
+    title = "Too late, or too early"
+
+    def __init__(self, *, run_id: int, state: str, wanted: str) -> None:
+        """`wanted` is what was to be done, like `stopped`."""
+        super().__init__(
+            f"Run {run_id} is {state.replace('_', ' ')}: it cannot be {wanted} now. Nothing was changed.",
+            run_id=json_integer(run_id),
+            run_state=state,
+        )
+
+
+class BulkNothingLeftError(RefusedError):
+    code = "bulk_nothing_left"
+    title = "Nothing to do"
+
+
+class BulkDriftedError(RefusedError):
+    """Since the file was checked, something happened that keeps rows of it from being posted."""
+
+    code = "bulk_drifted"
+    title = "Rows would be refused now"
+
+    def __init__(self, *, run_id: int, refused: int) -> None:
+        rows = "1 row" if refused == 1 else f"{refused:,} rows"
+        super().__init__(
+            f"{rows} of run {run_id} would be refused now, and would not have been before: look at them. Discard the "
+            "run, mend the file and upload it again.",
+            run_id=json_integer(run_id),
+            refused=refused,
+        )
+
+
+class BulkAlteredError(RefusedError):
+    code = "bulk_altered"
+    title = "Not what was asked for"
+
+    def __init__(self, run_id: int) -> None:
+        super().__init__(
+            f"The rows of run {run_id} are not those that were asked for: their hash says so. Nothing was done; reject "
+            "it, and tell whoever looks after the database.",
+            run_id=json_integer(run_id),
+        )

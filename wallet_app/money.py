@@ -47,6 +47,29 @@ def parse_amount(value: object) -> int:
     raise ValueError(f"must be a whole number from 1 to {AMOUNT_MAX}")
 
 
+_ENTERED = re.compile(r"(?P<whole>[0-9]{1,3}(?:,[0-9]{3}){1,6}|[0-9]{1,18})(?:\.(?P<part>[0-9]{1,18}))?")
+
+
+def read_entered(text: str, scale: int) -> int:
+    """Return what a person entered, in the asset's smallest unit, or raise ValueError with what to mend.
+
+    Commas may stand between thousands, and nowhere else; a point begins the places that the asset has. So 1,000 and 1.5
+    mean the same to whoever reads them, and what would have to be rounded or guessed at is refused.
+    """
+    found = _ENTERED.fullmatch(text.strip())
+    if found is None:
+        example = "1,000" if scale == 0 else f"1,000.{5:0<{scale}}"
+        raise ValueError(f"Enter an amount in digits, like {example}, without a sign")
+    part = found["part"] or ""
+    if len(part) > scale:
+        places = "no places behind the point" if scale == 0 else f"at most {scale} places behind the point"
+        raise ValueError(f"Enter an amount with {places}; thousands are parted by a comma")
+    amount = int(found["whole"].replace(",", "") + part.ljust(scale, "0"))
+    if not 1 <= amount <= AMOUNT_MAX:
+        raise ValueError(f"Enter an amount from {format_amount(1, scale)} to {format_amount(AMOUNT_MAX, scale)}")
+    return amount
+
+
 RATE_PATTERN = (
     r"^(?:(?=[0-9.]*[1-9])[0-9]{1,9}(?:\.[0-9]{1,9})?|[1-9][0-9]{0,17}/[1-9][0-9]{0,17})$"  # above zero, either way
 )
@@ -79,6 +102,23 @@ def converted(amount: int, rate: Fraction) -> int:
 def json_integer(value: int) -> int | str:
     """Return the integer itself where every JSON client reads it exactly, else its decimal string."""
     return value if -AMOUNT_MAX <= value <= AMOUNT_MAX else str(value)
+
+
+_SHOWN = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,12}))?")
+
+
+def parse_shown_amount(value: str, scale: int) -> int:
+    """Return an amount of 0..AMOUNT_MAX in the smallest unit, of one with the asset's decimal places; or ValueError.
+
+    Separators of thousands are refused: what is one here is a decimal point elsewhere.
+    """
+    match = _SHOWN.fullmatch(value.strip())
+    whole, fraction = match.groups(default="") if match else ("", "")
+    amount = int(whole + fraction.ljust(scale, "0")) if match and len(fraction) <= scale else AMOUNT_MAX + 1
+    if amount > AMOUNT_MAX:
+        places = f"a number with at most {scale} decimal places" if scale else "a whole number"
+        raise ValueError(f"Enter {places} up to {format_amount(AMOUNT_MAX, scale)}, without separators.")
+    return amount
 
 
 def format_amount(amount: int, scale: int) -> str:

@@ -68,3 +68,13 @@ def name(value: object) -> str:
     Its length counts as it was sent: the normal form may be longer or shorter.
     """
     return unicodedata.normalize("NFC", clean(value, low=1, high=200))
+
+
+_UNFOLDED = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "\u0131": "i"})
+
+
+def folded(value: str) -> str:
+    """Return the text as it is searched for: without case, accents, and more than one blank in a row."""
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", value).casefold())
+    plain = "".join(one for one in plain if not unicodedata.combining(one))
+    return " ".join(plain.translate(_UNFOLDED).split())

@@ -63,8 +63,9 @@ class Browser:
     def ask(self, method: str, path: str, **options: Any) -> TestResponse:
         """As a server would: outside of the test's application context, with which requests would share their `g`."""
         base = {"REMOTE_ADDR": self.address}
+        # To its end, so that what is streamed ends in the context in which it began.
         answer: TestResponse = contextvars.Context().run(
-            self.client.open, path, method=method, environ_base=base, **options
+            self.client.open, path, method=method, environ_base=base, buffered=True, **options
         )
         return answer
 

@@ -136,7 +136,7 @@ def test_what_a_key_cannot_be_is_said_at_its_field(admin: Browser, sql: Sql) -> 
         assert 'value="shop"' in text_of(answer) or field == "client"
     # No form of ours has such a field, and the service would not give it either.
     assert admin.post("/console/keys/check", good | {"scope.admin:keys": "on"}).status_code == 422
-    assert admin.post("/console/keys", good | {"form_key": "x"}).status_code == 403
+    assert "out of date" in text_of(admin.post("/console/keys", good | {"form_key": "x"}))
     session = service.find_session(str(admin.cookie))
     assert session is not None
     gate = admin.client.application.extensions["wallet_gate"]
@@ -266,6 +266,7 @@ def test_whoever_was_kept_out_while_their_form_was_on_its_way_changes_nothing(ad
     by, form = By(actor=session.actor), Form(session, service.make_form_key())
     gate = admin.client.application.extensions["wallet_gate"]
     settings = service.KeySettings(scopes=["wallets:read"])
+    goodwill = service.get_reason("GOODWILL").settings
     before = audited(sql)
     for attempt in (
         lambda: gate.create_key(client="shop", settings=settings, by=by, form=form),
@@ -278,6 +279,9 @@ def test_whoever_was_kept_out_while_their_form_was_on_its_way_changes_nothing(ad
         lambda: service.create_asset(code="SILVER", name="Silver", scale=0, by=by, session=session),
         lambda: service.change_asset("GOLD", name="Golden", scale=0, by=by, session=session),
         lambda: service.set_switch(STOP_GOLD, by=by, session=session),
+        lambda: service.change_reason("GOODWILL", goodwill, by=by, session=session),
+        lambda: service.create_reason("MORE", goodwill, by=by, session=session),
+        lambda: service.set_day_bound(service.list_day_bounds()[0], by=by, session=session),
     ):
         with pytest.raises(NotSignedInError):
             attempt()
@@ -353,6 +357,11 @@ def test_a_user_an_asset_and_everything_are_stopped_and_let_go(
     listed = text_of(viewer.get("/console/switches"))
     assert "It was a test" in listed
     assert "Lift" not in listed.split("Stopped now")[2].split("Before")[0], "who may not is not asked to"
+    finance = browsers().sign_in("finance")
+    taken = finance.get("/console/switches.csv").get_data(as_text=True).splitlines()
+    assert taken[0].startswith("switch_id,target,user_id,asset_code,side,reason,until")
+    assert len(taken) == 3
+    assert "Account taken over" in taken[1]
     wrong = {
         "target": {"target": "planet"},
         "user": {"user": "99"},
@@ -459,7 +468,7 @@ def counted() -> Iterator[list[str]]:
 
 def test_each_page_asks_as_often_however_much_there_is(admin: Browser, app: Flask) -> None:
     pages = ["/console/keys", "/console/operators", "/console/operators/roles", "/console/switches", "/console/assets"]
-    pages += ["/console/assets/GOLD", "/console/settings"]
+    pages += ["/console/assets/GOLD", "/console/settings", "/console/reasons"]
 
     def counts() -> list[int]:
         found = []
@@ -482,3 +491,48 @@ def test_each_page_asks_as_often_however_much_there_is(admin: Browser, app: Flas
     assert counts() == before
     assert max(before) <= 5, before
     assert 'rel="next"' in admin.get("/console/assets").get_data(as_text=True)
+
+
+def test_reason_codes_and_bounds_are_set_in_the_units_that_people_read(admin: Browser, sql: Sql) -> None:
+    service.create_asset(code="SILVER", name="Silver", scale=2, by=By(actor="tests"))
+    form = {"code": "event", "name": "Event prize", "directions": "credit", "amount_max": "1000", "is_active": "on"}
+    form |= {"approval_above": "100", "amount_max.SILVER": "50.5", "approval_above.SILVER": "0", "reason": "Season 4"}
+    for _ in range(2):
+        assert admin.post("/console/reasons", form).location == "/console/reasons?note=reason-made"
+    made = service.get_reason("EVENT").settings
+    assert made.of_assets == {"SILVER": service.Limits(amount_max=5050, approval_above=0)}
+    assert "SILVER: 50.50, approval above 0.00" in text_of(admin.get("/console/reasons"))
+    assert wrong_field(admin.post("/console/reasons", form | {"name": "Another"})) == "code"
+    wrong = {
+        "code": {"code": "1"},
+        "name": {"name": " "},
+        "directions": {"directions": "sideways"},
+        "amount_max": {"amount_max": "1,000"},
+        "approval_above": {"approval_above": "-1"},
+        "amount_max.SILVER": {"amount_max.SILVER": "1.234"},
+        "approval_above.SILVER": {"approval_above.SILVER": ""},
+    }
+    for field, change in wrong.items():
+        assert wrong_field(admin.post("/console/reasons", form | {"code": "other"} | change)) == field
+
+    shown = text_of(admin.get("/console/reasons/EVENT"))
+    assert 'value="50.50"' in shown
+    change = {name: value for name, value in form.items() if name not in {"code", "is_active"}}
+    off = admin.post("/console/reasons/EVENT", change | {"amount_max": "2000", "ticket": "OPS-3"})
+    assert off.location == "/console/reasons?note=reason-changed"
+    act = sql("SELECT actor, before, after, reason, ticket FROM audit_log WHERE action = 'reason:change'")
+    ((actor, before, after, why, ticket),) = act
+    assert (actor, why, ticket) == (f"operator:{operator_id(sql, 'admin')}", "Season 4", "OPS-3")
+    assert (before["amountMax"], before["isActive"]) == (1000, True)
+    assert (after["amountMax"], after["isActive"]) == (2000, False)
+    assert "EVENT" not in [one.code for one in service.list_reasons(direction="credit")]
+
+    path = "/console/reasons/bounds"
+    bound = {"asset": "SILVER", "operator_day_max": "200", "wallet_day_max": "99.99"}
+    assert admin.post(path, bound).location == "/console/reasons?note=bound-set"
+    assert [one for one in service.list_day_bounds() if one.asset_code == "SILVER"] == [
+        service.DayBoundView("SILVER", 20000, 9999)
+    ]
+    assert 'value="99.99"' in text_of(admin.get(f"{path}?asset=SILVER"))
+    assert wrong_field(admin.post(path, bound | {"wallet_day_max": "9.999"})) == "wallet_day_max"
+    assert admin.get(f"{path}?asset=TIN").status_code == 404

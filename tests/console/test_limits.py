@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 
 from tests.conftest import settings_for
 from tests.console.conftest import Browser, text_of
+from tests.console.test_roles import sample
 from tests.keys import client_of
 from wallet_app import create_app
 from wallet_app.console.screens import SCREENS
@@ -113,7 +114,7 @@ def test_every_screen_counts(open_browser: Open) -> None:
     browser = open_browser(rate_limit="1 per minute")
     token = browser.token()
     for each in SCREENS.values():
-        path = each.path.replace("<int:passkey_id>", "1")
+        path = sample(each.path)
         answer = browser.get(path) if each.method == "GET" else browser.post(path, token=token)
         assert_limited(answer, "1 requests per minute")
 

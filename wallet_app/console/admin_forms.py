@@ -10,6 +10,7 @@ from flask import Response, request
 
 from wallet_app.console import browser
 from wallet_app.console.refusals import again
+from wallet_app.console.words import plain_amount
 from wallet_app.errors import BadFieldError, WalletServiceError
 from wallet_app.service import By
 from wallet_app.state_fields import read_reason
@@ -66,6 +67,19 @@ def number(form: Mapping[str, str], name: str, what: str) -> int | None:
     if value and _DIGITS.fullmatch(value) is None:
         raise WrongFieldError(f"{what} must be a whole number, in digits.", about=name)
     return int(value) if value else None
+
+
+def units(value: str, scale: int) -> int | None:
+    """Return an amount as people write it, "10.5", in the smallest unit; None for what is none, or has more places."""
+    found = re.fullmatch(r"([0-9]{1,16})(?:\.([0-9]{1,12}))?", value.strip())
+    if found is None or len(found[2] or "") > scale:
+        return None
+    return int(found[1] + (found[2] or "").ljust(scale, "0"))
+
+
+def plain(amount: int, scale: int) -> str:
+    """Return the amount as `units` reads it."""
+    return f"{plain_amount(amount, scale):f}"
 
 
 def refused(template: str, error: WalletServiceError, /, **context: object) -> Response:

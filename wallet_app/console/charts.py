@@ -46,16 +46,18 @@ def line_chart(
     scale: int = 0,
     unit: str = "",
     places: Sequence[float] | None = None,
+    below: Sequence[str] | None = None,
     is_step: bool = False,
 ) -> Markup:
     """Return a chart of lines. `places` are the labels' positions from 0 to 1 if they are not evenly spaced.
 
-    With `is_step` a value holds until the next one, as a balance does. `scale` is the asset's decimal places.
+    `below` is what stands under the picture, from its left end to its right one, if not some of the labels. With
+    `is_step` a value holds until the next one, as a balance does. `scale` is the asset's decimal places.
     """
     at = list(places) if places is not None else [_even(index, len(labels)) for index in range(len(labels))]
     axis = _Axis.over(series)
     shapes = [Shape(each.name, _line(at, each.values, axis, is_step=is_step)) for each in series]
-    return _render("line", title, labels, series, shapes, axis, scale, unit)
+    return _render(title, labels, series, shapes, axis, scale, unit, below)
 
 
 def bar_chart(title: str, labels: Sequence[str], series: Sequence[Series], *, scale: int = 0, unit: str = "") -> Markup:
@@ -64,7 +66,7 @@ def bar_chart(title: str, labels: Sequence[str], series: Sequence[Series], *, sc
     shapes = [
         Shape(each.name, bars=_bars(labels, each, place, len(series), axis, scale)) for place, each in enumerate(series)
     ]
-    return _render("bar", title, labels, series, shapes, axis, scale, unit)
+    return _render(title, labels, series, shapes, axis, scale, unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,6 @@ def _bars(
 
 
 def _render(
-    kind: str,
     title: str,
     labels: Sequence[str],
     series: Sequence[Series],
@@ -142,16 +143,16 @@ def _render(
     axis: _Axis,
     scale: int,
     unit: str,
+    below: Sequence[str] | None = None,
 ) -> Markup:
     if len(series) > SERIES_MAX:
         raise ValueError(f"{len(series)} series cannot be told apart; {SERIES_MAX} can.")
     body = render_template(
         "console/_chart.html",
-        kind=kind,
         title=title,
         said=_said(labels, series, scale, unit),
         labels=labels,
-        below=_below(labels),
+        below=_below(labels) if below is None else below,
         series=series,
         shapes=shapes,
         ticks=[(axis.y(value), label) for value, label in zip(axis.ticks, _tick_labels(axis, scale), strict=True)],

@@ -89,8 +89,8 @@ def check_key() -> Response:
 def post_key() -> Response:
     """Make it, and show its text: in this answer, because it is kept nowhere."""
     form = pages.read_form(*_NEW, "form_key")
-    sent = Form(browser.session(), form["form_key"])
     try:
+        sent = Form(browser.session(), form["form_key"])
         made = access.gate_of(current_app).create_key(
             client=form["client"].strip(), settings=_settings(form), by=by(form), form=sent
         )
@@ -116,8 +116,8 @@ def post_rotate(key_id: str) -> Response:
     """Make another key that allows the same, and show its text."""
     form = pages.read_form(*_WHY, "form_key")
     context = _of_key(key_id, form)
-    sent = Form(browser.session(), form["form_key"])
     try:
+        sent = Form(browser.session(), form["form_key"])
         made = access.gate_of(current_app).rotate_key(key_id, by=by(form), form=sent)
     except (BadFieldError, ClientRevokedError, TooManyKeysError, KeyRevokedError, FormUsedError) as error:
         return refused("key_rotate.html", error, **context, form_key=service.make_form_key())

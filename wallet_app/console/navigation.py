@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cache
 
 from wallet_app.console.screens import SCREENS
 from wallet_app.service import Session
@@ -38,8 +40,8 @@ def lines_for(session: Session) -> list[Line]:
 
 
 def may_open(session: Session, path: str) -> bool:
-    """Tell whether there is a page at the path, and the operator's role may read it."""
-    permission = _PERMISSIONS.get(path) or _find(path)
+    """Tell whether there is a page at the path, whatever its ids are, and the operator's role may read it."""
+    permission = _permission_of(path)
     return permission is not None and session.may(permission)
 
 
@@ -50,12 +52,15 @@ def current(path: str) -> str | None:
     return None if longest == "/console" and path != longest else longest
 
 
-_PERMISSIONS: dict[str, str] = {}
-"""By path; what is there does not change once the service has begun."""
+def _permission_of(path: str) -> str | None:
+    return next((permission for pattern, permission in _pages() if pattern.fullmatch(path)), None)
 
 
-def _find(path: str) -> str | None:
-    for each in SCREENS.values():
-        if each.method == "GET" and each.path == path:
-            return _PERMISSIONS.setdefault(path, each.permission)
-    return None
+@cache
+def _pages() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Return what each page's path looks like, and who may open it; once all screens are declared."""
+    return tuple(
+        (re.compile(re.sub(r"<[^>]+>", "[^/.]+", re.escape(each.path))), each.permission)
+        for each in SCREENS.values()
+        if each.method == "GET"
+    )

@@ -63,8 +63,8 @@ def check_operator() -> Response:
 def post_operator() -> Response:
     """Make them, and show the set-up code: in this answer, because it is kept nowhere."""
     form = pages.read_form(*_NEW, "form_key")
-    sent = Form(browser.session(), form["form_key"])
     try:
+        sent = Form(browser.session(), form["form_key"])
         code = service.create_operator(
             email=form["email"], name=form["name"], role=form["role"], by=by(form), form=sent
         )
@@ -149,13 +149,11 @@ def operator_reset(operator_id: int) -> Response:
 def post_reset(operator_id: int) -> Response:
     """Void all that they sign in with, and show a set-up code: in this answer, because it is kept nowhere."""
     found, form = _find(operator_id), pages.read_form(*_WHY, "seen", "form_key")
-    sent = Form(browser.session(), form["form_key"]) if form["form_key"] else None
     try:
         admin_forms.reason(form)
+        sent = Form(browser.session(), form["form_key"])
         seen = admin_forms.number(form, "seen", "What you saw")
-        if sent is None or seen is None:
-            raise OperatorChangedError(found.email)
-        code = service.reset_operator(found.email, by=by(form), form=sent, seen=seen)
+        code = service.reset_operator(found.email, by=by(form), form=sent, seen=seen or 0)
     except (BadFieldError, OperatorChangedError, FormUsedError) as error:
         return refused("operator_reset.html", error, **_reset(found, form))
     return _code_page(code, found.email)

@@ -26,13 +26,24 @@ NOTES = MappingProxyType(
         "password": "The password is changed, and you are signed out everywhere. Sign in with the new one.",
         "passkey-added": "The passkey is added. You can sign in with it from now on.",
         "passkey-removed": "The passkey is removed.",
+        "done": "Done.",
+        "asked": "Asked for. Nothing has moved: it waits until another operator decides on it.",
+        "sent-before": "That form was sent before: this is what came of it, and nothing more was done. "
+        "To do it once more, begin anew.",
+        "approved": "Approved and done.",
+        "rejected": "Rejected. Nothing has moved.",
+        "withdrawn": "Withdrawn. Nothing has moved.",
         "operator-role": "The role is changed, and they are signed out everywhere.",
         "operator-disabled": "They are kept out from now on, and signed out everywhere.",
         "key-revoked": "The key is revoked. Within five seconds it opens nothing any more, anywhere.",
         "switch-set": "It is stopped from now on, in every process.",
         "switch-lifted": "It is lifted. Others that concern the same wallets stay.",
+        "reason-made": "The reason code is made. Operators can choose it now.",
+        "reason-changed": "The reason code is changed. What was done under it stays as it is.",
+        "bound-set": "The bound holds from now on.",
         "asset-made": "The asset is made, with the system's wallets of it. Services can open users' wallets of it now.",
         "asset-changed": "The asset is changed.",
+        "verification": "The verification is asked for. The worker begins within seconds.",
         "confirmed": "Thank you. Do now what you were about to do.",
     }
 )
@@ -51,7 +62,7 @@ def page(template: str, status: int = 200, /, **context: Any) -> Response:
         can_search=is_signed_in and navigation.may_open(session, "/console/search"),
         searched=request.args.get("q", "")[:200] if request.path == "/console/search" else "",
         environment=current_settings().environment,
-        stops=g.get("stops", ()),
+        stops_for_all=g.get("stops", ()),
         form_token=browser.form_token,
         token_field=browser.TOKEN_FIELD,
         note=NOTES.get(request.args.get("note", "")),
@@ -65,9 +76,10 @@ def page(template: str, status: int = 200, /, **context: Any) -> Response:
     return response
 
 
-def go(path: str, *, note: str | None = None) -> Response:
-    """Return what sends the browser on to another page after a form."""
-    return _to(path, {} if note is None else {"note": note})
+def go(path: str, *, note: str | None = None, form: str | None = None) -> Response:
+    """Return what sends the browser on to another page after a form, or to the form with its one-time key."""
+    query = {"note": note, "form": form}
+    return _to(path, {name: value for name, value in query.items() if value is not None})
 
 
 def go_and_return(path: str, next_path: str) -> Response:

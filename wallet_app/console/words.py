@@ -50,6 +50,11 @@ def relative(value: dt.datetime, now: dt.datetime | None = None) -> str:
     return "just now" if seconds >= 0 else "in a moment"
 
 
+def rfc3339(value: dt.datetime) -> str:
+    """Return the instant as programs read it."""
+    return value.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+
+
 def kind(value: str) -> str:
     """Return an entry's type, or a transaction's kind, as a word."""
     return _KINDS.get(value) or value.replace("_", " ").capitalize()

@@ -1,13 +1,16 @@
-"""Reads a file of commands, CSV or NDJSON, row by row: a row that cannot be read is that row's error and no other's."""
+"""Reads a file of commands, CSV or NDJSON, row by row: a row that cannot be read is that row's error and no other's.
+
+`Csv` reads any CSV so, whatever its rows are for.
+"""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, ClassVar, get_args
+from typing import BinaryIO, ClassVar, NamedTuple, get_args
 
 from wallet_app import records, strict_json
 from wallet_app.errors import InvalidError
@@ -73,28 +76,77 @@ class Source:
 
     def __init__(self, file: BinaryIO, file_format: str) -> None:
         """Read a CSV's header. Raises ImportFileError if the file is none of its format."""
+        self._csv = Csv(file, COLUMNS) if file_format == "csv" else None
         self._lines = _Lines(file)
         self.columns: list[str] = []
         self.delimiter = ""
-        if file_format == "csv":
-            self.columns, self.delimiter = _read_header(self._lines)
+        if self._csv is not None:
+            self.columns, self.delimiter = self._csv.columns, self._csv.delimiter
+            _require_columns(self.columns)
 
     def rows(self, *, after: int = 0) -> Iterator[Row]:
         """Yield the rows that follow row number `after`, each read when its turn comes."""
-        if self.columns:
-            return _csv_rows(self._lines, self.columns, self.delimiter, after)
+        if self._csv is not None:
+            return _csv_rows(self._csv, after)
         return _ndjson_rows(self._lines, after)
 
 
 # --- CSV ---
 
 
-def _read_header(lines: _Lines) -> tuple[list[str], str]:
+class Cells(NamedTuple):
+    """A row of a CSV: its number, and its cells, as many as there are columns, unless there is a `problem` with it."""
+
+    number: int
+    cells: list[str]
+    problem: UnreadableRowError | None
+
+
+class Csv:
+    """An open CSV in UTF-8 whose first line names its columns, of those that are `known`. It can be read once."""
+
+    def __init__(self, file: BinaryIO, known: Collection[str], name_of: Callable[[str], str] = str.strip) -> None:
+        """Read the first line. `name_of` makes a column's name of its cell.
+
+        Raises ImportFileError if the file is no CSV, or has a column twice, or one that is not known.
+        """
+        self._lines = _Lines(file)
+        self.columns, self.delimiter = _read_header(self._lines, known, name_of)
+
+    def rows(self, *, after: int = 0) -> Iterator[Cells]:
+        """Yield the rows that follow row number `after`, but for blank lines, each read when its turn comes."""
+        reader = csv.reader(_Texts(self._lines), delimiter=self.delimiter, strict=True)
+        number = 1
+        while True:
+            number += 1
+            first = self._lines.number + 1
+            cells: list[str] = []
+            try:
+                cells = next(reader)
+                if cells and number > after:
+                    yield Cells(number, cells, self._problem(cells))
+            except StopIteration:
+                return
+            except (UnreadableRowError, csv.Error) as problem:
+                if number > after:
+                    yield Cells(number, cells, _csv_problem(problem, first, self._lines.number))
+
+    def _problem(self, cells: list[str]) -> UnreadableRowError | None:
+        if len(cells) != len(self.columns):
+            return UnreadableRowError(
+                f"The row has {len(cells)} cells, the first line names {len(self.columns)} columns."
+            )
+        if any(not cell.isascii() and not _is_utf8(cell) for cell in cells):
+            return UnreadableRowError("The row is not UTF-8.")
+        return None
+
+
+def _read_header(lines: _Lines, known: Collection[str], name_of: Callable[[str], str]) -> tuple[list[str], str]:
     """Return the columns' names and the delimiter: the one of , ; and tab that makes most of them known."""
     try:
         line = next(lines)
     except StopIteration:
-        raise ImportFileError(f"The file is empty: its first line must name columns: {', '.join(COLUMNS)}.") from None
+        raise ImportFileError(f"The file is empty: its first line must name columns: {', '.join(known)}.") from None
     except UnreadableRowError:
         raise ImportFileError(
             f"The first line, which must name the columns, is longer than {LINE_BYTES_MAX} bytes."
@@ -103,28 +155,31 @@ def _read_header(lines: _Lines) -> tuple[list[str], str]:
         raise ImportFileError("The file is UTF-16: save it as UTF-8.")
     try:
         header = line.decode("utf-8-sig")
-        candidates = {sign: _split(header, sign) for sign in (",", ";", "\t")}
+        candidates = {sign: [name_of(name) for name in _split(header, sign)] for sign in (",", ";", "\t")}
     except UnicodeDecodeError:
         raise ImportFileError("The first line is not UTF-8: save the file as CSV in UTF-8.") from None
     except csv.Error as problem:
         raise ImportFileError(f"The first line is not CSV ({problem}): it must name the columns.") from None
-    delimiter = max(candidates, key=lambda sign: len(set(candidates[sign]).intersection(COLUMNS)))
+    delimiter = max(candidates, key=lambda sign: len(set(candidates[sign]).intersection(known)))
     columns = candidates[delimiter]
-    _require_columns(columns)
+    _require_known(columns, known)
     return columns, delimiter
 
 
 def _split(line: str, delimiter: str) -> list[str]:
-    return [name.strip() for name in next(csv.reader([line], delimiter=delimiter, strict=True))]
+    return next(csv.reader([line], delimiter=delimiter, strict=True))
+
+
+def _require_known(columns: list[str], known: Collection[str]) -> None:
+    unknown = [name for name in columns if name not in known]
+    if unknown:
+        few = ", ".join(repr(name[:40]) for name in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        raise ImportFileError(f"The first line has columns that are not known: {few}. Known are {', '.join(known)}.")
+    if len(set(columns)) < len(columns):
+        raise ImportFileError("The first line names a column twice.")
 
 
 def _require_columns(columns: list[str]) -> None:
-    unknown = [name for name in columns if name not in COLUMNS]
-    if unknown:
-        few = ", ".join(repr(name[:40]) for name in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        raise ImportFileError(f"The first line has columns that are not known: {few}. Known are {', '.join(COLUMNS)}.")
-    if len(set(columns)) < len(columns):
-        raise ImportFileError("The first line names a column twice.")
     # Enough for one kind of record; a file may have several.
     lacking = [
         [name for name, is_required in fields.items() if is_required and name not in columns] for fields in _FIELDS
@@ -133,30 +188,13 @@ def _require_columns(columns: list[str]) -> None:
         raise ImportFileError(f"The first line lacks the column{'s'[: len(missing) - 1]} {', '.join(missing)}.")
 
 
-def _csv_rows(lines: _Lines, columns: list[str], delimiter: str, after: int) -> Iterator[Row]:
-    reader = csv.reader(_Texts(lines), delimiter=delimiter, strict=True)
-    number = 1
-    while True:
-        number += 1
-        first = lines.number + 1
-        cells: list[str] = []
-        try:
-            cells = next(reader)
-            if cells and number > after:
-                yield Row(number, cells, _csv_record(cells, columns))
-        except StopIteration:
-            return
-        except (UnreadableRowError, csv.Error) as problem:
-            if number > after:
-                yield Row(number, cells, _csv_problem(problem, first, lines.number))
+def _csv_rows(file: Csv, after: int) -> Iterator[Row]:
+    for number, cells, problem in file.rows(after=after):
+        yield Row(number, cells, problem or _csv_record(cells, file.columns))
 
 
 def _csv_record(cells: list[str], columns: list[str]) -> dict[str, object] | UnreadableRowError:
     """Return the row's record. A cell with nothing in it is a field that is not there."""
-    if len(cells) != len(columns):
-        return UnreadableRowError(f"The row has {len(cells)} cells, the first line names {len(columns)} columns.")
-    if any(not cell.isascii() and not _is_utf8(cell) for cell in cells):
-        return UnreadableRowError("The row is not UTF-8.")
     record: dict[str, object] = {
         name: text for name, cell in zip(columns, cells, strict=True) if (text := cell.strip(" \t"))
     }

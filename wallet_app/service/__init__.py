@@ -32,6 +32,21 @@ from wallet_app.service.assets import (
     list_asset_facts,
 )
 from wallet_app.service.audit import By
+from wallet_app.service.audit_views import (
+    PAGE as AUDIT_PAGE,
+)
+from wallet_app.service.audit_views import (
+    AuditFilters,
+    AuditPage,
+    Place,
+    RecordView,
+    changes_of,
+    get_audit_record,
+    list_actor_names,
+    list_audit,
+    list_audit_actions,
+    walk_audit,
+)
 from wallet_app.service.books import (
     NO_END,
     Entry,
@@ -44,6 +59,28 @@ from wallet_app.service.books import (
     reversed_parts,
 )
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
+from wallet_app.service.bulk_approvals import approve_bulk, ask_bulk, request_of_run
+from wallet_app.service.bulk_drafts import BulkFile, BulkProblems, Sum, campaign_of, draft_bulk
+from wallet_app.service.bulk_reading import (
+    BULK_COLUMNS,
+    BULK_ROWS_MAX,
+    OWNER_COLUMNS,
+    BulkCells,
+    BulkDefaults,
+    BulkProblem,
+)
+from wallet_app.service.bulk_runs import UNDOABLE, check_bulk, discard_bulk, draft_undo, stop_bulk
+from wallet_app.service.bulk_views import (
+    ROW_STATUSES,
+    BulkFigures,
+    BulkRowView,
+    BulkRunView,
+    bulk_figures,
+    get_bulk_run,
+    list_bulk_rows,
+    list_bulk_runs,
+    walk_bulk_rows,
+)
 from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.commands import (
     HOLD_SECONDS_MAX,
@@ -79,9 +116,20 @@ from wallet_app.service.dry_run import (
     preview_wallet,
 )
 from wallet_app.service.erasure import Erasable, count_erasable, erase_user
+from wallet_app.service.evidence import Evidence, LinkProof, ReversalLink, WalletName, get_evidence
 from wallet_app.service.execution import BATCH_MAX, execute, execute_batch, use_group_commit
+from wallet_app.service.explanations import (
+    EXPLAINED_MAX,
+    Explanation,
+    Point,
+    SumOfType,
+    explain_balance,
+    list_points,
+    walk_statement,
+)
 from wallet_app.service.exports import EXPORT_ROWS_MAX, export
 from wallet_app.service.filters import RANGE_DAYS_MAX, Filters
+from wallet_app.service.form_keys import Sent, find_sent, read_form_key, sign_form_key
 from wallet_app.service.forms import FORM_SECONDS_MAX, Form, make_form_key
 from wallet_app.service.four_eyes import (
     Asked,
@@ -94,12 +142,22 @@ from wallet_app.service.four_eyes import (
     weigh,
 )
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
-from wallet_app.service.history import Page, find_entries, list_transactions, places_of
-from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds
+from wallet_app.service.history import Page, find_entries, list_transactions, places_of, walk_transactions
+from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds, list_open_holds
+from wallet_app.service.integrity import (
+    Chains,
+    IntegrityState,
+    JobState,
+    WorkState,
+    get_chains,
+    get_integrity_state,
+    get_work_state,
+    last_full_run,
+)
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
 from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
-from wallet_app.service.listings import AssetView, list_assets, list_wallets
+from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
 from wallet_app.service.operations import (
     KINDS as OPERATION_KINDS,
 )
@@ -128,6 +186,8 @@ from wallet_app.service.operators import (
     preview_operator,
     reset_operator,
 )
+from wallet_app.service.overview import DAYS as ECONOMY_DAYS
+from wallet_app.service.overview import AssetEconomy, DayView, Economy, MoverView, Sums, get_economy
 from wallet_app.service.passkeys import (
     ANSWER_MAX,
     PasskeyView,
@@ -177,6 +237,16 @@ from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_b
 from wallet_app.service.references import check_anew as check_references_anew
 from wallet_app.service.reversal_views import DebtsView, DebtView, Moved, find_moved_wallets, list_debts
 from wallet_app.service.reversals import DEBTS_MAX, REVERSIBLE
+from wallet_app.service.search import (
+    HITS_MAX,
+    SEARCH_CHARACTERS_MAX,
+    RecordHit,
+    SearchResult,
+    TransactionHit,
+    UserHit,
+    search,
+    search_terms,
+)
 from wallet_app.service.second_factor import (
     RECOVERY_CODES,
 )
@@ -225,6 +295,7 @@ from wallet_app.service.switches import (
     lift_switch,
     list_past_switches,
     list_stops,
+    list_stops_of,
     list_switches,
     preview_switch,
     set_switch,
@@ -232,6 +303,7 @@ from wallet_app.service.switches import (
 from wallet_app.service.switches import (
     require_may as require_may_switch,
 )
+from wallet_app.service.timelines import Happening, kinds, list_timeline, walk_timeline
 from wallet_app.service.tokens import TOKEN_SECONDS_MAX, MadeToken, Signer, UserToken
 from wallet_app.service.users import UserView, create_user, find_users, get_user
 from wallet_app.service.verification import (
@@ -248,6 +320,42 @@ from wallet_app.service.wallets import create_wallet
 from wallet_app.service.weighing import Demand, Effect, Similar, Total, Weighed
 
 __all__ = [
+    "HITS_MAX",
+    "RecordHit",
+    "SEARCH_CHARACTERS_MAX",
+    "SearchResult",
+    "TransactionHit",
+    "UserHit",
+    "search",
+    "asset_scales",
+    "search_terms",
+    "walk_transactions",
+    "AssetEconomy",
+    "AUDIT_PAGE",
+    "AuditFilters",
+    "AuditPage",
+    "Chains",
+    "DayView",
+    "ECONOMY_DAYS",
+    "Economy",
+    "IntegrityState",
+    "JobState",
+    "MoverView",
+    "Place",
+    "RecordView",
+    "Sums",
+    "WorkState",
+    "changes_of",
+    "get_audit_record",
+    "get_chains",
+    "get_economy",
+    "get_integrity_state",
+    "get_work_state",
+    "last_full_run",
+    "list_actor_names",
+    "list_audit",
+    "list_audit_actions",
+    "walk_audit",
     "FORM_SECONDS_MAX",
     "Form",
     "KEYS_MAX",
@@ -267,6 +375,7 @@ __all__ = [
     "list_asset_facts",
     "list_past_switches",
     "list_stops",
+    "list_stops_of",
     "make_form_key",
     "preview_key",
     "preview_operator",
@@ -286,7 +395,24 @@ __all__ = [
     "Change",
     "Command",
     "ENTRY_TYPES",
+    "EXPLAINED_MAX",
     "EXPORT_ROWS_MAX",
+    "Evidence",
+    "Explanation",
+    "Happening",
+    "LinkProof",
+    "Point",
+    "ReversalLink",
+    "SumOfType",
+    "WalletName",
+    "explain_balance",
+    "get_evidence",
+    "list_open_holds",
+    "list_points",
+    "kinds",
+    "list_timeline",
+    "walk_statement",
+    "walk_timeline",
     "export",
     "EVERYTHING",
     "Erasable",
@@ -386,6 +512,10 @@ __all__ = [
     "find_moved_wallets",
     "list_debts",
     "reversed_parts",
+    "Sent",
+    "find_sent",
+    "read_form_key",
+    "sign_form_key",
     "find_users",
     "get_hold",
     "get_key",
@@ -512,4 +642,32 @@ __all__ = [
     "Similar",
     "Total",
     "Weighed",
+    "approve_bulk",
+    "ask_bulk",
+    "request_of_run",
+    "BulkFile",
+    "BulkProblems",
+    "Sum",
+    "campaign_of",
+    "draft_bulk",
+    "BULK_COLUMNS",
+    "BULK_ROWS_MAX",
+    "OWNER_COLUMNS",
+    "BulkCells",
+    "BulkDefaults",
+    "BulkProblem",
+    "UNDOABLE",
+    "check_bulk",
+    "discard_bulk",
+    "draft_undo",
+    "stop_bulk",
+    "ROW_STATUSES",
+    "BulkFigures",
+    "BulkRowView",
+    "BulkRunView",
+    "bulk_figures",
+    "get_bulk_run",
+    "list_bulk_rows",
+    "list_bulk_runs",
+    "walk_bulk_rows",
 ]

@@ -29,7 +29,7 @@ from wallet_app.errors import (
     WalletServiceError,
 )
 from wallet_app.models_approvals import ApprovalRequest
-from wallet_app.service import audit, chain, locks, sessions
+from wallet_app.service import audit, bulk_states, chain, locks, sessions
 from wallet_app.service.audit import Act, By
 from wallet_app.service.history import Page
 from wallet_app.service.locks import LockedRequest
@@ -266,6 +266,7 @@ def note_expired(connection: Connection, request_id: int) -> None:
         .where(ApprovalRequest.id == request_id)
         .values(status="expired", decided_at=ApprovalRequest.expires_at)
     )
+    bulk_states.follow(connection, request_id, "expired")
     by = By(actor="system", reason=f"nobody decided within {HOURS_MAX} hours")
     audit.record(connection, Act(by=by, action="approval:expire", subject=f"request:{request_id}"))
 
@@ -291,6 +292,7 @@ def decide(
             transaction_id=transaction_id,
         )
     )
+    bulk_states.follow(connection, request_id, status)
 
 
 def require_undecided(connection: Connection, request_id: int, locked: LockedRequest) -> WalletServiceError | None:
@@ -307,6 +309,23 @@ def require_undecided(connection: Connection, request_id: int, locked: LockedReq
 def payload_hash(payload: Mapping[str, Any]) -> bytes:
     """Return the hash of the payload, as PostgreSQL can compute it too from its jsonb."""
     return sha256(chain.json_text(payload).encode()).digest()
+
+
+def erase_notes(connection: Connection, wallet_id: int) -> int:
+    """Erase the notes of all requests about the wallet that are decided, and return of how many.
+
+    A note of one that waits is what the approver decides by: it goes when that is over and this is asked again.
+    """
+    erased = connection.execute(
+        update(ApprovalRequest)
+        .where(
+            ApprovalRequest.wallet_id == wallet_id,
+            ApprovalRequest.status != "pending",
+            ApprovalRequest.note.is_not(None),
+        )
+        .values(note=None, note_salt=None)
+    )
+    return erased.rowcount
 
 
 def note_hash(note: str | None) -> tuple[bytes | None, str | None]:

@@ -106,8 +106,8 @@ def list_asset_facts(connection: Connection, *, after_id: int | None, limit: int
 
 def _facts(row: Row[Any]) -> AssetFacts:
     # A sum of bigint is a numeric.
-    asset_type_id, code, name, scale, wallets_counted, outstanding = tuple(row)
-    return AssetFacts(asset_type_id, code, name, scale, wallets_counted, int(outstanding))
+    counted: int = row.wallets
+    return AssetFacts(row.id, row.code, row.name, row.scale, counted, int(row.outstanding))
 
 
 def _checked(code: str, name: str, scale: int) -> str:

@@ -10,7 +10,7 @@ import re
 import secrets
 from dataclasses import dataclass, field
 
-from wallet_app.errors import ForeignFormError
+from wallet_app.errors import FormOutOfDateError
 from wallet_app.service import sealing
 from wallet_app.service.sessions import Session
 
@@ -22,14 +22,14 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{43}")
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form as the session's operator sent it; raises ForeignFormError for a key that none of ours has."""
+    """A form as the session's operator sent it; raises FormOutOfDateError for a key that none of ours has."""
 
     session: Session
     key: str = field(repr=False)
 
     def __post_init__(self) -> None:
         if _KEY.fullmatch(self.key) is None:
-            raise ForeignFormError
+            raise FormOutOfDateError
 
     def material(self, purpose: str) -> bytes:
         """Return 32 bytes to make the secret from: always the same for this operator, form and purpose."""

@@ -35,6 +35,7 @@ from wallet_app.errors import (
     WalletNotActiveError,
     WalletServiceError,
 )
+from wallet_app.money import format_amount
 from wallet_app.service import approvals, audit, locks, posting, reasons, sessions, weighing
 from wallet_app.service.approvals import Asking, RequestView
 from wallet_app.service.attempts import Work, post_with_retries
@@ -43,7 +44,7 @@ from wallet_app.service.books import Receipt
 from wallet_app.service.commands import SYSTEM_REFERENCE, Command, Origin
 from wallet_app.service.execution import REQUEST_SECONDS_MAX
 from wallet_app.service.locks import LockedOperator
-from wallet_app.service.operations import MoneyOperation, Operation, cleaned, payload_of, subject_of
+from wallet_app.service.operations import MoneyOperation, Operation, RunOperation, cleaned, payload_of, subject_of
 from wallet_app.service.permissions import ROLES
 from wallet_app.service.places import Place, command_of, find_place, may_pass_freezes
 from wallet_app.service.posting import Deferred, Outcome
@@ -121,7 +122,8 @@ def get_request(session: Session, request_id: int) -> RequestPage:
     request = approvals.get_request_view(request_id)
     is_maker = request.maker_id == session.operator_id
     may_withdraw = request.is_pending and is_maker
-    if not request.is_pending:
+    if not request.is_pending or isinstance(request.operation, RunOperation):
+        # What a bulk run would do is shown with the run, where it is decided on.
         return RequestPage(request, None, (), None, may_withdraw)
     with previewing(is_long=False) as preview:
         weighed = _weigh_request(preview, request)
@@ -151,6 +153,8 @@ def approve(
     sessions.require(session, "approvals:decide", visitor=visitor, fresh=True)
     said = approvals.cleaned_comment(comment, is_required=False)
     request = approvals.get_request_view(request_id)
+    if isinstance(request.operation, RunOperation):
+        raise OperationInvalidError("run", f"Decide on run {request.operation.run_id} where its rows are shown.")
     return _Approving(session, request, said, seen, although_moving, visitor).run()
 
 
@@ -240,9 +244,10 @@ def _drift(request: RequestView, weighed: Weighed) -> list[str]:
             continue
         for name, word in (("balanceBefore", "balance"), ("heldBefore", "held"), ("owedBefore", "owed")):
             if line[name] != before[name]:
+                is_now, was = (format_amount(one[name], line["scale"]) for one in (line, before))
                 sentences.append(
-                    f"Wallet {line['walletId']}: {word} is {line[name]:,} {line['asset']} now; it was "
-                    f"{before[name]:,} when this was asked for."
+                    f"Wallet {line['walletId']}: {word} is {is_now} {line['asset']} now; it was {was} when this was "
+                    "asked for."
                 )
         if line["version"] != before["version"] and line["balanceBefore"] == before["balanceBefore"]:
             moves = line["version"] - before["version"]
@@ -294,7 +299,7 @@ class _Doing:
 
     def _work(self, connection: Connection) -> list[Outcome | Deferred]:
         self._answer = self._asked = None
-        operator = _lock_acting(connection, self._session)
+        operator = lock_acting(connection, self._session)
         if (form := approvals.find_form(connection, self._form_key)) is not None:
             return self._asked_before(connection, form)
         approvals.note_due(connection, subject_of(self._operation))
@@ -488,7 +493,7 @@ class _Approving:
     def _work(self, connection: Connection) -> list[Outcome | Deferred]:
         self._answer = None
         request_id, maker_id = self._request.request_id, self._request.maker_id
-        maker = _lock_acting(connection, self._session, beside=maker_id)
+        maker = lock_acting(connection, self._session, beside=maker_id)
         if maker_id == self._session.operator_id:
             return [self._refuse(connection, SelfApprovalError(request_id), outcome="denied")]
         locked = locks.lock_request(connection, request_id)
@@ -609,7 +614,7 @@ def _refused(connection: Connection, operation: Operation, place: Place) -> Wall
     return None
 
 
-def _lock_acting(connection: Connection, session: Session, *, beside: int | None = None) -> LockedOperator:
+def lock_acting(connection: Connection, session: Session, *, beside: int | None = None) -> LockedOperator:
     """Lock the operator, and another one with them, and return the other one, or them.
 
     Raises NotSignedInError if they were disabled, got another role or ended their sessions since this one was found.

@@ -81,6 +81,15 @@ def list_holds(
     return [_view(row) for row in connection.execute(statement, values)]
 
 
+@reads
+def list_open_holds(connection: Connection, wallet_id: int) -> Sequence[HoldView]:
+    """Return what is held of a wallet now, newest first, all of it: how many holds may be open is bounded.
+
+    One whose time is over and that was not settled yet reads as expired, as everywhere.
+    """
+    return [_view(row) for row in connection.execute(_OPEN, {"wallet_id": wallet_id})]
+
+
 def _kind_of(state: str) -> str:
     return state if state == "expired" else "open" if state in ("open", "partially_captured") else "ended"
 
@@ -155,6 +164,9 @@ _PAGES_IN_STATE = {
         _pages(_page("state = :state"), _page("ended_at IS NULL", f"expires_at <= {_NOW}")),
     ),
 }
+
+_ALL_OPEN = "(SELECT * FROM holds WHERE wallet_id = :wallet_id AND ended_at IS NULL OFFSET 0) AS holds"
+_OPEN = text(_VIEW.format(holds=_ALL_OPEN) + " ORDER BY holds.seq DESC")
 
 _WALLETS = text("""
 SELECT placed.transaction_id, placed.wallet_id

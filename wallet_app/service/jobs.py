@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wallet_app.service import approvals, audit, daily_totals, expiry, references, verification
+from wallet_app.service import (
+    approvals,
+    audit,
+    bulk_running,
+    daily_totals,
+    expiry,
+    names,
+    references,
+    verification,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +32,11 @@ class Job:
 
 JOBS = (
     Job("expire_holds", 1.0, expiry.expire_due),
+    Job("bulk_runs", 1.0, bulk_running.work_off),
     Job("expire_requests", 10.0, approvals.expire_due),
     Job("extend_audit_chain", 5.0, lambda _: audit.extend_chain()),
     Job("index_references", 2.0, references.extend_index),
+    Job("fold_names", 5.0, names.fold_names),
     Job("add_up_days", 1.0, daily_totals.add_up),
     Job("verify", 5.0, verification.run_requested),
     Job("find_top_movers", 60.0, lambda _: daily_totals.find_top_movers()),

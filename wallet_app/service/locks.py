@@ -20,6 +20,7 @@ from sqlalchemy.types import BigInteger
 
 from wallet_app.models import AssetType, Client, WalletBalance
 from wallet_app.models_approvals import ApprovalRequest
+from wallet_app.models_bulk import BulkRun
 from wallet_app.models_console import Operator
 from wallet_app.models_reports import SettledCursor
 from wallet_app.parameters import WHOLE_NUMBER, WHOLE_NUMBERS
@@ -249,3 +250,13 @@ def lock_free_rows(connection: Connection, statement: Select[T]) -> Sequence[T]:
     For rows that are to be removed: it waits for nothing, so it may come after any other lock.
     """
     return connection.execute(statement.with_for_update(skip_locked=True)).scalars().all()
+
+
+def lock_bulk_run(connection: Connection, run_id: int) -> str:
+    """Lock a bulk run's row, so that how it stands changes once; return how it does.
+
+    After operators and requests, and before any wallet. A worker that posts its rows holds this lock as well.
+    """
+    statement = select(BulkRun.state).where(BulkRun.id == run_id).with_for_update()
+    state: str = connection.execute(statement).scalar_one()
+    return state

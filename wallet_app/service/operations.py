@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -128,6 +128,38 @@ class CloseOperation(StateOperation):
     always_asks = "A wallet that is closed stays closed, so two people decide on it."
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOperation(Operation):
+    """Lets a bulk run begin. `digest` is over its rows; `sums` are {asset, scale, direction, rows, amount} of each."""
+
+    permission = "bulk:draft"
+    always_asks = "A bulk run moves many balances at once, so two people always decide on it."
+
+    run_id: int
+    campaign: str
+    rows: int
+    sums: Sequence[Mapping[str, Any]]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkOperation(RunOperation):
+    """Posts the rows of a file of adjustments."""
+
+    kind = "bulk"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndoOperation(RunOperation):
+    """Reverses what the run `undoes` posted. `on_shortfall` is one of SHORTFALLS."""
+
+    kind = "bulk_undo"
+
+    undoes: int
+    reason: str
+    on_shortfall: str
+
+
 KINDS: dict[str, type[Operation]] = {
     one.kind: one
     for one in (
@@ -138,6 +170,8 @@ KINDS: dict[str, type[Operation]] = {
         FreezeOperation,
         UnfreezeOperation,
         CloseOperation,
+        BulkOperation,
+        UndoOperation,
     )
 }
 """Every operation by its kind."""

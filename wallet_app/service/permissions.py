@@ -11,6 +11,8 @@ PERMISSIONS = MappingProxyType(
         "adjustments:post": "Adjust a balance below the threshold",
         "adjustments:request": "Ask for what needs a second pair of eyes",
         "bulk:draft": "Prepare bulk adjustments",
+        "bulk:stop": "Stop a bulk run that is on its way",
+        "bulk:results": "Take along what came of a bulk run",
         "approvals:read": "See what was asked for",
         "approvals:decide": "Approve or reject what others asked for",
         "switches:read": "See what is stopped, and why",
@@ -19,6 +21,8 @@ PERMISSIONS = MappingProxyType(
         "reports:read": "Read reports",
         "reports:export": "Export lists and statements",
         "audit:read": "Read who did what",
+        "integrity:read": "See whether the books were verified, and what the background work does",
+        "integrity:run": "Start a verification of the books",
         "operators:manage": "Manage operators and their roles",
         "keys:manage": "Manage the services' API keys",
         "assets:manage": "Manage assets and their limits",
@@ -30,20 +34,28 @@ PERMISSIONS = MappingProxyType(
 """Each permission with what it lets an operator do, in words for the console."""
 
 _OWN = {"account:own"}
+_INTEGRITY = {"integrity:read", "integrity:run"}
 _READ = {"wallets:read", "approvals:read", "switches:read"} | _OWN
 _STOP = {"switches:read", "switches:user", "switches:manage"}
+# Whoever sees that a run goes wrong can stop it: nothing is lost by that; and its makers need its results.
+_BULK = {"bulk:stop", "bulk:results"}
 
 ROLES = MappingProxyType(
     {
         "viewer": frozenset(_READ),
         "support": frozenset(
-            _READ | {"adjustments:post", "adjustments:request", "wallets:freeze", "switches:user", "bulk:draft"},
+            _READ
+            | _BULK
+            | {"adjustments:post", "adjustments:request", "wallets:freeze", "switches:user", "bulk:draft"},
         ),
-        "approver": frozenset(_READ | _STOP | {"approvals:decide"}),
-        "finance": frozenset(_READ | {"reports:read", "reports:export", "audit:read"}),
+        "approver": frozenset(_READ | _STOP | _BULK | {"approvals:decide"}),
+        "finance": frozenset(
+            _READ | _INTEGRITY | {"reports:read", "reports:export", "audit:read", "bulk:results"},
+        ),
         "admin": frozenset(
             _OWN
             | _STOP
+            | _INTEGRITY
             | {"operators:manage", "keys:manage", "assets:manage", "reasons:manage", "settings:read", "audit:read"},
         ),
     }

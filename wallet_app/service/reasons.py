@@ -26,9 +26,10 @@ from wallet_app.errors import (
 from wallet_app.models import AssetType
 from wallet_app.models_approvals import DIRECTIONS, DayBound, ReasonCode, ReasonLimit
 from wallet_app.money import AMOUNT_MAX, format_amount
-from wallet_app.service import audit
+from wallet_app.service import audit, sessions
 from wallet_app.service.audit import Act, By
 from wallet_app.service.operations import AdjustOperation, MoneyOperation
+from wallet_app.service.sessions import Session
 
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{1,31}")
 
@@ -83,12 +84,16 @@ class Terms(NamedTuple):
     wallet_day_max: int
 
 
-def create_reason(code: str, settings: ReasonSettings, *, by: By) -> None:
-    """Make a reason code. Raises ReasonInvalidError, ReasonExistsError or AssetNotFoundError."""
+def create_reason(code: str, settings: ReasonSettings, *, by: By, session: Session | None = None) -> None:
+    """Make a reason code. `session` is the operator's who does it, if one does; locks them.
+
+    Raises ReasonInvalidError, ReasonExistsError, AssetNotFoundError or NotSignedInError.
+    """
     if not _CODE.fullmatch(code):
         raise ReasonInvalidError("code", "A code has 2 to 32 capital letters, digits and underscores.")
     settings = _cleaned(settings)
     with unit_of_work() as connection:
+        _require_current(connection, session)
         made = connection.scalar(
             insert(ReasonCode)
             .values(code=code, **_columns(settings))
@@ -101,13 +106,15 @@ def create_reason(code: str, settings: ReasonSettings, *, by: By) -> None:
         audit.record(connection, Act(by=by, action="reason:create", subject=f"reason:{code}", after=_told(settings)))
 
 
-def change_reason(code: str, settings: ReasonSettings, *, by: By) -> None:
+def change_reason(code: str, settings: ReasonSettings, *, by: By, session: Session | None = None) -> None:
     """Let the reason code allow this instead of what it did. Of two that change it at once, the later one stays.
 
-    Raises ReasonInvalidError, ReasonNotFoundError or AssetNotFoundError.
+    `session` as for `create_reason`. Raises ReasonInvalidError, ReasonNotFoundError, AssetNotFoundError or
+    NotSignedInError.
     """
     settings = _cleaned(settings)
     with unit_of_work() as connection:
+        _require_current(connection, session)
         # The update locks the row, so what is read after it is what this change replaces.
         before = _read(connection, code)
         connection.execute(update(ReasonCode).where(ReasonCode.code == code).values(**_columns(settings)))
@@ -141,13 +148,17 @@ def list_day_bounds(connection: Connection) -> Sequence[DayBoundView]:
     return [DayBoundView(*row) for row in connection.execute(_BOUNDS)]
 
 
-def set_day_bound(bound: DayBoundView, *, by: By) -> None:
-    """Let this bound hold from now on. Raises ReasonInvalidError or AssetNotFoundError."""
+def set_day_bound(bound: DayBoundView, *, by: By, session: Session | None = None) -> None:
+    """Let this bound hold from now on. `session` as for `create_reason`.
+
+    Raises ReasonInvalidError, AssetNotFoundError or NotSignedInError.
+    """
     for name in ("operator_day_max", "wallet_day_max"):
         _require_amount(name, getattr(bound, name), low=0)
     after = {"operatorDayMax": bound.operator_day_max, "walletDayMax": bound.wallet_day_max}
     values = {"operator_day_max": bound.operator_day_max, "wallet_day_max": bound.wallet_day_max}
     with unit_of_work() as connection:
+        _require_current(connection, session)
         asset_type_id = None if bound.asset_code is None else _asset_ids(connection, [bound.asset_code])[0]
         found = connection.execute(
             select(DayBound.operator_day_max, DayBound.wallet_day_max).where(
@@ -201,6 +212,11 @@ def require_allowed(connection: Connection, operation: MoneyOperation, *, asset_
 
 
 # --- within a unit of work ---
+
+
+def _require_current(connection: Connection, session: Session | None) -> None:
+    if session is not None:
+        sessions.require_current(connection, session)
 
 
 def _views(connection: Connection) -> list[ReasonView]:

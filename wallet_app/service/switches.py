@@ -155,6 +155,16 @@ def list_stops(connection: Connection) -> Sequence[SwitchView]:
     return [SwitchView(*row) for row in connection.execute(_STOPS, {"limit": STOPS_MAX})]
 
 
+@reads
+def list_stops_of(connection: Connection, *, user_id: int, asset_code: str | None = None) -> Sequence[SwitchView]:
+    """Return the switches that stop something now of the user's wallet of this asset, or of all that are theirs.
+
+    In the order in which they were set.
+    """
+    values = {"user_id": user_id, "asset_code": asset_code}
+    return [SwitchView(*row) for row in connection.execute(_STOPS_OF, values)]
+
+
 def _set(
     connection: Connection, *, settings: SwitchSettings, by: By, session: Session | None = None
 ) -> tuple[int, bool]:
@@ -255,4 +265,11 @@ _STOPS = text(f"""
 {_VIEW}
  WHERE switches.target IN ('everything', 'asset') AND {_IS_SET}
  ORDER BY switches.target DESC, switches.id LIMIT :limit
+""")
+
+_STOPS_OF = text(f"""
+{_VIEW}
+ WHERE switches.lifted_at IS NULL AND (switches.until IS NULL OR switches.until > clock_timestamp())
+   AND (switches.target = 'everything' OR switches.user_id = :user_id OR asset_types.code = :asset_code)
+ ORDER BY switches.id
 """)

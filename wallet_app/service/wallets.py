@@ -17,6 +17,7 @@ from wallet_app.service import listings, posting
 from wallet_app.service.permits import Permit
 from wallet_app.service.queries import WalletView
 from wallet_app.service.repeatable import repeatable
+from wallet_app.text import folded
 
 
 def create_wallet(*, user_id: int, asset_code: str, permit: Permit | None = None) -> tuple[WalletView, bool]:
@@ -73,7 +74,7 @@ def add_user(connection: Connection, *, name: str, user_type: str, external_id: 
     """Make a user and return its id; None if there is one of this external id (SYSTEM: of this name)."""
     return connection.scalar(
         insert(User)
-        .values(name=name, user_type=user_type, external_id=external_id)
+        .values(name=name, user_type=user_type, external_id=external_id, name_folded=folded(name))
         .on_conflict_do_nothing()
         .returning(User.id)
     )

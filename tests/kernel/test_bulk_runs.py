@@ -1,0 +1,340 @@
+"""Bulk runs below the console: what is refused of a file, four eyes, the worker, and what a second file does not do."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import pytest
+
+from tests.kernel.conftest import DOE, JOHN, JOHN_DIAMOND, Books
+from tests.kernel.operators import NAMES, VISITOR, email_of, make_operator, sign_in
+from wallet_app import service
+from wallet_app.errors import (
+    BulkAlteredError,
+    BulkCampaignOpenError,
+    BulkFileKnownError,
+    BulkNothingLeftError,
+    BulkStateError,
+    DriftedError,
+    NotSignedInError,
+    RequestDecidedError,
+    SelfApprovalError,
+    WalletServiceError,
+)
+from wallet_app.imports import ImportFileError
+from wallet_app.imports.adjustments import read_adjustments
+from wallet_app.service import bulk_running
+
+DEFAULTS = service.BulkDefaults(asset="GOLD", direction="credit", reason_code="COMPENSATION", ticket="T-1")
+_files = itertools.count()
+
+
+@pytest.fixture
+def crew(books: Books) -> dict[str, service.Session]:
+    for name, role in NAMES.items():
+        make_operator(name, role)
+    return {name: sign_in(name) for name in NAMES}
+
+
+def file_of(text: str | bytes, campaign: str = "outage", defaults: service.BulkDefaults = DEFAULTS) -> service.BulkFile:
+    content = text.encode() if isinstance(text, str) else text
+    return read_adjustments(io.BytesIO(content), name="file.csv", campaign=campaign, defaults=defaults).file
+
+
+def draft(crew: dict[str, service.Session], text: str, campaign: str = "outage", *, by: str = "maker") -> int:
+    made = service.draft_bulk(crew[by], file_of(text, campaign), visitor=VISITOR)
+    assert isinstance(made, int), made
+    return made
+
+
+def credit(rows: Iterable[tuple[str, int, object]]) -> str:
+    """A file of row_ref, wallet_id and amount; no two are the same to the byte."""
+    lines = [f"{ref},{wallet_id},{amount},file {next(_files)}" for ref, wallet_id, amount in rows]
+    return "\n".join(["row_ref,wallet_id,amount,note", *lines, ""])
+
+
+def approve(crew: dict[str, service.Session], run_id: int, *, by: str = "checker") -> None:
+    seen = service.get_bulk_run(run_id).sight
+    service.approve_bulk(crew[by], run_id, seen=seen, comment="", visitor=VISITOR)
+
+
+def work_off() -> int:
+    return bulk_running.work_off(lambda: False)
+
+
+def ran(crew: dict[str, service.Session], text: str, campaign: str = "outage") -> service.BulkRunView:
+    run_id = draft(crew, text, campaign)
+    service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
+    approve(crew, run_id)
+    work_off()
+    return service.get_bulk_run(run_id)
+
+
+def outcome(work: Callable[[], object]) -> str:
+    try:
+        work()
+    except WalletServiceError as refused:
+        return refused.code
+    return "done"
+
+
+def test_every_problem_stands_at_its_row_and_cell(books: Books, crew: dict[str, service.Session]) -> None:
+    columns = "row_ref,user_id,external_id,wallet_id,asset,direction,amount,reason_code,ticket,note"
+    cases = [
+        (f"a,,,{JOHN},,,100,,,", None, None),
+        (f"b,,,{JOHN},,,1e3,,,", "amount", "rewritten"),
+        (f"c,,,{JOHN},,,1.000,,,", "amount", "thousands or decimals"),
+        (f"d,,,{JOHN},,,+5,,,", "amount", "no sign"),
+        (f'e,,,{JOHN},,,"1,000",,,', "amount", "Write 1000"),
+        (f"f,,,{JOHN},,,0,,,", "amount", "from 1"),
+        (f"g,,,{JOHN},,,1.5,,,", "amount", "no decimals"),
+        (f"h,,,{JOHN},,,,,,", "amount", "missing"),
+        (f"i,,,{JOHN},,,9007199254740992,,,", "amount", "from 1"),
+        ("j,,1.23E+11,,,,5,,,", "external_id", "rewritten"),
+        ("k,7.0,,,,,5,,,", "user_id", "rewritten"),
+        ("l,,nobody,,,,5,,,", "external_id", "no user"),
+        ("m,,,999,,,5,,,", "wallet_id", "no user's wallet"),
+        ("n,,,1,,,5,,,", "wallet_id", "no user's wallet"),
+        (f"o,,,{JOHN_DIAMOND},GOLD,,5,,,", "asset", "is of DIAMOND"),
+        (f"p,,,{JOHN},SILVER,,5,,,", "asset", "no asset"),
+        ("q,,,,,,5,,,", "user_id", "whose wallet"),
+        (f"r,,,{JOHN},,up,5,,,", "direction", "credit or debit"),
+        (f"s,,,{JOHN},,debit,5,,,", "direction", "for credits alone"),
+        (f"t,,,{JOHN},,,5,NONE,,", "reason_code", "no reason code"),
+        (f"u,,,{JOHN},,debit,5,CORRECTION,T-1,", "note", "needs a note"),
+        (f"v,,,{JOHN},,,5,,a b,", "ticket", "without blanks"),
+        (f"w,,,{JOHN},,,10001,,,", "amount", "at most 10,000 GOLD"),
+        (f"a,,,{DOE},,,5,,,", "row_ref", "Row 2 has"),
+        (f",,,{DOE},,,5,,,", "row_ref", "row_ref of its own"),
+        (f"x,,,{DOE},,,5,,", None, "has 9 cells"),
+        (f"y,,,{DOE},,debit,301,CORRECTION,T-1,too much", "amount", None),
+    ]
+    # Alone each file has one problem; the last one comes from the books, which are asked when the rest is right.
+    for at, (line, column, words) in enumerate(cases):
+        text = "\n".join([columns, cases[0][0], line]) if at else "\n".join([columns, line])
+        made = service.draft_bulk(crew["maker"], file_of(text, f"case-{at}"), visitor=VISITOR)
+        if at == 0:
+            assert isinstance(made, int)
+            continue
+        assert isinstance(made, service.BulkProblems), line
+        assert [(one.row_no, one.column) for one in made.problems] == [(3, column)], (line, made)
+        assert (words or "has 300 GOLD, 301 needed") in made.problems[0].message, made
+    many = "\n".join([columns, *[f"r{n},,,{JOHN},,,-1,,," for n in range(50)]])
+    made = service.draft_bulk(crew["maker"], file_of(many, "many"), visitor=VISITOR)
+    assert isinstance(made, service.BulkProblems)
+    assert (made.rows, len({one.row_no for one in made.problems})) == (50, 20)
+    assert [run.campaign for run in service.list_bulk_runs().items] == ["case-0"], (
+        "of what has problems nothing is kept"
+    )
+    assert books.entries(JOHN) == 1, "nothing was posted"
+
+
+def test_a_file_is_read_however_it_was_saved() -> None:
+    text = "\ufeffUser ID;Row Ref;Amount\r\n3;a;5\r\n;;\r\n\r\n4;b;6\r\n"
+    read = read_adjustments(io.BytesIO(text.encode()), name="x", campaign="c", defaults=DEFAULTS)
+    assert (read.delimiter, read.columns, read.empty_rows) == ("semicolon", ["user_id", "row_ref", "amount"], 1)
+    assert [(row.row_no, row.cells["user_id"]) for row in read.file.rows] == [(2, "3"), (5, "4")]
+    tabs = "userId\trowRef\tamount\tnote\n3\ta\t5\t\u00e9\n".encode()
+    assert read_adjustments(io.BytesIO(tabs), name="x", campaign="c", defaults=DEFAULTS).delimiter == "tab"
+    wrong = "user_id,amount,note\n3,5,\u00e9\n".encode("cp1252")
+    assert file_of(wrong).rows[0].problem == "The row is not UTF-8."
+    for bad, words in {
+        "": "empty",
+        "user_id,amount\n": "no rows",
+        "user_id,amount,colour\n3,5,red\n": "not known: 'colour'",
+        "user_id,User Id,amount\n3,3,5\n": "twice",
+        "user_id\n3\n": "lacks amount",
+        "amount\n3\n": "lacks one of user_id",
+        "user_id,amount\n" + "3,5\n" * 10_001: "more than 10,000 rows",
+    }.items():
+        with pytest.raises(ImportFileError, match=words):
+            file_of(bad)
+    with pytest.raises(ImportFileError, match="UTF-16"):
+        file_of("user_id,amount\n3,5\n".encode("utf-16"))
+
+
+def test_a_run_is_asked_for_approved_posted_and_undone(books: Books, crew: dict[str, service.Session]) -> None:
+    wallets = books.make_wallets(300, balance=10)
+    text = credit([(f"r{n}", wallet, n + 1) for n, wallet in enumerate(wallets)])
+    run_id = draft(crew, text)
+    assert books.balance(wallets[0]) == 10
+    with pytest.raises(BulkFileKnownError) as same:
+        service.draft_bulk(crew["other"], file_of(text, "another"), visitor=VISITOR)
+    assert same.value.run_id == run_id
+    with pytest.raises(BulkCampaignOpenError):
+        draft(crew, credit([("z", JOHN, 1)]))
+    requests = {service.ask_bulk(crew["maker"], run_id, visitor=VISITOR) for _ in range(2)}
+    assert len(requests) == 1, "a double click asks once"
+    assert work_off() == 0, "nothing is posted before it is approved"
+    with pytest.raises(DriftedError):
+        service.approve_bulk(crew["checker"], run_id, seen="something else", comment="", visitor=VISITOR)
+    approve(crew, run_id)
+    approve(crew, run_id)
+    assert work_off() == 300
+    run = service.get_bulk_run(run_id)
+    assert (run.state, run.done, run.refused) == ("completed", 300, 0)
+    assert [books.balance(wallet) for wallet in wallets] == [10 + n + 1 for n in range(300)]
+    with pytest.raises(BulkFileKnownError):
+        service.draft_bulk(crew["maker"], file_of(text), visitor=VISITOR)
+    with pytest.raises(BulkNothingLeftError):
+        draft(crew, text.replace("file", "mended file"))
+
+    # Of what is spent meanwhile, as much as is there is taken; what is frozen stays, and is told.
+    service.execute(books.spend(wallets[9], 15))
+    books.stop(wallets[20], "FROZEN")
+    undo_id = service.draft_undo(
+        crew["other"],
+        run_id,
+        reason_code="FRAUD",
+        reason="The wrong users",
+        ticket="T-2",
+        on_shortfall="partial",
+        visitor=VISITOR,
+    )
+    assert service.get_bulk_run(undo_id).expected_refusals == 1
+    service.ask_bulk(crew["other"], undo_id, visitor=VISITOR)
+    approve(crew, undo_id)
+    assert work_off() == 300
+    undo = service.get_bulk_run(undo_id)
+    assert (undo.state, undo.done, undo.refused) == ("completed_with_errors", 299, 1)
+    assert books.balance(wallets[9]) == 0
+    assert books.balance(wallets[20]) == 10 + 21
+    (refused,) = service.list_bulk_rows(undo_id, status="refused").items
+    assert (refused.wallet_id, refused.error_code) == (wallets[20], "wallet_not_active")
+    assert books.balance(wallets[0]) == 10
+
+
+def test_nobody_approves_their_own_run_also_in_another_role(books: Books, crew: dict[str, service.Session]) -> None:
+    run_id = draft(crew, credit([("r", JOHN, 1)]))
+    service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
+    service.change_role(email_of("maker"), "approver", by=service.By(actor="tests"))
+    with pytest.raises(SelfApprovalError):
+        approve(crew | {"maker": sign_in("maker")}, run_id, by="maker")
+    with pytest.raises(NotSignedInError):
+        service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
+    assert work_off() == 0
+
+
+def test_a_mended_file_does_only_what_was_not_done(books: Books, crew: dict[str, service.Session]) -> None:
+    wallets = books.make_wallets(6, balance=10)
+    run_id = draft(crew, credit([(f"r{n}", wallet, 5) for n, wallet in enumerate(wallets)]))
+    service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
+    approve(crew, run_id)
+    books.stop(wallets[2], "FROZEN")
+    work_off()
+    run = service.get_bulk_run(run_id)
+    assert (run.state, run.done, run.refused) == ("completed_with_errors", 5, 1)
+    changed = credit([("r0", wallets[1], 5)])
+    made = service.draft_bulk(crew["maker"], file_of(changed), visitor=VISITOR)
+    assert isinstance(made, service.BulkProblems)
+    assert "for another wallet or amount" in made.problems[0].message
+    service.execute(
+        service.Unfreeze(
+            wallet_id=wallets[2],
+            reference="thaw",
+            origin=service.Origin(client="tests", actor="tests"),
+            side="both",
+            reason="a test",
+        )
+    )
+    again = ran(crew, credit([*[(f"r{n}", wallet, 5) for n, wallet in enumerate(wallets)], ("new", wallets[0], 1)]))
+    assert (again.state, again.row_count, again.rows_to_do, again.done) == ("completed", 7, 2, 2)
+    statuses = Counter(row.status for row in service.walk_bulk_rows(again.run_id))
+    assert statuses == {"done_before": 5, "done": 2}
+    assert [books.balance(wallet) for wallet in wallets] == [16, 15, 15, 15, 15, 15]
+
+
+def test_a_stop_and_the_end_race_and_one_of_them_wins(books: Books, crew: dict[str, service.Session]) -> None:
+    wallets = books.make_wallets(600)
+    run_id = draft(crew, credit([(f"r{n}", wallet, 1) for n, wallet in enumerate(wallets)]))
+    service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
+    approve(crew, run_id)
+    first = iter([False, True])
+    assert bulk_running.work_off(lambda: next(first)) == 256, "a chunk, and then the worker ends"
+    stop = partial(service.stop_bulk, crew["maker"], run_id, visitor=VISITOR)
+    books.in_threads([work_off, work_off, lambda: outcome(stop)])
+    work_off()
+    run = service.get_bulk_run(run_id)
+    assert run.state in ("stopped", "completed")
+    assert sum(books.balance(wallet) for wallet in wallets) == run.done
+    assert run.done + run.left == 600
+    assert outcome(stop) == ("done" if run.state == "stopped" else "bulk_state")
+
+
+def test_workers_race_and_each_row_is_posted_once(books: Books, crew: dict[str, service.Session]) -> None:
+    wallets = books.make_wallets(40)
+    text = credit([(f"r{n}", wallets[n % 40], 1) for n in range(1_000)])
+    run_id = draft(crew, text)
+    service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
+    approve(crew, run_id)
+    with books.connect() as other:
+        # A wallet that somebody holds keeps back its own rows alone, and they are posted in their order.
+        other.execute("SELECT FROM wallet_balances WHERE wallet_id = %s FOR UPDATE", [wallets[0]])
+        held = iter([False] * 3 + [True] * 9)
+        bulk_running.work_off(lambda: next(held))
+        assert books.balance(wallets[0]) == 0
+        other.rollback()
+    for _ in range(3):
+        books.in_threads([work_off] * 4)
+    run = service.get_bulk_run(run_id)
+    assert (run.state, run.done) == ("completed", 1_000)
+    assert [books.balance(wallet) for wallet in wallets] == [25] * 40
+    order = books.sql(
+        "SELECT row_no FROM bulk_rows JOIN transactions USING (wallet_id, transaction_id)"
+        " WHERE run_id = %s AND wallet_id = %s ORDER BY transactions.seq",
+        run_id,
+        wallets[0],
+    )
+    assert order == sorted(order)
+
+
+def test_what_is_decided_on_the_request_holds_for_the_run(books: Books, crew: dict[str, service.Session]) -> None:
+    ends = {
+        "withdrawn": lambda request: service.withdraw(crew["maker"], request, visitor=VISITOR),
+        "rejected": lambda request: service.reject(crew["checker"], request, comment="no", visitor=VISITOR),
+    }
+    for state, end in ends.items():
+        run_id = draft(crew, credit([("r", JOHN, 1)]), state)
+        end(service.ask_bulk(crew["maker"], run_id, visitor=VISITOR))
+        assert service.get_bulk_run(run_id).state == state
+        with pytest.raises((RequestDecidedError, BulkStateError)):
+            approve(crew, run_id)
+    run_id = draft(crew, credit([("r", JOHN, 1)]), "discarded")
+    service.discard_bulk(crew["maker"], run_id, visitor=VISITOR)
+    with pytest.raises(BulkStateError):
+        service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
+    outcomes = Counter[str]()
+    for at in range(15):
+        run_id = draft(crew, credit([("r", JOHN, 1)]), f"race-{at}")
+        request = service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
+        seen = service.get_bulk_run(run_id).sight
+        works = [
+            lambda run_id=run_id, seen=seen, by=by: outcome(
+                lambda: service.approve_bulk(crew[by], run_id, seen=seen, comment="", visitor=VISITOR)
+            )
+            for by in ("checker", "second")
+        ]
+        works.append(lambda request=request: outcome(lambda: ends["withdrawn"](request)))
+        found = books.in_threads(works)
+        assert Counter(found)["done"] == 1, found
+        outcomes.update(found)
+        assert service.get_bulk_run(run_id).state in ("running", "withdrawn")
+    before = books.balance(JOHN)
+    running = sum(run.state == "running" for run in service.list_bulk_runs().items)
+    work_off()
+    assert books.balance(JOHN) == before + running
+    assert outcomes["request_decided"] >= 15
+
+
+@pytest.mark.tampers
+def test_rows_that_were_changed_are_not_approved(books: Books, crew: dict[str, service.Session]) -> None:
+    run_id = draft(crew, credit([("r", JOHN, 1)]))
+    service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
+    books.sql("UPDATE bulk_rows SET amount = 1000 WHERE run_id = %s", run_id)
+    with pytest.raises(BulkAlteredError):
+        approve(crew, run_id)
+    assert service.get_bulk_run(run_id).state == "pending_approval"

@@ -1,0 +1,136 @@
+"""How requests for approval are said: what they ask for, what has drifted since, and their rows in a file; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from wallet_app.console import phrases, weighed, words
+from wallet_app.service import (
+    AdjustOperation,
+    CloseOperation,
+    FreezeOperation,
+    Operation,
+    ReleaseOperation,
+    RequestPage,
+    RequestView,
+    ReverseOperation,
+    TransferOperation,
+    UnfreezeOperation,
+)
+
+KINDS = {
+    "adjustment": "Adjustment",
+    "reversal": "Reversal",
+    "release": "Release of a hold",
+    "transfer": "Transfer",
+    "freeze": "Freeze",
+    "unfreeze": "Unfreeze",
+    "closing": "Closing",
+}
+"""An operation's kind as a word."""
+
+COLUMNS = (
+    "request",
+    "status",
+    "kind",
+    "wallet",
+    "user",
+    "asset",
+    "amount",
+    "reason",
+    "ticket",
+    "maker",
+    "created_at",
+    "expires_at",
+    "checker",
+    "comment",
+    "decided_at",
+    "transaction",
+    "payload_hash",
+)
+"""Of a file of requests."""
+
+
+def row(asked: RequestView) -> Sequence[object]:
+    """Return the request as a row of a file."""
+    amount = getattr(asked.operation, "amount", None)
+    if getattr(asked.operation, "direction", None) == "debit":
+        amount = -(amount or 0)
+    return (
+        asked.request_id,
+        asked.status,
+        asked.operation.kind,
+        asked.wallet_id,
+        asked.user_name,
+        asked.asset_code,
+        None if amount is None else words.plain_amount(amount, asked.asset_scale or 0),
+        _reason(asked.operation),
+        asked.operation.ticket,
+        asked.maker_name,
+        asked.created_at,
+        asked.expires_at,
+        asked.checker_name,
+        asked.comment,
+        asked.decided_at,
+        asked.transaction_id,
+        asked.payload_hash,
+    )
+
+
+def in_words(asked: RequestView) -> str:
+    """Return what is asked for, as a short sentence: Credit 500 GOLD to John."""
+    one = asked.operation
+    if isinstance(one, AdjustOperation):
+        side = "to" if one.direction == "credit" else "from"
+        return f"{one.direction.capitalize()} {_money(one.amount, asked)} {side} {asked.user_name}"
+    if isinstance(one, TransferOperation):
+        return f"Transfer {_money(one.amount, asked)} from {asked.user_name} to wallet {one.to_wallet_id}"
+    if isinstance(one, ReverseOperation):
+        amount = "what is left" if one.amount is None else _money(one.amount, asked)
+        return f"Reverse {amount} of a transaction of {asked.user_name}"
+    if isinstance(one, ReleaseOperation):
+        return f"Release a hold of {asked.user_name}"
+    verb = {FreezeOperation: "Freeze", UnfreezeOperation: "Unfreeze", CloseOperation: "Close"}.get(type(one))
+    return f"{verb or words.kind(one.kind)} wallet {asked.wallet_id} of {asked.user_name}"
+
+
+def facts(asked: RequestView) -> list[tuple[str, str]]:
+    """Return what is asked for, field by field, as it is kept and hashed."""
+    one = asked.operation
+    found: list[tuple[str, str | None]] = [("Kind", KINDS.get(one.kind, words.kind(one.kind)))]
+    if isinstance(one, AdjustOperation):
+        found += [("Direction", one.direction), ("Amount", _money(one.amount, asked))]
+    if isinstance(one, TransferOperation):
+        found += [("To wallet", str(one.to_wallet_id)), ("Amount", _money(one.amount, asked))]
+    if isinstance(one, ReverseOperation):
+        amount = "All that is left" if one.amount is None else _money(one.amount, asked)
+        found += [("Amount", amount), ("If too little is there", phrases.SHORTFALLS[one.on_shortfall])]
+    if isinstance(one, FreezeOperation):
+        found += [("Side", one.side), ("It ends", phrases.of_end(one.until))]
+    if isinstance(one, UnfreezeOperation):
+        found += [("Side", one.side)]
+    found += [("Reason", _reason(one)), ("Ticket", one.ticket), ("Note", one.note)]
+    return [(name, value) for name, value in found if value is not None]
+
+
+def context(found: RequestPage) -> dict[str, Any]:
+    """Return what every page about a request shows: the request, what it would do now, and what has drifted."""
+    return {
+        "asked": found.request,
+        "what": in_words(found.request),
+        "facts_asked": facts(found.request),
+        "now": found.weighed,
+        "changes": weighed.changes_of(() if found.weighed is None else found.weighed.effects),
+        "drift": found.drift,
+        "why_not": found.why_not,
+        "may_withdraw": found.may_withdraw,
+    }
+
+
+def _money(amount: int, asked: RequestView) -> str:
+    return f"{words.amount(amount, asked.asset_scale or 0)} {asked.asset_code}"
+
+
+def _reason(operation: Operation) -> str | None:
+    return getattr(operation, "reason_code", None) or getattr(operation, "reason", None)

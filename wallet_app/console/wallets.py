@@ -1,0 +1,170 @@
+"""A wallet: how it stands, what happened to it, and that as a file."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from flask import Response
+from markupsafe import Markup
+
+from wallet_app import service
+from wallet_app.console import charts, exports, navigation, pages, requests, words
+from wallet_app.console.asked import Asked, places_text, read_places
+from wallet_app.console.browser import session
+from wallet_app.console.charts import Series
+from wallet_app.console.screens import screen
+from wallet_app.fields import read_wallet_id
+from wallet_app.service import Filters, Happening, Point, RequestView, WalletView
+
+PAGE = 50
+NAMES = ("kind", "from", "to", "least", "most", "reference")
+COLUMNS = (
+    "created_at",
+    "kind",
+    "entry_type",
+    "asset",
+    "scale",
+    "amount",
+    "balance_after",
+    "seq",
+    "transaction_id",
+    "reference",
+    "client",
+    "actor",
+    "reason",
+    "note",
+    "occurred_at",
+)
+
+_ACTIONS = (
+    ("adjust", "Adjust"),
+    ("transfer", "Transfer"),
+    ("freeze", "Freeze"),
+    ("unfreeze", "Unfreeze"),
+    ("close", "Close"),
+)
+
+
+@screen("GET", "/wallets/<int:wallet_id>", permission="wallets:read")
+def wallet(wallet_id: int) -> Response:
+    """Show how it stands, and its timeline as far as the filters go."""
+    found = service.get_wallet(read_wallet_id(str(wallet_id)))
+    if found.user_type == "SYSTEM":
+        return pages.page("system_wallet.html", **head(found))
+    asked = Asked(*NAMES)
+    filters = read_filters(asked, found)
+    before = read_places("before", 2)
+    page = None
+    if not asked.errors:
+        page = service.list_timeline(wallet_id, filters, before=before, limit=PAGE)
+    following = None if page is None else page.following
+    path = f"/console/wallets/{wallet_id}"
+    return pages.page(
+        "wallet.html",
+        422 if asked.errors else 200,
+        **head(found),
+        stopped_by=service.list_stops_of(user_id=found.user_id, asset_code=found.asset_code),
+        pending=_pending(wallet_id),
+        holds=service.list_open_holds(wallet_id) if found.held else (),
+        can_release=navigation.may_open(session(), f"/console/holds/{uuid.UUID(int=0)}/release"),
+        debts=service.list_debts(wallet_id).debts if found.owed else (),
+        asked=asked,
+        kinds=[(kind, words.kind(kind)) for kind in service.kinds()],
+        happenings=() if page is None else page.items,
+        chart=balance_chart(found, service.list_points(wallet_id)) if found.version else None,
+        next_url=None if following is None else asked.url(path, before=places_text(following)),
+        first_url=asked.url(path) if before is not None else None,
+        csv_url=asked.url(f"{path}.csv"),
+        json_url=asked.url(f"{path}.json"),
+    )
+
+
+@screen("GET", f"/wallets/<int:wallet_id>.<{exports.FORMS}:form>", permission="reports:export")
+def wallet_file(wallet_id: int, form: str) -> Response:
+    """The timeline, as far as the filters go, as a file."""
+    found = service.get_wallet(read_wallet_id(str(wallet_id)))
+    asked = Asked(*NAMES)
+    filters = read_filters(asked, found)
+    if asked.errors:
+        return pages.page("bad_filter.html", 422, asked=asked, back=asked.url(f"/console/wallets/{wallet_id}"))
+    rows = _rows(found, service.walk_timeline(wallet_id, filters))
+    told = {name: value for name, value in asked.values.items() if value}
+    return exports.export(form, f"wallet-{wallet_id}", COLUMNS, rows, filters=told)
+
+
+def _pending(wallet_id: int) -> Sequence[tuple[RequestView, str]]:
+    """Return the requests that wait about the wallet, each with what it asks for; none for who may not see them."""
+    if not session().may("approvals:read"):
+        return ()
+    return [(one, requests.in_words(one)) for one in service.pending_of_wallet(wallet_id)]
+
+
+def head(found: WalletView) -> dict[str, Any]:
+    """Return what every page of a wallet shows at its top: the wallet, and what the operator may do with it."""
+    path = f"/console/wallets/{found.wallet_id}"
+    actions = [(f"{path}/{verb}", label) for verb, label in _ACTIONS if _is_possible(found, verb)]
+    return {
+        "wallet": found,
+        "actions": [(url, label) for url, label in actions if navigation.may_open(session(), url)],
+        # What is due comes back first, and repays what is owed.
+        "available": found.balance + found.due - min(found.due, found.owed),
+    }
+
+
+def _is_possible(found: WalletView, verb: str) -> bool:
+    if found.user_type == "SYSTEM" or found.status == "CLOSED":
+        return False
+    return verb != "unfreeze" or found.status == "FROZEN"
+
+
+def read_filters(asked: Asked, found: WalletView) -> Filters:
+    """Return the filters of the wallet's timeline; what is wrong stands in `asked`."""
+    return Filters(
+        kind=asked.choice("kind", service.kinds()),
+        created_from=asked.begin("from"),
+        created_to=asked.end("to"),
+        amount_min=asked.amount("least", found.asset_scale),
+        amount_max=asked.amount("most", found.asset_scale),
+        reference=asked.line("reference", low=3),
+    )
+
+
+def balance_chart(found: WalletView, points: Sequence[Point]) -> Markup:
+    """Return the wallet's balance over time, up to now or its last entry."""
+    first, last = points[0].instant, max(points[-1].instant, found.updated_at)
+    span = (last - first).total_seconds() or 1
+    form = "%-d %b %Y" if span > 2 * 86_400 else "%-d %b, %H:%M UTC"
+    return charts.line_chart(
+        "Balance over time",
+        [words.absolute(point.instant) for point in points],
+        [Series("Balance", [point.balance for point in points])],
+        scale=found.asset_scale,
+        unit=found.asset_code,
+        below=[f"{first:{form}}", f"{last:{form}}"],
+        places=[(point.instant - first).total_seconds() / span for point in points],
+        is_step=True,
+    )
+
+
+def _rows(found: WalletView, happenings: Iterator[Happening]) -> Iterator[tuple[object, ...]]:
+    for view, entry in ((one.view, one.entry) for one in happenings):
+        transaction = view.transaction
+        yield (
+            transaction.created_at,
+            transaction.kind,
+            entry.entry_type if entry else None,
+            found.asset_code,
+            found.asset_scale,
+            entry.amount if entry else None,
+            entry.balance_after if entry else None,
+            entry.seq if entry else None,
+            str(transaction.transaction_id),
+            transaction.reference,
+            transaction.client,
+            transaction.actor,
+            view.reason,
+            view.note,
+            transaction.occurred_at,
+        )
