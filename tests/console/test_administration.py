@@ -205,8 +205,10 @@ def test_an_operator_comes_changes_and_goes(
     assert "was changed, or signed out, since you opened the form" in text_of(stale)
     assert other.is_signed_in()
 
-    assert wrong_field(admin.post(f"{path}/disable", {})) == "reason"
-    gone = admin.post(f"{path}/disable", {"reason": "She left"})
+    for wrong in ("", " \r\n ", "x" * 501, "\x07"):
+        assert wrong_field(admin.post(f"{path}/disable", {"reason": wrong})) == "reason"
+    gone = admin.post(f"{path}/disable", {"reason": " She\r\nleft "})
+    assert sql("SELECT reason FROM audit_log WHERE action = 'operator:disable'") == [("She left",)]
     assert gone.location == f"{path}?note=operator-disabled"
     assert not other.is_signed_in()
     assert "Disabled" in text_of(admin.get(path))
