@@ -323,6 +323,9 @@ def test_a_user_an_asset_and_everything_are_stopped_and_let_go(
 ) -> None:
     support, approver, viewer = (browsers().sign_in(role) for role in ("support", "approver", "viewer"))
     form = {"target": "user", "user": "2", "side": "debits", "reason": "Account taken over", "ticket": "T-7"}
+    begun = re.search(r'href="(/console/switches/new[^"]+)">Stop this user', support.get("/console/users/2").text)
+    assert begun is not None
+    assert 'name="user" type="text" value="2"' in support.get(unescape(begun[1])).text
     checked = support.post("/console/switches/check", form)
     assert "Stop debits of user 2" in text_of(checked)
     assert "John" in text_of(checked)
@@ -482,11 +485,12 @@ def test_each_page_asks_as_often_however_much_there_is(admin: Browser, app: Flas
 
     before = counts()
     by = By(actor="tests")
-    for number in range(30):
+    for number in range(26):
+        service.create_asset(code=f"A{number}", name="A", scale=0, by=by)
+    for number in range(8):
         settings = service.KeySettings(scopes=["wallets:read"])
         app.extensions["wallet_gate"].create_key(client=f"c{number}", settings=settings, by=by)
         service.create_operator(email=f"o{number}@wallet.example", name="O", role="viewer", by=by)
-        service.create_asset(code=f"A{number}", name="A", scale=0, by=by)
         view, _ = service.set_switch(replace(STOP_GOLD, reason=f"Reason {number}"), by=by)
         if number % 2:
             service.lift_switch(view.switch_id, reason="Enough", by=by)
