@@ -110,6 +110,7 @@ def test_a_key_is_made_once_shown_once_replaced_and_revoked(admin: Browser, clie
         assert gone.location == f"/console/keys/{key_id}?note=key-revoked"
     assert client.get("/wallets/3", headers={"Authorization": f"Bearer {key[0]}"}).status_code == 401
     listed = text_of(admin.get("/console/keys?client=shop"))
+    assert "up to 5,000; GOLD" in listed
     assert other[0].split("_")[2] in listed
     assert key_id not in listed
     assert key_id in text_of(admin.get("/console/keys?client=shop&revoked=on"))
