@@ -189,13 +189,13 @@ def _entries(
     Without them, under a reference, those of other wallets' transactions alone.
     """
     asked = [*filters.of_amount("amount"), *(["entry_type = :kind"] if filters.kind is not None else [])]
-    asked += [] if seqs is None else ["seq = ANY (CAST(:seqs AS bigint[]))"]
+    page = (_PART if seqs is None else _THESE).format(of_entry=all_of(asked))
     conditions = [*filters.of_transaction()]
     conditions += [walks.ANOTHERS] if filters.reference is not None and seqs is None else []
     conditions += told(filters, permit)
     values = {"wallet_id": wallet_id, "low": part.low, "high": part.high, "seqs": seqs, "rows": limit + 1}
     rows = connection.execute(
-        text(_ENTRIES.format(of_entry=all_of(asked), conditions=all_of(conditions))),
+        text(_ENTRIES.format(page=page, conditions=all_of(conditions))),
         values | filters.values() | permit_values(permit),
     )
     return [entry_view(EntryRow(wallet_id, *owner, *row), permit) for row in rows]
@@ -253,15 +253,26 @@ SELECT wallets.user_id, users.user_type, asset_types.code AS asset_code
  WHERE wallets.id = :wallet_id
 """)
 
+_PART = """
+       SELECT * FROM ledger_entries
+        WHERE wallet_id = :wallet_id AND seq BETWEEN :low AND :high AND {of_entry}
+        ORDER BY wallet_id DESC, seq DESC OFFSET 0"""
+
+# One look-up each: PostgreSQL 15, asked for a list of seqs in order, reads the whole wallet.
+_THESE = """
+       SELECT one.*
+         FROM unnest(CAST(:seqs AS bigint[])) AS asked (place)
+        CROSS JOIN LATERAL (
+              SELECT * FROM ledger_entries WHERE wallet_id = :wallet_id AND seq = asked.place OFFSET 0
+              ) AS one
+        WHERE seq BETWEEN :low AND :high AND {of_entry}"""
+
 _ENTRIES = f"""
 SELECT page.seq, page.transaction_id, page.entry_type, page.amount, page.balance_after, page.contra_wallet_id,
        page.created_at, page.hash,
        transactions.reference_id, transactions.kind, transactions.actor, transactions.occurred_at, details.note,
        details.metadata, anchors.user_id, anchors.asset_code
-  FROM (
-       SELECT * FROM ledger_entries
-        WHERE wallet_id = :wallet_id AND seq BETWEEN :low AND :high AND {{of_entry}}
-        ORDER BY wallet_id DESC, seq DESC OFFSET 0
+  FROM ({{page}}
        ) AS page
  CROSS JOIN LATERAL (SELECT * FROM transactions WHERE transaction_id = page.transaction_id OFFSET 0) AS transactions
   {walks.WITH_DETAILS}
