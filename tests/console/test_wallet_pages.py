@@ -289,8 +289,8 @@ def test_users_system_wallets_and_what_is_not_there_have_pages_of_their_own(brow
         service.SwitchSettings(target="asset", side="credits", reason="Under repair", asset_code="GOLD"),
         by=service.By(actor="operator:9"),
     )
-    assert "Under repair" in text_of(browser.get("/console/wallets/3"))
-    assert "Under repair" not in text_of(browser.get("/console/wallets/4"))
+    assert "Stopped by a switch" in text_of(browser.get("/console/wallets/3"))
+    assert "Stopped by a switch" not in text_of(browser.get("/console/wallets/4"))
     assert switch.is_set
     for path in (
         "/console/users/1",

@@ -142,7 +142,7 @@ from wallet_app.service.four_eyes import (
     weigh,
 )
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
-from wallet_app.service.history import Page, find_entries, list_transactions, places_of
+from wallet_app.service.history import Page, find_entries, list_transactions, places_of, walk_transactions
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds, list_open_holds
 from wallet_app.service.integrity import (
     Chains,
@@ -157,7 +157,7 @@ from wallet_app.service.integrity import (
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
 from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
-from wallet_app.service.listings import AssetView, list_assets, list_wallets
+from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
 from wallet_app.service.operations import (
     KINDS as OPERATION_KINDS,
 )
@@ -327,7 +327,9 @@ __all__ = [
     "TransactionHit",
     "UserHit",
     "search",
+    "asset_scales",
     "search_terms",
+    "walk_transactions",
     "AssetEconomy",
     "AUDIT_PAGE",
     "AuditFilters",
