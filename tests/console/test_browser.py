@@ -215,6 +215,47 @@ def test_password_and_code_and_every_page_on_the_way(page: Page, site: Site) -> 
     expect(page).to_have_url(re.compile(r"/console/sign-in\?next=/console/account$"))
 
 
+def test_a_wallet_is_looked_through_explained_and_printed(page: Page, site: Site) -> None:
+    sign_in(page, site, "approver@localhost")
+    page.goto("/console/users/2")
+    look_at(page, "user")
+    page.get_by_role("row", name="GOLD").get_by_role("link").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Wallet 3")
+    look_at(page, "wallet")
+    page.get_by_role("table", name="What happened to wallet 3").get_by_role("link").first.click()
+    expect(page.get_by_text("Verified", exact=True)).to_be_visible()
+    look_at(page, "transaction")
+    page.go_back()
+    page.get_by_label("At least").fill("1.5")
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_label("At least")).to_have_accessible_description(re.compile("Enter a whole number"))
+    look_at(page, "wallet-wrong-filter")
+    page.get_by_role("link", name="Explain this balance").click()
+    expect(page.get_by_text(re.compile("^Wallet 3 .* before its first entry"))).to_be_visible()
+    look_at(page, "explain")
+    page.get_by_role("link", name="Statement").click()
+    look_at(page, "statement")
+    page.emulate_media(media="print")
+    expect(page.get_by_role("button", name="Show")).to_be_hidden()
+    expect(page.get_by_role("navigation")).to_have_count(0)
+    expect(
+        page.get_by_role("cell", name="Closing balance").or_(page.get_by_role("rowheader", name="Closing"))
+    ).to_be_visible()
+    page.screenshot(path=SHOTS / "statement-print.png", full_page=True)
+    page.emulate_media(media="screen")
+    for path, name in (("/console/wallets/1", "system-wallet"), ("/console/wallets/999", "no-wallet")):
+        page.goto(path)
+        look_at(page, name)
+    # The key that leads to the search can be turned off.
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.goto("/console/account")
+    page.get_by_label("The key").uncheck()
+    page.goto("/console/wallets/3")
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).not_to_be_focused()
+
+
 def test_a_passkey_of_a_virtual_authenticator(page: Page, context: BrowserContext, site: Site) -> None:
     devtools = context.new_cdp_session(page)
     devtools.send("WebAuthn.enable")
