@@ -92,7 +92,7 @@ def test_a_verification_is_asked_for_and_shown(browser: Browser, sql: Sql) -> No
     run = service.list_verifications()[0]
     assert "seq counts 1, 2, 3, ... without a gap" in text_of(browser.get(f"/console/integrity/{run.run_id}"))
     assert browser.get("/console/integrity/999").status_code == 404
-    rows = json.loads(browser.get("/console/integrity.json", buffered=True).get_data())
+    rows = json.loads(browser.get("/console/integrity.json").get_data())
     assert (rows[0]["state"], rows[0]["faults"], rows[0]["findings"]) == ("ended", 0, [])
     counted = statements(lambda: browser.get("/console/integrity"))
     for _ in range(3):
@@ -181,10 +181,10 @@ def test_audit_filters_that_make_no_sense_and_one_record(records: Browser, sql: 
 
 def test_the_log_as_a_file_is_audited_and_harmless(records: Browser, sql: Sql) -> None:
     audit.record_alone(Act(by=By(actor="operator:eve", reason="=cmd|' /C calc'!A0"), action="key:create"))
-    answer = records.get("/console/audit.csv?actor=operator:eve", buffered=True)
+    answer = records.get("/console/audit.csv?actor=operator:eve")
     rows = list(csv.DictReader(io.StringIO(answer.get_data(as_text=True))))
     assert [row["reason"] for row in rows] == ["'=cmd|' /C calc'!A0"]
-    everything = json.loads(records.get("/console/audit.json?action=key", buffered=True).get_data())
+    everything = json.loads(records.get("/console/audit.json?action=key").get_data())
     assert len(everything) == 202
     told = sql("SELECT action, subject, after FROM audit_log WHERE starts_with(action, 'export:') ORDER BY id")
     assert told[0] == ("export:begin", "audit", {"filters": {"actor": "operator:eve"}})

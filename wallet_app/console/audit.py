@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -43,8 +44,8 @@ def audit() -> Response:
         asked=asked,
         records=() if page is None else page.records,
         is_cut=page is not None and page.following is not None and len(page.records) < service.AUDIT_PAGE,
-        actions=service.list_audit_actions(),
-        outcomes=OUTCOMES,
+        names=service.list_actor_names(),
+        actions=_choices(service.list_audit_actions(), asked.values["action"]),
         chains=service.get_chains(),
         next_url=None if following is None else asked.url(_PATH, before=_text_of(following)),
         first_url=asked.url(_PATH) if before is not None else None,
@@ -72,7 +73,13 @@ def audit_record(record_id: int) -> Response:
     if record is None:
         raise NotFound
     changes = [(name, _said(before), _said(after)) for name, before, after in service.changes_of(record)]
-    return pages.page("audit_record.html", record=record, changes=changes)
+    return pages.page("audit_record.html", record=record, changes=changes, names=service.list_actor_names())
+
+
+def _choices(actions: Sequence[str], asked: str) -> list[tuple[str, str]]:
+    """Return what may be chosen: each resource, and each action on it; and what is asked for already, known or not."""
+    known = sorted({*actions, *(action.partition(":")[0] for action in actions), *([asked] if asked else [])})
+    return [(value, f"\u2003{value}" if ":" in value else f"{value}: all") for value in known]
 
 
 def _filters(asked: Asked) -> AuditFilters:

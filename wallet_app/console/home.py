@@ -45,7 +45,20 @@ def home_with_a_slash() -> Response:
 
 
 def _needs(session: Session) -> list[Need]:
-    return [*_integrity_needs(), *_work_needs()] if session.may("integrity:read") else []
+    needs = _approval_needs(session) if session.may("approvals:read") else []
+    return [*needs, *_integrity_needs(), *_work_needs()] if session.may("integrity:read") else needs
+
+
+def _approval_needs(session: Session) -> list[Need]:
+    """Say what waits for a decision: what this operator may decide, or, for others, that it waits."""
+    decides = session.may("approvals:decide")
+    waiting = service.count_pending(not_made_by=session.operator_id if decides else None)
+    if not waiting:
+        return []
+    count = f"{waiting} or more" if waiting >= service.PAGE_MAX else str(waiting)
+    title = f"{count} request{' waits' if waiting == 1 else 's wait'} for approval"
+    says = "You can approve or reject." if decides else "An approver decides; nothing has moved yet."
+    return [Need(title, says, "/console/approvals", "warn" if decides else "neutral")]
 
 
 _INTEGRITY = {

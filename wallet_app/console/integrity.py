@@ -33,6 +33,7 @@ def integrity() -> Response:
         last=last,
         last_full=service.last_full_run(runs),
         open=[run for run in runs if run.state in {"requested", "running"}],
+        names=service.list_actor_names(),
         chains=service.get_chains(),
         work=service.get_work_state(),
         chart=_chart(runs),
@@ -64,7 +65,7 @@ def verification_run(run_id: int) -> Response:
     run = service.get_verification(run_id) if run_id <= ID_MAX else None
     if run is None:
         raise NotFound
-    return pages.page("verification.html", run=run)
+    return pages.page("verification.html", run=run, names=service.list_actor_names())
 
 
 def _chart(runs: Sequence[RunView]) -> Markup | None:

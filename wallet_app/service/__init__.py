@@ -42,6 +42,7 @@ from wallet_app.service.audit_views import (
     RecordView,
     changes_of,
     get_audit_record,
+    list_actor_names,
     list_audit,
     list_audit_actions,
     walk_audit,
@@ -141,7 +142,7 @@ from wallet_app.service.four_eyes import (
     weigh,
 )
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
-from wallet_app.service.history import Page, find_entries, list_transactions, places_of
+from wallet_app.service.history import Page, find_entries, list_transactions, places_of, walk_transactions
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds, list_open_holds
 from wallet_app.service.integrity import (
     Chains,
@@ -156,7 +157,7 @@ from wallet_app.service.integrity import (
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
 from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
-from wallet_app.service.listings import AssetView, list_assets, list_wallets
+from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
 from wallet_app.service.operations import (
     KINDS as OPERATION_KINDS,
 )
@@ -326,7 +327,9 @@ __all__ = [
     "TransactionHit",
     "UserHit",
     "search",
+    "asset_scales",
     "search_terms",
+    "walk_transactions",
     "AssetEconomy",
     "AUDIT_PAGE",
     "AuditFilters",
@@ -349,6 +352,7 @@ __all__ = [
     "get_integrity_state",
     "get_work_state",
     "last_full_run",
+    "list_actor_names",
     "list_audit",
     "list_audit_actions",
     "walk_audit",

@@ -46,7 +46,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilters:
-    """What a record must be like; None is anything. `action` may be a resource alone, like `key`."""
+    """What a record must be like; None is anything. `action` may be a resource alone, like `key`.
+
+    `actor` may be an operator's e-mail address.
+    """
 
     actor: str | None = None
     action: str | None = None
@@ -100,6 +103,12 @@ def get_audit_record(connection: Connection, record_id: int) -> RecordView | Non
 def list_audit_actions(connection: Connection) -> Sequence[str]:
     """Return the actions that there are records of, in order: a look at the index for each."""
     return list(connection.scalars(_ACTIONS))
+
+
+@reads
+def list_actor_names(connection: Connection) -> Mapping[str, str]:
+    """Return the operators' names by how the log and the ledger name them: there is a bounded number of people."""
+    return {row.actor: row.name for row in connection.execute(_NAMES)}
 
 
 def walk_audit(filters: AuditFilters) -> Iterator[RecordView]:
@@ -168,8 +177,10 @@ SELECT * FROM audit_log
  ORDER BY occurred_at DESC, id DESC LIMIT :rows_max
 """
 
-_PASSES = """
-       (CAST(:actor AS text) IS NULL OR actor = :actor)
+_ACTOR = "coalesce((SELECT concat('operator:', id) FROM operators WHERE email = lower(:actor)), :actor)"
+
+_PASSES = f"""
+       (CAST(:actor AS text) IS NULL OR actor = {_ACTOR})
    AND (CAST(:action AS text) IS NULL OR action = :action)
    AND (CAST(:resource AS text) IS NULL OR starts_with(action, :resource))
    AND (CAST(:subject AS text) IS NULL OR subject = :subject)
@@ -180,7 +191,8 @@ _PASSES = """
 
 
 def _list(leading: str | None) -> str:
-    walk = _WALK.format(leading="true" if leading is None else f"{leading} = :{leading}")
+    asked = _ACTOR if leading == "actor" else f":{leading}"
+    walk = _WALK.format(leading="true" if leading is None else f"{leading} = {asked}")
     return f"""
 WITH found AS MATERIALIZED (
     SELECT {_COLUMNS} FROM ({walk}) AS walked
@@ -204,6 +216,8 @@ SELECT {_COLUMNS}, audit_chain.seq, audit_chain.hash
   LEFT JOIN audit_chain ON audit_chain.audit_id = audit_log.id
  WHERE id = :record_id
 """)  # noqa: S608 - constants
+
+_NAMES = text("SELECT concat('operator:', id) AS actor, name FROM operators ORDER BY id")
 
 _ACTIONS = text("""
 WITH RECURSIVE found AS (
