@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests start a hundred programs and rewrite their own modules: what Python compiled is kept, whatever the environment says.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 # In an empty environment Python would not even know where it is itself.
 PATH ?= /usr/local/bin:/usr/bin:/bin
 export PATH
@@ -14,17 +16,17 @@ run: setup
 
 # At most five minutes on two cores.
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile -rs -m "not slow and not wide"
+	$(PYTEST) -n 2 --dist loadfile -rs -m "not slow and not wide"
 
 # What needs more: every case of something, minutes, another server or another program. What is not installed is left out and said, but not in CI.
 test-all: setup-bench
-	$(BIN)/python -m pytest -n 2 --dist loadfile -rs -m "wide and not slow"
-	$(BIN)/python -m pytest -rs -m slow
+	$(PYTEST) -n 2 --dist loadfile -rs -m "wide and not slow"
+	$(PYTEST) -rs -m "slow and not long"
 # What asks the faces about input and rights gets the same from every server.
-	$(BIN)/python scripts/with_postgres15.py $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not wide" --ignore=tests/platform \
+	$(BIN)/python scripts/with_postgres15.py $(PYTEST) -n 2 --dist loadfile -m "not slow and not wide" --ignore=tests/platform \
 		--ignore=tests/api/test_bad_input.py --ignore=tests/api/test_access.py --ignore=tests/console/test_forms.py --ignore=tests/console/test_roles.py
 # The audit log's chain waits for every transaction of its server, so here nobody else works on it.
-	$(BIN)/python scripts/with_postgres15.py $(BIN)/python -m pytest -m "not slow" tests/test_verify_audit.py tests/test_verify_holds.py \
+	$(BIN)/python scripts/with_postgres15.py $(PYTEST) -m "not slow" tests/test_verify_audit.py tests/test_verify_holds.py \
 		tests/test_verify_reversals.py tests/test_verify_states.py tests/test_verify_between_wallets.py
 
 # The service beside pgbench, a quarter of an hour; `make bench BENCH="--quick"` tries it out, BENCH="--help" tells more.
@@ -39,12 +41,14 @@ bench-servers: setup-bench
 bench-growth: setup-bench
 	@$(BIN)/python -m bench.growth $(BENCH)
 
-# Kills under load, twenty of each kind, a quarter of an hour, and then a minute of storms on the console's sign-in.
+# Kills under load, twenty of each kind, a quarter of an hour; then a minute of storms on the console's sign-in, and for
+# another quarter of an hour what test-all looks for in less: long runs of the models and of Schemathesis.
 # DRILL="--kills 1" tries the kills out, DRILL="--help" tells more.
-drill: setup
+drill: setup-dev
 	@$(BIN)/python -m drill $(DRILL)
 ifeq ($(strip $(DRILL)),)
 	@$(BIN)/python -m drill.sign_ins
+	@$(PYTEST) -rs -m long
 endif
 
 check: setup-dev

@@ -64,13 +64,30 @@ class Copies:
     def __init__(self, server: URL) -> None:
         self.server = server
         self._waiting: dict[str, Copy] = {}
+        self._lent: dict[str | None, Copy] = {}
+        self._looked_at: set[str] = set()
 
     def take(self, template: str) -> Copy:
         """Return a copy of the template that nobody else has and nobody is connected to."""
-        return self._waiting.pop(template, None) or self._make(template)
+        copy = self._waiting.pop(template, None) or self._make(template)
+        self._lent[copy.url.database] = copy
+        return copy
+
+    def changed(self, url: URL) -> set[str] | None:
+        """Return the tables of the lent copy whose rows are not what they were.
+
+        None if it is no lent copy, or the first one of its template that is asked about: nobody has verified that yet.
+        """
+        if (copy := self._lent.get(url.database)) is None or copy.template not in self._looked_at:
+            self._looked_at.update([copy.template] if copy else [])
+            return None
+        with connect(url) as owner:
+            rows = _rows_of(owner, copy.made.rows)
+        return {name for name, lines in copy.made.rows.items() if rows[name] != lines}
 
     def give_back(self, copy: Copy) -> bool:
         """Restore the copy and keep it for the next `take`, or drop it; return whether it was kept."""
+        self._lent.pop(copy.url.database, None)
         with connect(self.server) as connection:
             try:
                 kept = self._restored(connection, copy)
@@ -82,6 +99,7 @@ class Copies:
 
     def drop(self, copy: Copy) -> None:
         """Drop the copy, whoever is connected to it."""
+        self._lent.pop(copy.url.database, None)
         with connect(self.server) as connection:
             _drop(connection, copy.url)
 

@@ -97,18 +97,20 @@ class _Worker:
 
     def _do(self, job: service.Job) -> None:
         began = time.monotonic()
+        self._note(job, since=_now())
         try:
             amount = job.run(self._stop.is_set)
         except Exception:
-            self._note(job, failed=True, amount=0)
+            self._note(job, at=_now(), failed=True, amount=0)
             raise
-        self._note(job, failed=False, amount=amount)
+        self._note(job, at=_now(), succeededAt=_now(), failed=False, amount=amount)
         if amount:
             log.info("job_done", job=job.name, amount=amount, ms=round((time.monotonic() - began) * 1000, 1))
 
-    def _note(self, job: service.Job, *, failed: bool, amount: int) -> None:
-        at = dt.datetime.now(dt.UTC).isoformat()
-        self._done[job.name] = {"at": at, "failed": failed, "amount": amount}
+    def _note(self, job: service.Job, **noted: Any) -> None:
+        """Keep what the next sign of life tells of the job: whether it runs (`since`), and how it ended before."""
+        before = {name: value for name, value in self._done.get(job.name, {}).items() if name != "since"}
+        self._done[job.name] = before | noted
 
     def _try(self, work: Any, event: str, **context: Any) -> bool:
         """Do the work and tell whether it was done: whatever it is, the next time comes."""
@@ -121,3 +123,7 @@ class _Worker:
                 log_fault(event, fault, worker=str(self._id), **context)
             return False
         return True
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat()

@@ -140,6 +140,10 @@ def test_words_that_are_not_known_are_refused(shared: FlaskClient, path: str) ->
     assert_problem(get(shared, path, **{mine: "topup"}), 422, "validation_error", f"/{mine}")
     assert_problem(get(shared, path, **{others: "TOPUP"}), 422, "validation_error", f"/{others}")
     assert_problem(get(shared, path, metadataValue="a"), 422, "bad_filter")
+    assert_problem(
+        get(shared, path, **{"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"}), 422, "bad_filter"
+    )
+    assert get(shared, path, **{"from": "2026-01-02T00:00:00Z", "to": "2026-01-02T00:00:00Z"}).status_code == 200
 
 
 @pytest.mark.parametrize(

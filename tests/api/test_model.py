@@ -461,6 +461,12 @@ def test_api_model_and_database_agree(shared_app: Flask) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_api_model_and_database_agree_at_length(shared_app: Flask) -> None:
-    explore(shared_app, number=100, examples=100, at_least=5)
+@pytest.mark.parametrize(
+    ("examples", "at_least"),
+    [
+        pytest.param(100, 5, marks=pytest.mark.timeout(400)),
+        pytest.param(200, 10, marks=[pytest.mark.timeout(900), pytest.mark.long]),
+    ],
+)
+def test_api_model_and_database_agree_at_length(shared_app: Flask, examples: int, at_least: int) -> None:
+    explore(shared_app, number=100, examples=examples, at_least=at_least)

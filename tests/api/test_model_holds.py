@@ -390,6 +390,12 @@ def explore(app: Flask, *, number: int, examples: int, at_least: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_api_model_and_database_agree_about_holds(app_with_clock: Flask) -> None:
-    explore(app_with_clock, number=100, examples=80, at_least=3)
+@pytest.mark.parametrize(
+    ("examples", "at_least"),
+    [
+        pytest.param(80, 3, marks=pytest.mark.timeout(400)),
+        pytest.param(150, 5, marks=[pytest.mark.timeout(900), pytest.mark.long]),
+    ],
+)
+def test_api_model_and_database_agree_about_holds(app_with_clock: Flask, examples: int, at_least: int) -> None:
+    explore(app_with_clock, number=100, examples=examples, at_least=at_least)

@@ -414,5 +414,8 @@ def test_whatever_is_mixed_api_model_and_database_agree(app_with_clock: Flask) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_whatever_is_mixed_api_model_and_database_agree_at_length(app_with_clock: Flask) -> None:
-    explore(app_with_clock, OUTCOMES, number=100, examples=100, at_least=1)
+@pytest.mark.parametrize(("examples", "at_least"), [(100, 1), pytest.param(150, 2, marks=pytest.mark.long)])
+def test_whatever_is_mixed_api_model_and_database_agree_at_length(
+    app_with_clock: Flask, examples: int, at_least: int
+) -> None:
+    explore(app_with_clock, OUTCOMES, number=100, examples=examples, at_least=at_least)

@@ -14,7 +14,7 @@ from tests.api.conftest import ROOT, Live
 from tests.keys import KEY
 
 SEED = 20_261_122
-LONG_SEEDS = (1,)
+LONG_SEEDS = (1, *(pytest.param(seed, marks=pytest.mark.long) for seed in (2, 3, 5, 8)))
 
 
 def explore(live: Live, folder: Path, seed: int, seconds: int) -> str:

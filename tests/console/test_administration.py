@@ -357,6 +357,11 @@ def test_a_user_an_asset_and_everything_are_stopped_and_let_go(
     listed = text_of(viewer.get("/console/switches"))
     assert "It was a test" in listed
     assert "Lift" not in listed.split("Stopped now")[2].split("Before")[0], "who may not is not asked to"
+    finance = browsers().sign_in("finance")
+    taken = finance.get("/console/switches.csv").get_data(as_text=True).splitlines()
+    assert taken[0].startswith("switch_id,target,user_id,asset_code,side,reason,until")
+    assert len(taken) == 3
+    assert "Account taken over" in taken[1]
     wrong = {
         "target": {"target": "planet"},
         "user": {"user": "99"},

@@ -119,3 +119,30 @@ def test_the_secrets_are_looked_for_in_a_way_that_finds_them(browser: Browser, d
     with psycopg.connect(conninfo(database), autocommit=True) as connection:
         connection.execute("UPDATE operators SET set_up_hash = NULL, totp_secret = %s", (PASSWORD.encode(),))
     assert any(form in contents(database) for form in forms_of(PASSWORD))
+
+
+def test_what_an_administrator_makes_is_found_on_its_page_alone(
+    browsers: Callable[..., Browser], database: URL, written: io.BytesIO
+) -> None:
+    from tests.console.test_administration import CODE, KEY, carried
+
+    admin = browsers().sign_in("admin")
+    key_form = carried(admin.post("/console/keys/check", {"client": "shop", "scope.wallets:read": "on", "days": "30"}))
+    pages = [text_of(admin.post("/console/keys", key_form)) for _ in range(2)]
+    new = {"email": EMAIL, "name": "Canary", "role": "viewer"}
+    code_form = carried(admin.post("/console/operators/check", new))
+    pages += [text_of(admin.post("/console/operators", code_form)) for _ in range(2)]
+    secrets = [key_form["form_key"], code_form["form_key"]]
+    for pattern in (KEY, CODE):
+        found = {secret for page in pages for secret in pattern.findall(page)}
+        assert len(found) == 1, "twice the same"
+        secrets += found
+    others = [text_of(admin.get(path)) for path in ("/console/keys", "/console/operators", "/console/settings")]
+    log, stored = written.getvalue(), contents(database)
+    assert b'"route":"/console/keys"' in log
+    assert EMAIL.encode() in stored
+    for secret in secrets:
+        for form in forms_of(secret):
+            assert form not in log
+            assert form not in stored
+        assert not [page for page in others if secret in page]

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from wallet_app import service
+
 PACKAGE = Path(__file__).resolve().parents[2] / "wallet_app"
 
 LEDGER = r"(ledger_entries|transactions|transaction_details|wallet_balances|system_balances|reversed_entries)"
@@ -36,6 +38,14 @@ def test_only_posting_py_writes_the_ledger_and_the_balances() -> None:
     assert written == {"service/posting.py"}, reason
     assert calls_of("copy", of={"cursor", "driver", "connection"}) == set(), reason
     assert builders_of({"insert", "update", "delete"}) == set(), reason
+
+
+def test_the_console_does_nothing_to_wallets_past_four_eyes() -> None:
+    reason = "What an operator does is weighed, counted and recorded by carry_out and approve: there is no other way."
+    verbs = ("execute", "execute_batch", "execute_each", "execute_atomic")
+    found = {file for verb in verbs for file in calls_of(verb) if file.startswith("console/")}
+    assert found == set(), reason
+    assert not {"Adjust", "ApprovedAdjust", "ApprovedReversal"} & set(service.__all__), reason
 
 
 def test_only_db_py_commits() -> None:

@@ -19,11 +19,12 @@ from sqlalchemy import text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
-from tests.conftest import conninfo, require_right_books, run_sql, settings_for
+from tests.conftest import conninfo, run_sql, settings_for
 from tests.kernel.conftest import DOE, JOHN, ORIGIN, Books, serve
 from tests.kernel.pooler import OWN_SETTINGS, SERVERS, Pooler, login, own
 from tests.kernel.processes import Answer, answer_to, execute, in_processes
 from tests.platform.conftest import REPOSITORY, Service, clean_environment, free_port
+from tests.verifying import require_right_books
 from wallet_app import db, service
 from wallet_app.config import ConfigurationError, Settings
 

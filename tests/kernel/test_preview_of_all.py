@@ -22,6 +22,7 @@ from wallet_app.errors import (
     ReferenceMismatchError,
     VersionMismatchError,
 )
+from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal
 from wallet_app.service.rules import RULES
 
 wallets = st.sampled_from([JOHN, JOHN, JOHN, JOHN_DIAMOND, DOE])
@@ -60,15 +61,32 @@ commands = st.one_of(
         **common,
     ),
 )
-reversals = st.builds(
-    service.ReverseTransaction,
-    transaction_id=st.integers(0, 7).map(lambda n: uuid.UUID(int=n)),
-    amount=st.one_of(st.none(), st.integers(1, 60)),
-    on_shortfall=st.sampled_from(["refuse", "partial", "debt"]),
-    reason=st.just("a test"),
-    **common,
+adjustments = st.sampled_from([Adjust, Adjust, ApprovedAdjust]).flatmap(
+    lambda kind: st.builds(
+        kind,
+        direction=st.sampled_from(["credit", "debit"]),
+        amount=amounts,
+        reason_code=st.just("OTHER"),
+        ticket=st.sampled_from([None, "T-1"]),
+        **common,
+    )
 )
-"""As with holds, which transaction it is, is chosen later."""
+reversals = st.sampled_from([service.ReverseTransaction, service.ReverseTransaction, ApprovedReversal]).flatmap(
+    lambda kind: undoing(kind)
+)
+
+
+def undoing(kind: type[service.ReverseTransaction]) -> st.SearchStrategy[service.ReverseTransaction]:
+    """As with holds, which transaction it is, is chosen later."""
+    return st.builds(
+        kind,
+        transaction_id=st.integers(0, 7).map(lambda n: uuid.UUID(int=n)),
+        amount=st.one_of(st.none(), st.integers(1, 60)),
+        on_shortfall=st.sampled_from(["refuse", "partial", "debt"]),
+        reason=st.just("a test"),
+        **common,
+    )
+
 
 FRESH = 0
 """Stands for a wallet that no earlier example knows."""
@@ -81,7 +99,7 @@ states = st.one_of(
 )
 
 steps = st.tuples(
-    st.one_of(commands, commands, commands, commands, reversals, states),
+    st.one_of(commands, commands, commands, commands, reversals, states, adjustments),
     st.sampled_from([*[None] * 8, (0,), (0, 1, 2, 3), (-1,)]),
 )
 """A command, and the versions on which it is asked: how far they are from the one at the beginning."""

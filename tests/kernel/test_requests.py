@@ -298,9 +298,13 @@ def test_a_request_is_decided_once_and_repeated_clicks_are_answered_the_same(off
     assert office.books.balance(JOHN) == 2_500
     with pytest.raises(psycopg.errors.RestrictViolation, match="decided once"):
         office.books.sql("UPDATE approval_requests SET comment = 'otherwise' WHERE id = %s", rejected)
+    service.erase_user(2, by=service.By(actor="tests"))
+    with pytest.raises(psycopg.errors.RestrictViolation, match="decided once"):
+        office.books.sql("UPDATE approval_requests SET note = 'written later' WHERE id = %s", rejected)
     with pytest.raises(psycopg.errors.RestrictViolation, match="append-only"):
         office.books.sql("DELETE FROM approval_requests WHERE id = %s", rejected)
     listed = service.list_requests(service.RequestFilters()).items
+    assert [one.operation.note for one in listed] == [None, None, None], "erased, and the hash still right"
     assert [(one.request_id, one.status) for one in listed] == [
         (withdrawn, "withdrawn"),
         (rejected, "rejected"),

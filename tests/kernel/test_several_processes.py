@@ -7,10 +7,11 @@ from collections import defaultdict
 from dataclasses import replace
 from functools import partial
 
-from tests.conftest import require_right_books, settings_for
+from tests.conftest import settings_for
 from tests.kernel.conftest import DOE, JOHN, JOHN_DIAMOND, ORIGIN, Books
 from tests.kernel.processes import Answer, answer_to, execute, in_processes
 from tests.kernel.test_concurrency import deadlocks
+from tests.verifying import require_right_books
 from wallet_app import service
 
 HOT = DOE

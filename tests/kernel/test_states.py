@@ -30,6 +30,7 @@ from wallet_app.errors import (
     WalletNotFrozenError,
 )
 from wallet_app.service import holds, loading, locks, posting
+from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal, Direction
 from wallet_app.service.rules import RULES
 
 assert clock
@@ -114,6 +115,11 @@ CELLS: dict[str, tuple[Prepared, set[str]]] = {
     "REVERSAL of a top-up": (lambda books: undoing(books.top_up(JOHN, 1)), DEBIT),
     "REVERSAL of a spend": (lambda books: undoing(books.spend(JOHN, 1)), CREDIT),
     "REVERSAL for a debt alone": (lambda books: owing_alone(books), PASSES),
+    "REVERSAL that was approved": (lambda books: undoing(books.top_up(JOHN, 1), ApprovedReversal), PASSES),
+    "ADJUSTMENT up": (lambda books: adjust(books, "credit"), CREDIT),
+    "ADJUSTMENT down": (lambda books: adjust(books, "debit"), DEBIT),
+    "ADJUSTMENT up that was approved": (lambda books: adjust(books, "credit", ApprovedAdjust), PASSES),
+    "ADJUSTMENT down that was approved": (lambda books: adjust(books, "debit", ApprovedAdjust), PASSES),
     "FREEZE": (lambda books: freeze(books), PASSES),
     "UNFREEZE": (lambda books: unfreeze_again(books), PASSES),
     "CLOSE": (lambda books: emptied(books), PASSES),
@@ -121,9 +127,15 @@ CELLS: dict[str, tuple[Prepared, set[str]]] = {
 """Of each kind a command, and the sides of wallet JOHN that it needs. HOLD_EXPIRY has a test of its own."""
 
 
-def undoing(command: service.Command, **more: Any) -> service.ReverseTransaction:
+def adjust(books: Books, direction: Direction, kind: type[Adjust] = Adjust) -> Adjust:
+    return books.command(kind, JOHN, 1, direction=direction, reason_code="OTHER")
+
+
+def undoing(
+    command: service.Command, kind: type[service.ReverseTransaction] = service.ReverseTransaction, **more: Any
+) -> service.ReverseTransaction:
     original = service.execute(command).transaction
-    return service.ReverseTransaction(
+    return kind(
         wallet_id=JOHN,
         transaction_id=original.transaction_id,
         reason="why",

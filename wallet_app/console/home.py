@@ -1,23 +1,117 @@
-"""The page that a signed-in operator starts from."""
+"""The page that a signed-in operator starts from: what needs them, and the economy at a glance."""
 
 from __future__ import annotations
 
-from flask import Response
+from typing import Any, NamedTuple
+
+from flask import Response, request
+from markupsafe import Markup
 
 from wallet_app import service
-from wallet_app.console import browser, pages
+from wallet_app.console import browser, charts, pages
+from wallet_app.console.charts import Series
 from wallet_app.console.screens import ANYONE, screen
+from wallet_app.service import AssetEconomy, Session
+
+_DAYS = 30
+
+
+class Need(NamedTuple):
+    """Something that somebody should look at: a sentence, where, and how much it matters."""
+
+    title: str
+    says: str
+    path: str
+    tone: str
 
 
 @screen("GET", "", permission="account:own")
 def home() -> Response:
-    """Greet the operator, and say what their role lets them do."""
+    """Say what needs the operator, and show the economy to who may read wallets or reports."""
     session = browser.session()
-    granted = [permission for permission in service.PERMISSIONS if session.may(permission)]
-    return pages.page("home.html", granted=granted, has_passkey=bool(service.list_passkeys(session)))
+    return pages.page(
+        "home.html",
+        granted=[permission for permission in service.PERMISSIONS if session.may(permission)],
+        has_passkey=bool(service.list_passkeys(session)),
+        needs=_needs(session),
+        **(_economy() if session.may("wallets:read") or session.may("reports:read") else {}),
+    )
 
 
 @screen("GET", "/", permission=ANYONE)
 def home_with_a_slash() -> Response:
     """Lead whoever typed a slash too many to the home page."""
     return pages.go("/console")
+
+
+def _needs(session: Session) -> list[Need]:
+    needs = _approval_needs(session) if session.may("approvals:read") else []
+    return [*needs, *_integrity_needs(), *_work_needs()] if session.may("integrity:read") else needs
+
+
+def _approval_needs(session: Session) -> list[Need]:
+    """Say what waits for a decision: what this operator may decide, or, for others, that it waits."""
+    decides = session.may("approvals:decide")
+    waiting = service.count_pending(not_made_by=session.operator_id if decides else None)
+    if not waiting:
+        return []
+    count = f"{waiting} or more" if waiting >= service.PAGE_MAX else str(waiting)
+    title = f"{count} request{' waits' if waiting == 1 else 's wait'} for approval"
+    says = "You can approve or reject." if decides else "An approver decides; nothing has moved yet."
+    return [Need(title, says, "/console/approvals", "warn" if decides else "neutral")]
+
+
+_INTEGRITY = {
+    "findings": ("The books are not right", "The last verification found faults. Look at them now.", "bad"),
+    "stale": ("The books were not verified lately", "The last verification is more than a day old.", "warn"),
+    "never": ("The books were never verified", "Start a verification, or see that the worker runs.", "warn"),
+}
+
+
+def _integrity_needs() -> list[Need]:
+    title, says, tone = _INTEGRITY.get(service.get_integrity_state().state, ("", "", ""))
+    return [Need(title, says, "/console/integrity", tone)] if title else []
+
+
+def _work_needs() -> list[Need]:
+    work = service.get_work_state()
+    if not work.alive:
+        says = "No worker has been heard of: holds end late, and totals and audit chain stand still."
+        return [Need("The background work stands still", says, "/console/integrity#work", "bad")]
+    left = [job.name for job in work.jobs if job.state in {"failed", "late"}]
+    says = f"These jobs failed or are late: {', '.join(left)}."
+    return [Need("Background work is left undone", says, "/console/integrity#work", "warn")] if left else []
+
+
+def _economy() -> dict[str, Any]:
+    asked = request.args.get("days", "")
+    days = int(asked) if asked in {str(each) for each in service.ECONOMY_DAYS} else _DAYS
+    economy = service.get_economy(days=days)
+    chosen = next((each for each in economy.assets if each.asset.code == request.args.get("asset")), None)
+    if chosen is None and economy.assets:
+        chosen = economy.assets[0]
+    return {
+        "economy": economy,
+        "days": days,
+        "days_choices": service.ECONOMY_DAYS,
+        "chosen": chosen,
+        "charts": _charts(chosen, days) if chosen is not None else [],
+    }
+
+
+def _charts(own: AssetEconomy, days: int) -> list[Markup]:
+    labels = [f"{each.day:%-d %b}" for each in own.days]
+    moved = [
+        Series("Issued", [each.sums.issued for each in own.days]),
+        Series("Bonus", [each.sums.bonus for each in own.days]),
+        Series("Spent", [each.sums.spent for each in own.days]),
+    ]
+    for name in ("adjusted", "expired", "exchanged"):
+        values = [getattr(each.sums, name) for each in own.days]
+        moved += [Series(name.capitalize(), values)] if any(values) else []
+    scale, unit = own.asset.scale, own.asset.code
+    outstanding = Series("Outstanding", [each.outstanding for each in own.days])
+    return [
+        charts.bar_chart(f"Issued and spent in {days} days", labels, moved, scale=scale, unit=unit),
+        charts.line_chart("Outstanding at the end of each day", labels, [outstanding], scale=scale, unit=unit),
+    ]

@@ -49,6 +49,7 @@ NOTES = MappingProxyType(
         "bulk-discarded": "It is discarded. Nothing was posted.",
         "bulk-stopping": "It ends after the rows that are being posted at this moment.",
         "bulk-checked": "It was checked again: what you see is as of now.",
+        "verification": "The verification is asked for. The worker begins within seconds.",
         "confirmed": "Thank you. Do now what you were about to do.",
     }
 )
@@ -67,7 +68,7 @@ def page(template: str, status: int = 200, /, **context: Any) -> Response:
         can_search=is_signed_in and navigation.may_open(session, "/console/search"),
         searched=request.args.get("q", "")[:200] if request.path == "/console/search" else "",
         environment=current_settings().environment,
-        stops=g.get("stops", ()),
+        stops_for_all=g.get("stops", ()),
         form_token=browser.form_token,
         token_field=browser.TOKEN_FIELD,
         note=NOTES.get(request.args.get("note", "")),

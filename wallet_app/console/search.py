@@ -40,4 +40,6 @@ def _only(found: SearchResult) -> str | None:
         return f"/console/wallets/{wallet.wallet_id}"
     for transaction in found.transactions.items:
         return f"/console/transactions/{transaction.transaction_id}"
+    for key in found.keys.items:
+        return f"/console/keys/{key.key_id}"
     return None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any, cast
 
 from flask import Response
 from werkzeug.exceptions import NotFound
 
 from wallet_app import service
-from wallet_app.console import admin_forms, browser, pages
+from wallet_app.console import admin_forms, browser, exports, pages
 from wallet_app.console.admin_forms import WrongFieldError, by, refused
 from wallet_app.console.screens import screen
 from wallet_app.errors import AssetNotFoundError, BadFieldError, EndPassedError, UserNotFoundError
@@ -22,6 +23,7 @@ _ROWS = 25
 _NEW = ("target", "user", "asset", "side", "until_date", "until_time", "reason", "ticket")
 _WHY = ("reason", "ticket")
 _FIELDS: Mapping[type[Exception], str] = {UserNotFoundError: "user", AssetNotFoundError: "asset"}
+_COLUMNS = tuple(field.name for field in fields(SwitchView))
 _WORD = "everything"
 """What is typed to stop everything, so that nobody does by a slip of the hand."""
 
@@ -40,6 +42,13 @@ def switches() -> Response:
         next_url=f"/console/switches?before={shown[-1].switch_id}#past" if len(past) > _ROWS else None,
         first_url=None if place is None else "/console/switches#past",
     )
+
+
+@screen("GET", f"/switches.<{exports.FORMS}:form>", permission="reports:export")
+def switches_file(form: str) -> Response:
+    """All that were ever set, in that order, as a file."""
+    rows = ([getattr(one, name) for name in _COLUMNS] for one in _all())
+    return exports.export(form, "switches", _COLUMNS, rows)
 
 
 @screen("GET", "/switches/new", permission="switches:user")
@@ -162,6 +171,13 @@ def _until(form: Mapping[str, str]) -> dt.datetime | None:
     if not 2000 <= day.year <= 2999 or time.tzinfo is not None:
         raise WrongFieldError("Enter a day in the years 2000 to 2999.", about="until_date")
     return dt.datetime.combine(day, time, tzinfo=dt.UTC)
+
+
+def _all() -> Iterator[SwitchView]:
+    after = None
+    while page := service.list_switches(with_lifted=True, after_id=after)[: service.PAGE_MAX]:
+        yield from page
+        after = page[-1].switch_id
 
 
 def _find(switch_id: int) -> SwitchView:

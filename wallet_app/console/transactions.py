@@ -32,6 +32,7 @@ def transaction(transaction_id: uuid.UUID) -> Response:
             if value
         ],
         reverse_url=reverse_url if can_be_reversed and navigation.may_open(session(), reverse_url) else None,
+        approval_id=service.request_of_transaction(transaction_id) if session().may("approvals:read") else None,
         audit_url=_audit_url(posted.request_id),
     )
 

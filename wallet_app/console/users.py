@@ -28,6 +28,6 @@ def user(user_id: int) -> Response:
         "user.html",
         user=found,
         wallets=shown,
-        stops=service.list_stops_of(user_id=found.user_id),
+        stopped_by=[each for each in service.list_stops_of(user_id=found.user_id) if each.target == "user"],
         next_url=f"/console/users/{found.user_id}?after={shown[-1].wallet_id}" if len(wallets) > len(shown) else None,
     )

@@ -65,7 +65,7 @@ def wallet(wallet_id: int) -> Response:
         "wallet.html",
         422 if asked.errors else 200,
         **head(found),
-        stops=service.list_stops_of(user_id=found.user_id, asset_code=found.asset_code),
+        stopped_by=service.list_stops_of(user_id=found.user_id, asset_code=found.asset_code),
         holds=service.list_open_holds(wallet_id) if found.held else (),
         can_release=navigation.may_open(session(), f"/console/holds/{uuid.UUID(int=0)}/release"),
         debts=service.list_debts(wallet_id).debts if found.owed else (),

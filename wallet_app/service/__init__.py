@@ -32,6 +32,21 @@ from wallet_app.service.assets import (
     list_asset_facts,
 )
 from wallet_app.service.audit import By
+from wallet_app.service.audit_views import (
+    PAGE as AUDIT_PAGE,
+)
+from wallet_app.service.audit_views import (
+    AuditFilters,
+    AuditPage,
+    Place,
+    RecordView,
+    changes_of,
+    get_audit_record,
+    list_actor_names,
+    list_audit,
+    list_audit_actions,
+    walk_audit,
+)
 from wallet_app.service.books import (
     NO_END,
     Entry,
@@ -127,12 +142,22 @@ from wallet_app.service.four_eyes import (
     weigh,
 )
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
-from wallet_app.service.history import Page, find_entries, list_transactions, places_of
+from wallet_app.service.history import Page, find_entries, list_transactions, places_of, walk_transactions
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds, list_open_holds
+from wallet_app.service.integrity import (
+    Chains,
+    IntegrityState,
+    JobState,
+    WorkState,
+    get_chains,
+    get_integrity_state,
+    get_work_state,
+    last_full_run,
+)
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
 from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
-from wallet_app.service.listings import AssetView, list_assets, list_wallets
+from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
 from wallet_app.service.operations import (
     KINDS as OPERATION_KINDS,
 )
@@ -161,6 +186,8 @@ from wallet_app.service.operators import (
     preview_operator,
     reset_operator,
 )
+from wallet_app.service.overview import DAYS as ECONOMY_DAYS
+from wallet_app.service.overview import AssetEconomy, DayView, Economy, MoverView, Sums, get_economy
 from wallet_app.service.passkeys import (
     ANSWER_MAX,
     PasskeyView,
@@ -300,7 +327,35 @@ __all__ = [
     "TransactionHit",
     "UserHit",
     "search",
+    "asset_scales",
     "search_terms",
+    "walk_transactions",
+    "AssetEconomy",
+    "AUDIT_PAGE",
+    "AuditFilters",
+    "AuditPage",
+    "Chains",
+    "DayView",
+    "ECONOMY_DAYS",
+    "Economy",
+    "IntegrityState",
+    "JobState",
+    "MoverView",
+    "Place",
+    "RecordView",
+    "Sums",
+    "WorkState",
+    "changes_of",
+    "get_audit_record",
+    "get_chains",
+    "get_economy",
+    "get_integrity_state",
+    "get_work_state",
+    "last_full_run",
+    "list_actor_names",
+    "list_audit",
+    "list_audit_actions",
+    "walk_audit",
     "FORM_SECONDS_MAX",
     "Form",
     "KEYS_MAX",

@@ -311,6 +311,23 @@ def payload_hash(payload: Mapping[str, Any]) -> bytes:
     return sha256(chain.json_text(payload).encode()).digest()
 
 
+def erase_notes(connection: Connection, wallet_id: int) -> int:
+    """Erase the notes of all requests about the wallet that are decided, and return of how many.
+
+    A note of one that waits is what the approver decides by: it goes when that is over and this is asked again.
+    """
+    erased = connection.execute(
+        update(ApprovalRequest)
+        .where(
+            ApprovalRequest.wallet_id == wallet_id,
+            ApprovalRequest.status != "pending",
+            ApprovalRequest.note.is_not(None),
+        )
+        .values(note=None, note_salt=None)
+    )
+    return erased.rowcount
+
+
 def note_hash(note: str | None) -> tuple[bytes | None, str | None]:
     """Return a salt, and the hash that stands for the note in the payload; both None for none."""
     if note is None:

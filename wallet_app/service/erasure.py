@@ -1,7 +1,8 @@
-"""Erases what was written about a user: the notes and metadata of all transactions that are anchored at their wallets.
+"""Erases what was written about a user: the notes and metadata of all transactions that are anchored at their wallets,
+and the notes of what operators asked for there.
 
-The ledger stays whole: it has but a salted hash of them. Units of work of a bounded size, each with its audit record,
-so that a run that was stopped is simply begun again.
+Ledger and requests stay whole: they have but salted hashes of them. Units of work of a bounded size, each with its
+audit record, so that a run that was stopped is simply begun again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, select, text
 from wallet_app.db import unit_of_work
 from wallet_app.errors import UserNotFoundError
 from wallet_app.models import User, Wallet
-from wallet_app.service import audit, posting
+from wallet_app.service import approvals, audit, posting
 from wallet_app.service.audit import Act, By
 
 ROWS_MAX = 5_000
@@ -54,7 +55,17 @@ def erase_user(user_id: int, *, by: By, progress: Callable[[int], object] = lamb
             count, after = _erase_some(user_id, wallet_id, after, by)
             erased += count
             progress(count)
+        _erase_requests(user_id, wallet_id, by)
     return erased
+
+
+def _erase_requests(user_id: int, wallet_id: int, by: By) -> None:
+    """Erase the notes of the requests about the wallet; people wrote them, so they are few."""
+    with unit_of_work() as connection:
+        count = approvals.erase_notes(connection, wallet_id)
+        if count:
+            told = {"walletId": wallet_id, "requests": count}
+            audit.record(connection, Act(by=by, action="user:erase", subject=f"user:{user_id}", after=told))
 
 
 def _erase_some(user_id: int, wallet_id: int, after: uuid.UUID, by: By) -> tuple[int, uuid.UUID | None]:

@@ -32,7 +32,9 @@ class Filters:
     metadata_value: str | None = None
 
     def __post_init__(self) -> None:
-        """Raise BadFilterError for a metadata value without its key."""
+        """Raise BadFilterError for a metadata value without its key, and for a range that ends before it begins."""
+        if self.created_from is not None and self.created_to is not None and self.created_from > self.created_to:
+            raise BadFilterError("The range of time ends before it begins: from must not be later than to.")
         if self.metadata_value is not None and self.metadata_key is None:
             raise BadFilterError("A value in the metadata is looked for under a key: say which.")
 

@@ -35,6 +35,7 @@ from wallet_app.errors import (
     WalletNotActiveError,
     WalletServiceError,
 )
+from wallet_app.money import format_amount
 from wallet_app.service import approvals, audit, locks, posting, reasons, sessions, weighing
 from wallet_app.service.approvals import Asking, RequestView
 from wallet_app.service.attempts import Work, post_with_retries
@@ -243,9 +244,10 @@ def _drift(request: RequestView, weighed: Weighed) -> list[str]:
             continue
         for name, word in (("balanceBefore", "balance"), ("heldBefore", "held"), ("owedBefore", "owed")):
             if line[name] != before[name]:
+                is_now, was = (format_amount(one[name], line["scale"]) for one in (line, before))
                 sentences.append(
-                    f"Wallet {line['walletId']}: {word} is {line[name]:,} {line['asset']} now; it was "
-                    f"{before[name]:,} when this was asked for."
+                    f"Wallet {line['walletId']}: {word} is {is_now} {line['asset']} now; it was {was} when this was "
+                    "asked for."
                 )
         if line["version"] != before["version"] and line["balanceBefore"] == before["balanceBefore"]:
             moves = line["version"] - before["version"]

@@ -14,7 +14,10 @@ from wallet_app.db import reads, unit_of_work
 
 
 class HeartbeatView(NamedTuple):
-    """A worker; `jobs` has for each job when it last ended (`at`), how much it did, and whether it failed."""
+    """A worker; `jobs` has for each job when it last ended (`at`), how much it did, and whether it failed.
+
+    And when it last succeeded (`succeededAt`), and since when it runs, if it does (`since`).
+    """
 
     worker_id: uuid.UUID
     host: str

@@ -7,7 +7,7 @@ rows for each page. `permit` is what who asks may do; None is the service itself
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -76,6 +76,17 @@ def list_transactions(
         found.append(walks.walk_entries(connection, wallet_id, filters, before=start[1], limit=limit, permit=permit))
     page, following = walks.together(found, before=start, limit=limit)
     return Page(_views(connection, [one.transaction_id for one in page], permit), following)
+
+
+def walk_transactions(filters: Filters, *, wallet_id: int | None) -> Iterator[TransactionView]:
+    """Yield all transactions that `list_transactions` lists, page by page as they are asked for; raises as it does."""
+    before: tuple[int, ...] | None = None
+    while True:
+        page = list_transactions(filters, wallet_id=wallet_id, before=before, limit=PAGE_MAX)
+        yield from page.items
+        if page.following is None:
+            return
+        before = page.following
 
 
 def _of_all(

@@ -56,6 +56,12 @@ def list_wallets(
 
 
 @reads
+def asset_scales(connection: Connection) -> dict[str, int]:
+    """Return the number of decimal places of each asset, by its code."""
+    return {row.code: row.scale for row in connection.execute(text("SELECT code, scale FROM asset_types"))}
+
+
+@reads
 def list_assets(
     connection: Connection, *, after_id: int | None, limit: int, permit: Permit | None = None
 ) -> Sequence[AssetView]:

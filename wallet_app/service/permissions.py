@@ -21,6 +21,8 @@ PERMISSIONS = MappingProxyType(
         "reports:read": "Read reports",
         "reports:export": "Export lists and statements",
         "audit:read": "Read who did what",
+        "integrity:read": "See whether the books were verified, and what the background work does",
+        "integrity:run": "Start a verification of the books",
         "operators:manage": "Manage operators and their roles",
         "keys:manage": "Manage the services' API keys",
         "assets:manage": "Manage assets and their limits",
@@ -32,6 +34,7 @@ PERMISSIONS = MappingProxyType(
 """Each permission with what it lets an operator do, in words for the console."""
 
 _OWN = {"account:own"}
+_INTEGRITY = {"integrity:read", "integrity:run"}
 _READ = {"wallets:read", "approvals:read", "switches:read"} | _OWN
 _STOP = {"switches:read", "switches:user", "switches:manage"}
 # Whoever sees that a run goes wrong can stop it: nothing is lost by that; and its makers need its results.
@@ -46,10 +49,13 @@ ROLES = MappingProxyType(
             | {"adjustments:post", "adjustments:request", "wallets:freeze", "switches:user", "bulk:draft"},
         ),
         "approver": frozenset(_READ | _STOP | _BULK | {"approvals:decide"}),
-        "finance": frozenset(_READ | {"reports:read", "reports:export", "audit:read", "bulk:results"}),
+        "finance": frozenset(
+            _READ | _INTEGRITY | {"reports:read", "reports:export", "audit:read", "bulk:results"},
+        ),
         "admin": frozenset(
             _OWN
             | _STOP
+            | _INTEGRITY
             | {"operators:manage", "keys:manage", "assets:manage", "reasons:manage", "settings:read", "audit:read"},
         ),
     }

@@ -14,6 +14,7 @@ from wallet_app.service.audit import extend_chain
 from wallet_app.service.chain import GENESIS
 from wallet_app.service.references import TAIL_MAX
 from wallet_app.service.verification import audit, daily, marks, parts, runs, totals, transactions
+from wallet_app.service.verification.approvals import APPROVAL_TRANSACTION_INVARIANTS, REQUESTS
 from wallet_app.service.verification.audit import AUDIT_INVARIANTS, AUDIT_MARKS
 from wallet_app.service.verification.holds import (
     HOLD_TRANSACTION_INVARIANTS,
@@ -45,6 +46,7 @@ _OF_TRANSACTIONS = (
     *REVERSAL_TRANSACTION_INVARIANTS,
     *STATE_TRANSACTION_INVARIANTS,
     REFERENCE_INVARIANT,
+    *APPROVAL_TRANSACTION_INVARIANTS,
 )
 
 BEAT_SECONDS = 3.0
@@ -75,6 +77,7 @@ def verify(
             run = _Run(guard, full=full, progress=progress, expected=expected, alive=_Alive(run_id, should_stop))
             run.check_wallets()
             run.check_transactions()
+            run.check_requests()
             run.check_totals()
             run.check_audit()
             run.report.seconds = time.monotonic() - began
@@ -134,6 +137,7 @@ class _Run:
                     *_OF_WALLETS,
                     ORPHANS,
                     *_OF_TRANSACTIONS,
+                    REQUESTS,
                     *TOTAL_INVARIANTS,
                     *AUDIT_INVARIANTS,
                     AUDIT_MARKS,
@@ -187,6 +191,17 @@ class _Run:
                 self._check(connection, _OF_TRANSACTIONS, {"after": after, "until": until}, {"transactions": rows})
                 if self._recount is not None:
                     self._recount.add(connection, after=after, until=until)
+            self._still_alone()
+            after = until
+
+    def check_requests(self) -> None:
+        """Check all requests for approval, whenever they were made: people make them, so they are few."""
+        after, last = 0, self._guard.execute(_LAST_REQUEST).scalar_one()
+        while after < last:
+            with self._budget.spend() as connection:
+                until = min(last, after + self._budget.rows)
+                count = connection.execute(_COUNT_REQUESTS, {"after": after, "until": until}).scalar_one()
+                self._check(connection, [REQUESTS], {"after": after, "until": until}, {"requests": count})
             self._still_alone()
             after = until
 
@@ -297,6 +312,10 @@ _TO_CHECK = text("""
 SELECT coalesce((SELECT sum(version) FROM wallet_balances), 0)
      - coalesce((SELECT sum(seq) FROM verify_marks WHERE round = :round), 0)
 """)
+
+_LAST_REQUEST = text("SELECT coalesce(max(id), 0) FROM approval_requests")
+
+_COUNT_REQUESTS = text("SELECT count(*) FROM approval_requests WHERE id > :after AND id <= :until")
 
 _HOLDS = text("""
 SELECT wallets.id

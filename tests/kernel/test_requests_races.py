@@ -1,0 +1,222 @@
+"""Requests under races, kills and cut wires: decided once, carried out once, and told so."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import URL
+
+from tests.kernel import wire
+from tests.kernel.conftest import JOHN, Books, serve
+from tests.kernel.operators import NAMES, adjustment, make_operator, sign_in
+from tests.kernel.test_requests import Office, let_them_expire, office, refusal
+from tests.kernel.wire import AnswerLost, BeforeSent, InFlight, Wire
+from wallet_app import service
+from wallet_app.db import unit_of_work
+from wallet_app.errors import OutcomeUnknownError, RequestDecidedError, WalletServiceError
+from wallet_app.service import locks
+
+assert office
+
+
+def outcome_of(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except WalletServiceError as refused:
+        return refused
+
+
+def race(office: Office, request_id: int, seen: str, *, rivals: Any) -> list[Any]:
+    """Let the rivals go at the same moment; return what each was answered."""
+    works = {
+        "approve": lambda: office.approve(request_id, seen=seen, although_moving=True),
+        "approve too": lambda: office.approve(request_id, by="second", seen=seen, although_moving=True),
+        "reject": lambda: office.reject(request_id, by="second"),
+        "withdraw": lambda: office.withdraw(request_id),
+    }
+    return office.books.in_threads([lambda work=works[one]: outcome_of(work) for one in rivals])
+
+
+def race_many(office: Office, count: int) -> Counter[str]:
+    """Race two rivals for each of many requests; return how often each decision was the one."""
+    draw = random.Random(7)
+    pairs = [("approve", "approve too"), ("approve", "withdraw"), ("approve", "reject"), ("reject", "withdraw")]
+    decided: Counter[str] = Counter()
+    service.set_day_bound(service.DayBoundView(None, 0, 0), by=service.By(actor="tests"))
+    for n in range(count):
+        request_id = office.ask(adjustment(JOHN, n + 1))
+        seen, entries = office.seen(request_id), office.books.entries(JOHN)
+        answers = race(office, request_id, seen, rivals=draw.sample(draw.choice(pairs), 2))
+        won = [one for one in answers if not isinstance(one, Exception)]
+        lost = [one for one in answers if isinstance(one, Exception)]
+        status = office.status(request_id)
+        assert ([len(won), len(lost)], type(lost[0])) == ([1, 1], RequestDecidedError), answers
+        assert lost[0].details["request_status"] == status
+        assert office.books.entries(JOHN) - entries == (status == "approved")
+        decided[status] += 1
+    return decided
+
+
+def test_of_two_who_decide_at_once_one_does_and_the_other_is_told(office: Office) -> None:
+    decided = race_many(office, 30)
+    assert set(decided) == {"approved", "rejected", "withdrawn"}
+    assert office.books.sql("SELECT sum(counted) FROM operator_postings") == office.books.sql(
+        "SELECT sum(amount) FROM ledger_entries WHERE entry_type = 'ADJUSTMENT'"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_500_races_are_decided_once_each(office: Office) -> None:
+    assert set(race_many(office, 500)) == {"approved", "rejected", "withdrawn"}
+
+
+def test_a_request_expires_while_its_approver_waits(office: Office) -> None:
+    """The clock is read under the lock: whoever waited past the end is too late."""
+    request_id = office.ask(adjustment(JOHN, 2_000))
+    seen = office.seen(request_id)
+    with office.books.connect() as other:
+        other.execute("SELECT FROM approval_requests WHERE id = %s FOR UPDATE", (request_id,))
+        answers: list[Any] = []
+
+        def approve() -> None:
+            with office.books.app.app_context():  # type: ignore[union-attr]
+                answers.append(outcome_of(lambda: office.approve(request_id, seen=seen)))
+
+        approver = threading.Thread(target=approve)
+        approver.start()
+        wait_until_waiting(office)
+        other.execute("SET LOCAL session_replication_role = replica")
+        other.execute(
+            "UPDATE approval_requests SET created_at = created_at - interval '72 hours', "
+            "expires_at = expires_at - interval '72 hours'"
+        )
+        other.commit()
+        approver.join(20)
+    (answer,) = answers
+    assert isinstance(answer, RequestDecidedError)
+    assert (answer.details["request_status"], office.status(request_id)) == ("expired", "expired")
+    assert office.books.balance(JOHN) == 500
+
+
+def wait_until_waiting(office: Office) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    for _ in range(2_000):
+        if office.books.sql(waiting)[0][0]:
+            return
+        threading.Event().wait(0.005)
+    raise AssertionError("nobody waits")
+
+
+def test_control_without_the_operators_lock_the_days_bound_does_not_hold(
+    broken_books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen wallets at once: each posting sees the totals as they were before all others."""
+    for name, role in NAMES.items():
+        make_operator(name, role)
+    office = Office(broken_books, {name: sign_in(name) for name in NAMES})
+    service.set_day_bound(service.DayBoundView(None, 100, 2_000), by=service.By(actor="tests"))
+    wallets = broken_books.make_wallets(16)
+    gate, real = threading.Barrier(16), locks.lock_wallets
+
+    def meet(*arguments: Any, **options: Any) -> Any:
+        locked = real(*arguments, **options)
+        gate.wait(20)
+        return locked
+
+    maker = lock_operators_now(office)
+
+    monkeypatch.setattr(locks, "lock_operators", lambda *_: maker)
+    monkeypatch.setattr(locks, "lock_wallets", meet)
+    results = broken_books.in_threads([lambda to=to: office.do(adjustment(to, 10)) for to in wallets])
+    assert sum(isinstance(one, service.Posted) for one in results) == 16
+    assert service.verify(full=True).broken() == {"alone"}
+
+
+def lock_operators_now(office: Office) -> dict[int, locks.LockedOperator]:
+    with unit_of_work() as connection:
+        return locks.lock_operators(connection, [office.of["maker"].operator_id])
+
+
+# --- the wire ---
+
+
+@pytest.fixture
+def far_office(database: URL) -> Iterator[tuple[Office, Wire]]:
+    """Operators at the other end of a wire that can be cut."""
+    with Wire(database) as cable:
+        for books in serve(cable.url, pool_size=8):
+            for name, role in NAMES.items():
+                make_operator(name, role)
+            near = Books(books.app, database)
+            yield Office(near, {name: sign_in(name) for name in NAMES}), cable
+            assert near.faults() == {}
+            assert service.verify(full=True).broken() == set()
+
+
+HARMS = [
+    (BeforeSent(wire.commit), False),
+    (AnswerLost(wire.commit), True),
+    (InFlight(wire.commit, seconds=0.5), True),
+    (AnswerLost(wire.lock), False),
+]
+"""Where the wire is cut, and whether what was sent was carried out."""
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize(("harm", "was_done"), HARMS)
+def test_a_cut_wire_carries_out_a_request_once_and_says_so(
+    far_office: tuple[Office, Wire], harm: wire.Fault, was_done: bool
+) -> None:
+    office, cable = far_office
+    request_id = office.ask(adjustment(JOHN, 2_000))
+    seen = office.seen(request_id)
+    cable.arm(harm)
+    posted = office.approve(request_id, seen=seen)
+    assert harm.over.is_set() or harm.times == 0
+    assert (office.status(request_id), office.books.balance(JOHN), office.books.entries(JOHN)) == ("approved", 2_500, 2)
+    assert posted.is_replay is was_done
+    assert len(office.audited("approval:approve")) == 1
+    assert office.totals() == [(JOHN, 2_000, 2_000, request_id)]
+
+    cable.arm(type(harm)(wire.commit, **({"seconds": 0.5} if isinstance(harm, InFlight) else {})))
+    key = service.new_form_key()
+    assert isinstance(office.do(adjustment(JOHN, 7), form_key=key), service.Posted)
+    assert office.do(adjustment(JOHN, 7), form_key=key).is_replay
+    assert office.books.balance(JOHN) == 2_507
+
+
+@pytest.mark.wide
+def test_a_killed_backend_leaves_a_request_undecided_or_carried_out_and_never_half(
+    far_office: tuple[Office, Wire],
+) -> None:
+    office, cable = far_office
+    request_id = office.ask(adjustment(JOHN, 2_000))
+    seen = office.seen(request_id)
+    cable.arm(BeforeSent(wire.commit, blackout=True))
+    timer = threading.Timer(1.0, cable.up)
+    timer.start()
+    posted = outcome_of(lambda: office.approve(request_id, seen=seen))
+    timer.join()
+    assert isinstance(posted, service.Posted | OutcomeUnknownError)
+    again = office.approve(request_id, seen=seen)
+    assert again.is_replay is isinstance(posted, service.Posted)
+    assert (office.status(request_id), office.books.balance(JOHN)) == ("approved", 2_500)
+    assert office.totals() == [(JOHN, 2_000, 2_000, request_id)]
+
+
+def test_an_asking_that_nobody_confirmed_asks_once(far_office: tuple[Office, Wire]) -> None:
+    """What only asks posts nothing, so its COMMIT is one of its own."""
+    office, _ = far_office
+    key = service.new_form_key()
+    results = office.books.in_threads([lambda: office.do(adjustment(JOHN, 2_000), form_key=key)] * 6)
+    assert sorted(one.is_replay for one in results) == [False] + [True] * 5
+    let_them_expire(office)
+    late = office.do(adjustment(JOHN, 2_000), form_key=key)
+    assert (late.is_replay, late.request.status) == (True, "expired")
+    refusal(RequestDecidedError, lambda: office.withdraw(late.request.request_id))
