@@ -81,6 +81,13 @@ def test_a_file_is_mended_approved_posted_and_undone(app: Flask, browsers: Calla
     own = text_of(support.get("/console/bulk/1"))
     assert "It is your own" in own
     assert "Approve:" not in own
+    asked = text_of(approver.get("/console/approvals/1"))
+    assert "Look at its rows, and approve" in asked
+    assert "Post the rows of run 1, outage-2026: credit 1,017 GOLD in 4 rows" in text_of(
+        approver.get("/console/approvals")
+    )
+    assert approver.get("/console/approvals/1/approve").location == "/console/bulk/1"
+    assert approver.get("/console/approvals/1/reject").status_code == 200
     page = approver.get("/console/bulk/1")
     assert "Approve: credit 1,017 GOLD in 4 rows" in text_of(page)
     for browser in (support, viewer):
@@ -145,6 +152,9 @@ def test_a_file_is_mended_approved_posted_and_undone(app: Flask, browsers: Calla
     }
     assert set(acts) == wanted
     assert acts.count(("approval:approve", "done")) == 2
+    assert service.erase_user(2, by=service.By(actor="tests"))
+    assert {row.note for row in service.walk_bulk_rows(1) if row.user_id == 2} == {None}
+    assert service.verify(full=True).broken() == set()
 
 
 def test_uploads_are_bounded_and_only_from_our_own_page(app: Flask, browsers: Callable[..., Browser]) -> None:

@@ -15,7 +15,9 @@ from wallet_app.service import (
     RequestPage,
     RequestView,
     ReverseOperation,
+    RunOperation,
     TransferOperation,
+    UndoOperation,
     UnfreezeOperation,
 )
 
@@ -27,6 +29,8 @@ KINDS = {
     "freeze": "Freeze",
     "unfreeze": "Unfreeze",
     "closing": "Closing",
+    "bulk": "Bulk run",
+    "bulk_undo": "Undo of a bulk run",
 }
 """An operation's kind as a word."""
 
@@ -81,6 +85,9 @@ def row(asked: RequestView) -> Sequence[object]:
 def in_words(asked: RequestView) -> str:
     """Return what is asked for, as a short sentence: Credit 500 GOLD to John."""
     one = asked.operation
+    if isinstance(one, RunOperation):
+        does = "Undo a batch by run" if isinstance(one, UndoOperation) else "Post the rows of run"
+        return f"{does} {one.run_id}, {one.campaign}: {_sums(one)}"
     if isinstance(one, AdjustOperation):
         side = "to" if one.direction == "credit" else "from"
         return f"{one.direction.capitalize()} {_money(one.amount, asked)} {side} {asked.user_name}"
@@ -110,6 +117,10 @@ def facts(asked: RequestView) -> list[tuple[str, str]]:
         found += [("Side", one.side), ("It ends", phrases.of_end(one.until))]
     if isinstance(one, UnfreezeOperation):
         found += [("Side", one.side)]
+    if isinstance(one, RunOperation):
+        found += [("Rows", f"{one.rows:,}"), ("What", _sums(one)), ("SHA-256 of the rows", one.digest)]
+    if isinstance(one, UndoOperation):
+        found += [("Undoes run", str(one.undoes)), ("If too little is there", phrases.SHORTFALLS[one.on_shortfall])]
     found += [("Reason", _reason(one)), ("Ticket", one.ticket), ("Note", one.note)]
     return [(name, value) for name, value in found if value is not None]
 
@@ -124,8 +135,14 @@ def context(found: RequestPage) -> dict[str, Any]:
         "changes": weighed.changes_of(() if found.weighed is None else found.weighed.effects),
         "drift": found.drift,
         "why_not": found.why_not,
+        "run_id": found.request.operation.run_id if isinstance(found.request.operation, RunOperation) else None,
         "may_withdraw": found.may_withdraw,
     }
+
+
+def _sums(one: RunOperation) -> str:
+    sums = (f"{each['direction']} {words.amount(each['amount'], each['scale'])} {each['asset']}" for each in one.sums)
+    return f"{', '.join(sums)} in {one.rows:,} rows"
 
 
 def _money(amount: int, asked: RequestView) -> str:
