@@ -17,7 +17,9 @@ from wallet_app.service import (
     RequestPage,
     RequestView,
     ReverseOperation,
+    RunOperation,
     TransferOperation,
+    UndoOperation,
     UnfreezeOperation,
 )
 
@@ -29,6 +31,8 @@ KINDS = {
     "freeze": "Freeze",
     "unfreeze": "Unfreeze",
     "closing": "Closing",
+    "bulk": "Bulk run",
+    "bulk_undo": "Undo of a bulk run",
 }
 """An operation's kind as a word."""
 
@@ -83,6 +87,9 @@ def row(asked: RequestView) -> Sequence[object]:
 def in_words(asked: RequestView) -> str:
     """Return what is asked for, as a short sentence: Credit 500 GOLD to John."""
     one = asked.operation
+    if isinstance(one, RunOperation):
+        does = "Undo a batch by run" if isinstance(one, UndoOperation) else "Post the rows of run"
+        return f"{does} {one.run_id}, {one.campaign}: {_sums(one)}"
     if isinstance(one, AdjustOperation):
         side = "to" if one.direction == "credit" else "from"
         return f"{one.direction.capitalize()} {_money(one.amount, asked)} {side} {asked.user_name}"
@@ -112,6 +119,10 @@ def facts(asked: RequestView) -> list[tuple[str, str]]:
         found += [("Side", one.side), ("It ends", phrases.of_end(one.until))]
     if isinstance(one, UnfreezeOperation):
         found += [("Side", one.side)]
+    if isinstance(one, RunOperation):
+        found += [("Rows", f"{one.rows:,}"), ("What", _sums(one)), ("SHA-256 of the rows", one.digest)]
+    if isinstance(one, UndoOperation):
+        found += [("Undoes run", str(one.undoes)), ("If too little is there", phrases.SHORTFALLS[one.on_shortfall])]
     found += [("Reason", _reason(one)), ("Ticket", one.ticket), ("Note", one.note)]
     return [(name, value) for name, value in found if value is not None]
 
@@ -127,6 +138,7 @@ def context(found: RequestPage) -> dict[str, Any]:
         "then": _then(found.request),
         "drift": found.drift,
         "why_not": found.why_not,
+        "run_id": found.request.operation.run_id if isinstance(found.request.operation, RunOperation) else None,
         "may_withdraw": found.may_withdraw,
     }
 
@@ -160,6 +172,11 @@ def _then(asked: RequestView) -> Changes:
         for line in asked.snapshot
     ]
     return _changes(asked, effects)
+
+
+def _sums(one: RunOperation) -> str:
+    sums = (f"{each['direction']} {words.amount(each['amount'], each['scale'])} {each['asset']}" for each in one.sums)
+    return f"{', '.join(sums)} in {one.rows:,} rows"
 
 
 def _money(amount: int, asked: RequestView) -> str:
