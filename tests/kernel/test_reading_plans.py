@@ -16,7 +16,7 @@ from tests.conftest import new_database
 from tests.kernel.conftest import DOE, JOHN, Books, serve
 from wallet_app import service
 from wallet_app.db import READS, db
-from wallet_app.service import Filters, references, walks
+from wallet_app.service import Filters, references, settled, walks
 
 DEEP = 10_000
 ROWS_MAX = 200
@@ -61,8 +61,8 @@ def deep(server: URL, template: str) -> Iterator[Books]:
             # All but the last millisecond is in the index by reference.
             books.sql("SELECT pg_sleep(0.003)")
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(references, "CLOCK_SLACK", dt.timedelta(0))
-                for _ in range(2):
+                patch.setattr(settled, "SLACK", dt.timedelta(0))
+                for _ in range(3):
                     references.extend_index(lambda: False)
             yield books
             assert books.faults() == {}

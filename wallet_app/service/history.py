@@ -34,6 +34,9 @@ T = TypeVar("T")
 
 _SEQ_MAX = 2**63 - 1
 
+_FILE_PAGE = 500
+"""How many transactions a file reads at once: each page has its look-ups of where it begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
@@ -58,7 +61,17 @@ def list_transactions(
     Of each the permit is shown what it reaches. Raises WalletNotFoundError, AssetNotAllowedError, SystemEntriesError,
     and BadFilterError for a search without an end, or for a user's permit without a wallet.
     """
-    limit = min(limit, PAGE_MAX)
+    return _page(connection, filters, wallet_id, before, min(limit, PAGE_MAX), permit)
+
+
+def _page(
+    connection: Connection,
+    filters: Filters,
+    wallet_id: int | None,
+    before: tuple[int, ...] | None,
+    limit: int,
+    permit: Permit | None,
+) -> Page[TransactionView]:
     if wallet_id is not None:
         _require_wallet(connection, wallet_id, permit)
     elif permit is not None and permit.user_id is not None:
@@ -78,11 +91,14 @@ def list_transactions(
     return Page(_views(connection, [one.transaction_id for one in page], permit), following)
 
 
+_read_page = reads(_page)
+
+
 def walk_transactions(filters: Filters, *, wallet_id: int | None) -> Iterator[TransactionView]:
     """Yield all transactions that `list_transactions` lists, page by page as they are asked for; raises as it does."""
     before: tuple[int, ...] | None = None
     while True:
-        page = list_transactions(filters, wallet_id=wallet_id, before=before, limit=PAGE_MAX)
+        page = _read_page(filters, wallet_id, before, _FILE_PAGE, None)
         yield from page.items
         if page.following is None:
             return
