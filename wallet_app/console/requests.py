@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from wallet_app.console import phrases, weighed, words
+from wallet_app.console.weighed import Changes
 from wallet_app.service import (
     AdjustOperation,
     CloseOperation,
+    Effect,
     FreezeOperation,
     Operation,
     ReleaseOperation,
@@ -132,7 +134,8 @@ def context(found: RequestPage) -> dict[str, Any]:
         "what": in_words(found.request),
         "facts_asked": facts(found.request),
         "now": found.weighed,
-        "changes": weighed.changes_of(() if found.weighed is None else found.weighed.effects),
+        "changes": ({}, {}) if found.weighed is None else _changes(found.request, found.weighed.effects),
+        "then": _then(found.request),
         "drift": found.drift,
         "why_not": found.why_not,
         "run_id": found.request.operation.run_id if isinstance(found.request.operation, RunOperation) else None,
@@ -143,6 +146,37 @@ def context(found: RequestPage) -> dict[str, Any]:
 def _sums(one: RunOperation) -> str:
     sums = (f"{each['direction']} {words.amount(each['amount'], each['scale'])} {each['asset']}" for each in one.sums)
     return f"{', '.join(sums)} in {one.rows:,} rows"
+
+
+def _changes(asked: RequestView, effects: Sequence[Effect]) -> Changes:
+    """Return what would change: balances, or of a closing that it is closed."""
+    if isinstance(asked.operation, CloseOperation):
+        return {"Status": "open"}, {"Status": "closed, for good"}
+    return weighed.changes_of(effects)
+
+
+def _then(asked: RequestView) -> Changes:
+    """Return what would have changed when it was asked for."""
+    effects = [
+        Effect(
+            wallet_id=line["walletId"],
+            user_id=asked.user_id or 0,
+            user_name="",
+            asset_id=0,
+            asset_code=line["asset"],
+            asset_name="",
+            asset_scale=line["scale"],
+            version=line["version"],
+            balance_before=int(line["balanceBefore"]),
+            balance_after=int(line["balanceAfter"]),
+            held_before=int(line["heldBefore"]),
+            held_after=int(line["heldAfter"]),
+            owed_before=int(line["owedBefore"]),
+            owed_after=int(line["owedAfter"]),
+        )
+        for line in asked.snapshot
+    ]
+    return _changes(asked, effects)
 
 
 def _money(amount: int, asked: RequestView) -> str:

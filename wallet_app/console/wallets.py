@@ -16,7 +16,7 @@ from wallet_app.console.browser import session
 from wallet_app.console.charts import Series
 from wallet_app.console.screens import screen
 from wallet_app.fields import read_wallet_id
-from wallet_app.service import Filters, Happening, Point, WalletView
+from wallet_app.service import Filters, Happening, Point, RequestView, WalletView
 
 PAGE = 50
 NAMES = ("kind", "from", "to", "least", "most", "reference")
@@ -66,10 +66,11 @@ def wallet(wallet_id: int) -> Response:
         422 if asked.errors else 200,
         **head(found),
         stopped_by=service.list_stops_of(user_id=found.user_id, asset_code=found.asset_code),
+        pending=_pending(wallet_id),
         holds=service.list_open_holds(wallet_id) if found.held else (),
         can_release=navigation.may_open(session(), f"/console/holds/{uuid.UUID(int=0)}/release"),
         debts=service.list_debts(wallet_id).debts if found.owed else (),
-        pending=[(one, requests.in_words(one)) for one in service.pending_of_wallet(wallet_id)],
+        names=service.list_actor_names(),
         asked=asked,
         kinds=[(kind, words.kind(kind)) for kind in service.kinds()],
         happenings=() if page is None else page.items,
@@ -92,6 +93,13 @@ def wallet_file(wallet_id: int, form: str) -> Response:
     rows = _rows(found, service.walk_timeline(wallet_id, filters))
     told = {name: value for name, value in asked.values.items() if value}
     return exports.export(form, f"wallet-{wallet_id}", COLUMNS, rows, filters=told)
+
+
+def _pending(wallet_id: int) -> Sequence[tuple[RequestView, str]]:
+    """Return the requests that wait about the wallet, each with what it asks for; none for who may not see them."""
+    if not session().may("approvals:read"):
+        return ()
+    return [(one, requests.in_words(one)) for one in service.pending_of_wallet(wallet_id)]
 
 
 def head(found: WalletView) -> dict[str, Any]:
