@@ -120,6 +120,7 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'wallet_app') THEN
         GRANT SELECT, INSERT, UPDATE ON settled_cursors, verification_runs TO wallet_app;
         GRANT SELECT, INSERT ON settled_restarts TO wallet_app;
+        GRANT UPDATE (not_before) ON settled_restarts TO wallet_app;
         GRANT SELECT, INSERT, UPDATE, DELETE ON daily_totals, wallet_days, top_movers TO wallet_app;
     END IF;
 END $$;

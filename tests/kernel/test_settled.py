@@ -163,12 +163,11 @@ def test_what_breaks_in_the_middle_is_handed_out_again(books: Books) -> None:
     wait_for(partial(shelf.has_all, books))
 
 
-def test_invented_history_makes_it_begin_again_when_that_is_over(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invented_history_makes_it_begin_again_when_that_is_over(books: Books) -> None:
     shelf = Shelf()
     service.execute(books.top_up(JOHN, 1))
     wait_for(partial(shelf.has_all, books))
-    monkeypatch.setattr(settled, "OLDER_WITHIN", dt.timedelta(seconds=1))
-    settled.expect_older()
+    expected = settled.expect_older()
     assert shelf.hand_out() == 0, "not as long as older ids may come"
     long_ago = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     (wallet,) = books.make_wallets(1)
@@ -176,6 +175,7 @@ def test_invented_history_makes_it_begin_again_when_that_is_over(books: Books, m
     command = service.TopUp(wallet_id=wallet, reference="old", origin=ORIGIN, amount=1)
     service.execute_batch([command], clock=lambda: long_ago)
     assert not shelf.has_all(books)
+    settled.older_are_there([expected])
     wait_for(partial(shelf.has_all, books))
     assert shelf.restarts == 1
 

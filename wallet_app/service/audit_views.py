@@ -14,7 +14,7 @@ from wallet_app.db import reads
 PAGE = 50
 EXPORT_PAGE = 1_000
 
-ROWS_MAX = 10_000
+ROWS_MAX = 2_000
 """How many records a page looks at: with a rare filter it may be short, or empty, and go on."""
 
 
@@ -88,7 +88,8 @@ def list_audit(
     if len(found) > limit:
         last = found[limit - 1]
         return AuditPage(found[:limit], Place(last.occurred_at, last.record_id))
-    ends = [Place(row.occurred_at, row.id) for row in rows if not row.is_found]
+    since = filters.occurred_from or _EVER
+    ends = [Place(row.occurred_at, row.id) for row in rows if not row.is_found and row.occurred_at >= since]
     return AuditPage(found, ends[0] if ends else None)
 
 
@@ -124,7 +125,9 @@ def walk_audit(filters: AuditFilters) -> Iterator[RecordView]:
 def changes_of(record: RecordView) -> list[tuple[str, Any, Any]]:
     """Return what changed: each name with what it was and what it is; None where it was not said."""
     before, after = _flat(record.before), _flat(record.after)
-    return [(name, before.get(name), after.get(name)) for name in [*before, *(after.keys() - before.keys())]]
+    return [
+        (name, before.get(name), after.get(name)) for name in [*before, *(name for name in after if name not in before)]
+    ]
 
 
 def _flat(value: Any) -> dict[str, Any]:
@@ -146,6 +149,10 @@ def _leading(filters: AuditFilters) -> str | None:
 
 def _values(filters: AuditFilters, before: Place | None) -> dict[str, Any]:
     action = filters.action
+    # No record has the number 0, so none of that instant itself is below.
+    below = min(
+        [place for place in (before, filters.occurred_to and Place(filters.occurred_to, 0)) if place], default=None
+    )
     return {
         "actor": filters.actor,
         "action": action if action is None or ":" in action else None,
@@ -155,9 +162,8 @@ def _values(filters: AuditFilters, before: Place | None) -> dict[str, Any]:
         "ticket": filters.ticket,
         "request_id": filters.request_id,
         "since": filters.occurred_from or _EVER,
-        "until": filters.occurred_to or _NEVER,
-        "at": before.occurred_at if before else _NEVER,
-        "id": before.record_id if before else 2**63 - 1,
+        "at": below.occurred_at if below else _NEVER,
+        "id": below.record_id if below else 0,
         "rows_max": ROWS_MAX,
     }
 
@@ -170,17 +176,19 @@ _COLUMNS = """
 """
 
 # Along one index, backwards, ROWS_MAX records at most; what is asked for besides is looked at there. The last row of
-# the answer is where it ended, if that was before the end.
+# the answer is where it ended, if that was before the end. One bound alone: between two, a planner without statistics
+# expects few records, and reads and sorts them all.
 _WALK = """
 SELECT * FROM audit_log
- WHERE {leading} AND occurred_at >= :since AND occurred_at < :until AND (occurred_at, id) < (:at, :id)
+ WHERE {leading} AND (occurred_at, id) < (:at, :id)
  ORDER BY occurred_at DESC, id DESC LIMIT :rows_max
 """
 
 _ACTOR = "coalesce((SELECT concat('operator:', id) FROM operators WHERE email = lower(:actor)), :actor)"
 
 _PASSES = f"""
-       (CAST(:actor AS text) IS NULL OR actor = {_ACTOR})
+       occurred_at >= :since
+   AND (CAST(:actor AS text) IS NULL OR actor = {_ACTOR})
    AND (CAST(:action AS text) IS NULL OR action = :action)
    AND (CAST(:resource AS text) IS NULL OR starts_with(action, :resource))
    AND (CAST(:subject AS text) IS NULL OR subject = :subject)

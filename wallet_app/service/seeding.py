@@ -125,16 +125,18 @@ def seed_users(count: int, *, progress: Callable[[int], object]) -> None:
     """
     midnight = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     start = midnight - dt.timedelta(days=_HISTORY_DAYS)
-    said_at = -_SAID_FOR
+    expected, said_at = [], -_SAID_FOR
     for first in range(1, count + 1, _BATCH):
         players = _make_players(range(first, min(first + _BATCH, count + 1)), start)
         moves = sorted((move for player in players for move in _history(player)), key=lambda move: move.at)
         for at in range(0, len(moves), _BATCH):
             if time.monotonic() - said_at > _SAID_FOR:
-                settled.expect_older()
+                expected.append(settled.expect_older())
                 said_at = time.monotonic()
             _post_moves(moves[at : at + _BATCH], start)
         progress(len(players))
+    if expected:
+        settled.older_are_there(expected)
 
 
 def _post_moves(moves: Sequence[_Move], start: dt.datetime) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,13 +66,29 @@ def hand_out(consumer: Consumer, should_stop: Callable[[], bool]) -> int:
     return handed_out
 
 
-def expect_older() -> None:
+def expect_older() -> int:
     """Say that transactions with older ids come, which begin within OLDER_WITHIN: all consumers begin again after it.
 
-    In a unit of work of its own, before the posting's.
+    In a unit of work of its own, before the posting's. Returns what `older_are_there` is told when they have come.
     """
     with unit_of_work() as connection:
-        connection.execute(_EXPECT_OLDER, {"within": OLDER_WITHIN})
+        return int(connection.execute(_EXPECT_OLDER, {"within": OLDER_WITHIN}).scalar_one())
+
+
+def older_are_there(expected: Sequence[int]) -> None:
+    """Say that what was expected has come, so that nobody waits any longer to begin again."""
+    with unit_of_work() as connection:
+        connection.execute(_ARE_THERE, {"ids": list(expected)})
+        connection.execute(_EXPECT_OLDER, {"within": dt.timedelta(0)})
+
+
+def hand_out_again(name: str) -> None:
+    """Have the consumer handed everything from the beginning; it must be one that takes the same twice without harm.
+
+    Waits for who is just handing it something.
+    """
+    with unit_of_work() as connection:
+        connection.execute(_BEGIN_AGAIN, {"consumer": name, "beginning": BEGINNING})
 
 
 def position_of(connection: Connection, name: str) -> uuid.UUID:
@@ -194,8 +210,16 @@ UPDATE settled_cursors
  WHERE consumer = :consumer
 """)
 
+_BEGIN_AGAIN = text("""
+UPDATE settled_cursors SET position = :beginning, candidate_at = NULL, ceiling = NULL WHERE consumer = :consumer
+""")
+
 _POSITION = text("SELECT position FROM settled_cursors WHERE consumer = :consumer")
 
 _EXPECT_OLDER = text("""
-INSERT INTO settled_restarts (not_before) VALUES (clock_timestamp() + CAST(:within AS interval))
+INSERT INTO settled_restarts (not_before) VALUES (clock_timestamp() + CAST(:within AS interval)) RETURNING id
+""")
+
+_ARE_THERE = text("""
+UPDATE settled_restarts SET not_before = clock_timestamp() WHERE id = ANY (CAST(:ids AS bigint[]))
 """)
