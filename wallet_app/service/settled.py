@@ -82,6 +82,11 @@ def older_are_there(expected: Sequence[int]) -> None:
         connection.execute(_EXPECT_OLDER, {"within": dt.timedelta(0)})
 
 
+def begin_again() -> None:
+    """Have every consumer forget what it took, and begin again at the next opportunity."""
+    older_are_there(())
+
+
 def position_of(connection: Connection, name: str) -> uuid.UUID:
     """Return up to which id the consumer has taken all; BEGINNING for nothing yet.
 
