@@ -224,24 +224,6 @@ class TransactionReference(Base):
     transaction_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
 
 
-class TransactionReferenceMark(Base):
-    """How far the index by reference is: every transaction with an id below `indexed_below` is in it. One row.
-
-    No transaction that began after the one with `noted_xid` has an id from before `noted_at`.
-    """
-
-    __tablename__ = "transaction_reference_mark"
-    __table_args__ = (
-        CheckConstraint("id = 1", name="one_row"),
-        CheckConstraint("(noted_at IS NULL) = (noted_xid IS NULL)", name="noted_as_a_whole"),
-    )
-
-    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    indexed_below: Mapped[uuid.UUID] = mapped_column(Uuid)
-    noted_at: Mapped[dt.datetime | None] = mapped_column(Instant)
-    noted_xid: Mapped[int | None] = mapped_column(BigInteger)
-
-
 class TransactionDetail(Base):
     """Note and metadata of a transaction: the one erasable table, because personal data ends up in notes."""
 

@@ -1,6 +1,6 @@
-"""What the search needs: transactions by reference, users by name, and the audit log by ticket and by request.
+"""What the search needs: transactions by reference, and users by name.
 
-Safe under load: new tables and a column without a default; the indexes are built beside the writers, each in a
+Safe under load: a new table and a column without a default; the indexes are built beside the writers, each in a
 transaction of its own. Nothing is filled in here: the worker does that, in small pieces. The trigram index is left out
 where this user may not create the extension pg_trgm, or it is not installed: the search by name then reads all names.
 """
@@ -21,15 +21,6 @@ CREATE TABLE IF NOT EXISTS transaction_references (
     transaction_id uuid NOT NULL,
     CONSTRAINT pk_transaction_references PRIMARY KEY (digest, transaction_id)
 );
-CREATE TABLE IF NOT EXISTS transaction_reference_mark (
-    id smallint NOT NULL,
-    indexed_below uuid NOT NULL,
-    noted_at timestamptz,
-    noted_xid bigint,
-    CONSTRAINT pk_transaction_reference_mark PRIMARY KEY (id),
-    CONSTRAINT ck_transaction_reference_mark_one_row CHECK (id = 1),
-    CONSTRAINT ck_transaction_reference_mark_noted_as_a_whole CHECK ((noted_at IS NULL) = (noted_xid IS NULL))
-);
 ALTER TABLE users ADD COLUMN IF NOT EXISTS name_folded text;
 """
 
@@ -38,7 +29,6 @@ DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'wallet_app') THEN
         GRANT SELECT, INSERT ON transaction_references TO wallet_app;
-        GRANT SELECT, INSERT, UPDATE, DELETE ON transaction_reference_mark TO wallet_app;
         GRANT UPDATE (name_folded) ON users TO wallet_app;
     END IF;
 END $$;
@@ -88,5 +78,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Remove everything; the extension too, unless something else uses it."""
     op.execute("ALTER TABLE users DROP COLUMN name_folded")
-    op.execute("DROP TABLE transaction_reference_mark, transaction_references")
+    op.execute("DROP TABLE transaction_references")
     op.execute(_NO_EXTENSION)

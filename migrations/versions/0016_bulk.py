@@ -107,6 +107,7 @@ CREATE TABLE bulk_rows (
     )
 );
 CREATE UNIQUE INDEX uq_bulk_rows_done ON bulk_rows (campaign, row_ref) WHERE status = 'done' AND reverses IS NULL;
+CREATE UNIQUE INDEX uq_bulk_rows_transaction_id ON bulk_rows (transaction_id) WHERE status = 'done';
 CREATE INDEX ix_bulk_rows_with_note ON bulk_rows (wallet_id) WHERE note IS NOT NULL;
 """
 

@@ -18,6 +18,7 @@ from flask.testing import FlaskClient
 from tests.api import access_table
 from tests.api.access_table import Row
 from tests.api.support import assert_problem, books, new_reference
+from tests.every_case import every
 from tests.keys import KEY, TOKEN_KEYS, VAULT, client_of
 from wallet_app import access, create_app, service
 from wallet_app.api import examples
@@ -164,7 +165,7 @@ def test_the_table_is_what_the_routes_declare(shared_app: Flask) -> None:
 
 
 @pytest.mark.parametrize("row", GUARDED, ids=ids)
-@pytest.mark.parametrize("scope", SCOPES)
+@every("scope", SCOPES)
 def test_a_scope_opens_what_the_table_says_and_nothing_else(
     shared_app: Flask, keys: Keys, row: Row, scope: str
 ) -> None:
@@ -215,7 +216,7 @@ def test_an_item_of_a_batch_needs_what_its_route_needs(
 
 
 @pytest.mark.parametrize("row", GUARDED, ids=ids)
-@pytest.mark.parametrize("scope", SCOPES)
+@every("scope", SCOPES)
 def test_a_users_token_opens_what_the_table_says_if_a_token_may_have_the_scope(
     shared_app: Flask, keys: Keys, row: Row, scope: str
 ) -> None:

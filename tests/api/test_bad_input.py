@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+from tests import every_case
 from tests.api.support import DOE_GOLD, JOHN_DIAMOND, JOHN_GOLD, MOVEMENTS, assert_problem, books
 from wallet_app.api import cursor
 from wallet_app.money import AMOUNT_MAX
@@ -300,12 +303,21 @@ LIMITS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_written_and_nobody_waits(shared: FlaskClient) -> Iterator[None]:
+@contextmanager
+def nothing_is_written_and_nobody_waits() -> Iterator[None]:
     before, started = books(), time.monotonic()
     yield
     assert time.monotonic() - started < SECONDS_MAX
     assert books() == before
+
+
+every = partial(every_case.every, around=nothing_is_written_and_nobody_waits)
+
+
+@pytest.fixture(autouse=True)
+def in_tests_of_one_case_too(shared: FlaskClient, request: pytest.FixtureRequest) -> Iterator[None]:
+    with nullcontext() if every_case.is_looped(request.function) else nothing_is_written_and_nobody_waits():
+        yield
 
 
 def post(client: FlaskClient, verb: str, data: str | bytes, **more: Any) -> Any:
@@ -313,28 +325,28 @@ def post(client: FlaskClient, verb: str, data: str | bytes, **more: Any) -> Any:
     return client.post(f"/wallets/{JOHN_GOLD}/{verb}", data=data, content_type="application/json", **more)
 
 
-@pytest.mark.parametrize("verb", MOVEMENTS)
-@pytest.mark.parametrize("amount", AMOUNTS.values(), ids=AMOUNTS)
+@every("verb", MOVEMENTS)
+@every("amount", AMOUNTS.values(), ids=AMOUNTS)
 def test_amounts(shared: FlaskClient, verb: str, amount: str) -> None:
     answer = post(shared, verb, f'{{"amount": {amount}, "referenceId": "abc"}}')
     assert_problem(answer, 422, "validation_error", "/amount")
 
 
-@pytest.mark.parametrize("verb", MOVEMENTS)
-@pytest.mark.parametrize("reference", REFERENCES.values(), ids=REFERENCES)
+@every("verb", MOVEMENTS)
+@every("reference", REFERENCES.values(), ids=REFERENCES)
 def test_references(shared: FlaskClient, verb: str, reference: str) -> None:
     answer = post(shared, verb, f'{{"amount": 1, "referenceId": {reference}}}')
     assert_problem(answer, 422, "validation_error", "/referenceId")
 
 
-@pytest.mark.parametrize("verb", MOVEMENTS)
-@pytest.mark.parametrize("note", NOTES.values(), ids=NOTES)
+@every("verb", MOVEMENTS)
+@every("note", NOTES.values(), ids=NOTES)
 def test_notes(shared: FlaskClient, verb: str, note: str) -> None:
     answer = post(shared, verb, f'{{"amount": 1, "referenceId": "abc", "note": {note}}}')
     assert_problem(answer, 422, "validation_error", "/note")
 
 
-@pytest.mark.parametrize("metadata", METADATA.values(), ids=METADATA)
+@every("metadata", METADATA.values(), ids=METADATA)
 def test_metadata(shared: FlaskClient, metadata: str) -> None:
     answer = post(shared, "topup", f'{{"amount": 1, "referenceId": "abc", "metadata": {metadata}}}')
     assert_problem(answer, 422, "validation_error", "/metadata")
@@ -345,20 +357,20 @@ def test_metadata_with_a_key_twice(shared: FlaskClient) -> None:
     assert_problem(answer, 400, "bad_request")
 
 
-@pytest.mark.parametrize("instant", INSTANTS.values(), ids=INSTANTS)
+@every("instant", INSTANTS.values(), ids=INSTANTS)
 def test_instants(shared: FlaskClient, instant: str) -> None:
     answer = post(shared, "topup", f'{{"amount": 1, "referenceId": "abc", "occurredAt": {instant}}}')
     assert_problem(answer, 422, "validation_error", "/occurredAt")
 
 
-@pytest.mark.parametrize("verb", MOVEMENTS)
-@pytest.mark.parametrize(("field", "pointer"), UNKNOWN_FIELDS.values(), ids=UNKNOWN_FIELDS)
+@every("verb", MOVEMENTS)
+@every(("field", "pointer"), UNKNOWN_FIELDS.values(), ids=UNKNOWN_FIELDS)
 def test_unknown_fields(shared: FlaskClient, verb: str, field: str, pointer: str) -> None:
     answer = post(shared, verb, f'{{"amount": 1, "referenceId": "abc", {field}}}')
     assert assert_problem(answer, 422, "validation_error", pointer)["errors"][0]["code"] == "unknown_field"
 
 
-@pytest.mark.parametrize("verb", MOVEMENTS)
+@every("verb", MOVEMENTS)
 def test_thousands_of_unknown_fields(shared: FlaskClient, verb: str) -> None:
     answer = post(shared, verb, "{" + ",".join(f'"f{number}": 1' for number in range(5_000)) + "}")
     problem = assert_problem(answer, 422, "validation_error")
@@ -366,26 +378,26 @@ def test_thousands_of_unknown_fields(shared: FlaskClient, verb: str) -> None:
     assert len(answer.get_data()) < 4 * 1024
 
 
-@pytest.mark.parametrize("verb", MOVEMENTS)
-@pytest.mark.parametrize("data", UNREADABLE.values(), ids=UNREADABLE)
+@every("verb", MOVEMENTS)
+@every("data", UNREADABLE.values(), ids=UNREADABLE)
 def test_unreadable_bodies(shared: FlaskClient, verb: str, data: bytes) -> None:
     assert_problem(post(shared, verb, data), 400, "bad_request")
 
 
-@pytest.mark.parametrize("verb", MOVEMENTS)
-@pytest.mark.parametrize("data", NO_OBJECTS.values(), ids=NO_OBJECTS)
+@every("verb", MOVEMENTS)
+@every("data", NO_OBJECTS.values(), ids=NO_OBJECTS)
 def test_bodies_that_are_no_object(shared: FlaskClient, verb: str, data: bytes) -> None:
     assert_problem(post(shared, verb, data), 422, "validation_error", "")
 
 
-@pytest.mark.parametrize("verb", MOVEMENTS)
-@pytest.mark.parametrize("size", [64 * 1024 + 1, 1024 * 1024])
+@every("verb", MOVEMENTS)
+@every("size", [64 * 1024 + 1, 1024 * 1024])
 def test_large_bodies(shared: FlaskClient, verb: str, size: int) -> None:
     assert_problem(post(shared, verb, b" " * size), 413, "request_entity_too_large")
 
 
-@pytest.mark.parametrize("verb", MOVEMENTS)
-@pytest.mark.parametrize(
+@every("verb", MOVEMENTS)
+@every(
     "content_type",
     [
         "application/json; charset=utf-16",
@@ -407,7 +419,7 @@ def test_content_types(shared: FlaskClient, verb: str, content_type: str) -> Non
     assert_problem(answer, 415, "unsupported_media_type")
 
 
-@pytest.mark.parametrize("wallet", WALLET_IDS)
+@every("wallet", WALLET_IDS)
 def test_wallet_ids(shared: FlaskClient, wallet: str) -> None:
     body = {"amount": 1, "referenceId": "abc"}
     answers = [shared.get(path.format(wallet)) for path in READS]
@@ -419,17 +431,17 @@ def test_wallet_ids(shared: FlaskClient, wallet: str) -> None:
             assert_problem(answer, 422, "validation_error", "/walletId")
 
 
-@pytest.mark.parametrize("transaction", TRANSACTION_IDS)
+@every("transaction", TRANSACTION_IDS)
 def test_transaction_ids(shared: FlaskClient, transaction: str) -> None:
     assert_problem(shared.get(f"/transactions/{transaction}"), 404, "transaction_not_found")
 
 
-@pytest.mark.parametrize("cursor", CURSORS)
+@every("cursor", CURSORS)
 def test_cursors(shared: FlaskClient, cursor: str) -> None:
     assert_problem(shared.get(f"/wallets/{JOHN_GOLD}/entries?cursor={cursor}"), 400, "bad_cursor")
 
 
-@pytest.mark.parametrize("limit", LIMITS)
+@every("limit", LIMITS)
 def test_limits(shared: FlaskClient, limit: str) -> None:
     answer = shared.get(
         f"/wallets/{JOHN_GOLD}/entries", query_string={"limit": limit.encode("utf-8", "surrogateescape")}
@@ -437,10 +449,8 @@ def test_limits(shared: FlaskClient, limit: str) -> None:
     assert_problem(answer, 422, "validation_error", "/limit")
 
 
-@pytest.mark.parametrize(
-    "path", [path.format(JOHN_GOLD) for path in READS] + ["/transactions/abc", "/transactions", "/rates"]
-)
-@pytest.mark.parametrize(
+@every("path", [path.format(JOHN_GOLD) for path in READS] + ["/transactions/abc", "/transactions", "/rates"])
+@every(
     ("query", "pointer"),
     [
         ("colour=red", "/colour"),
@@ -459,9 +469,7 @@ def test_unknown_parameters(shared: FlaskClient, path: str, query: str, pointer:
     assert_problem(answer, 422, "validation_error", *([pointer] if pointer else []))
 
 
-@pytest.mark.parametrize(
-    "path", ["/%00", "/%ff%fe", "/..;/wallets/3", "/wallets/3/topup;x", "/" + "a" * 5_000, "/%2e%2e/etc"]
-)
+@every("path", ["/%00", "/%ff%fe", "/..;/wallets/3", "/wallets/3/topup;x", "/" + "a" * 5_000, "/%2e%2e/etc"])
 def test_paths(shared: FlaskClient, path: str) -> None:
     assert_problem(shared.get(path), 404, "not_found")
 
@@ -476,13 +484,13 @@ def create(client: FlaskClient, path: str, /, **fields: str) -> Any:
     return client.post(path, data=data.encode("utf-8", "surrogatepass"), content_type="application/json")
 
 
-@pytest.mark.parametrize("field", ["name", "externalId"])
-@pytest.mark.parametrize("value", NAMES.values(), ids=NAMES)
+@every("field", ["name", "externalId"])
+@every("value", NAMES.values(), ids=NAMES)
 def test_names_and_external_ids(shared: FlaskClient, field: str, value: str) -> None:
     assert_problem(create(shared, "/users", **{field: value}), 422, "validation_error", f"/{field}")
 
 
-@pytest.mark.parametrize("value", [value for name, value in NAMES.items() if name not in {"number", "true", "null"}])
+@every("value", [value for name, value in NAMES.items() if name not in {"number", "true", "null"}])
 def test_external_ids_to_look_for(shared: FlaskClient, value: str) -> None:
     given = json.loads(value)
     if not isinstance(given, str) or len(given) > 10_000:
@@ -496,12 +504,12 @@ def test_external_ids_to_look_for(shared: FlaskClient, value: str) -> None:
         assert_problem(answer, 422, "validation_error", "/externalId")
 
 
-@pytest.mark.parametrize("value", USER_IDS.values(), ids=USER_IDS)
+@every("value", USER_IDS.values(), ids=USER_IDS)
 def test_user_ids_of_a_wallet(shared: FlaskClient, value: str) -> None:
     assert_problem(create(shared, "/wallets", userId=value), 422, "validation_error", "/userId")
 
 
-@pytest.mark.parametrize(
+@every(
     "value",
     ["999999999", str(2**53 + 1), str(2**63 - 1), str(2**63), str(2**64), f'"{2**64}"', "9" * 5_000, "9" * 60_000],
 )
@@ -509,7 +517,7 @@ def test_user_ids_that_nobody_has(shared: FlaskClient, value: str) -> None:
     assert_problem(create(shared, "/wallets", userId=value), 404, "user_not_found")
 
 
-@pytest.mark.parametrize("value", ASSET_CODES.values(), ids=ASSET_CODES)
+@every("value", ASSET_CODES.values(), ids=ASSET_CODES)
 def test_asset_codes(shared: FlaskClient, value: str) -> None:
     assert_problem(create(shared, "/wallets", asset=value), 422, "validation_error", "/asset")
     given = json.loads(value)
@@ -518,7 +526,7 @@ def test_asset_codes(shared: FlaskClient, value: str) -> None:
         assert_problem(shared.get("/wallets", query_string=query), 422, "validation_error", "/asset")
 
 
-@pytest.mark.parametrize("user", WALLET_IDS)
+@every("user", WALLET_IDS)
 def test_user_ids(shared: FlaskClient, user: str) -> None:
     answer = shared.get(f"/users/{user}")
     if answer.status_code == 404:  # A slash in it makes it another path.
@@ -529,7 +537,7 @@ def test_user_ids(shared: FlaskClient, user: str) -> None:
         assert_problem(shared.get(f"/wallets?userId={user}"), 422, "validation_error", "/userId")
 
 
-@pytest.mark.parametrize(
+@every(
     "path",
     [
         "/wallets",
@@ -544,21 +552,21 @@ def test_user_ids(shared: FlaskClient, user: str) -> None:
         "/wallets/3/entries?type=SPEND",
     ],
 )
-@pytest.mark.parametrize("cursor", CURSORS)
+@every("cursor", CURSORS)
 def test_cursors_of_lists(shared: FlaskClient, path: str, cursor: str) -> None:
     answer = shared.get(f"{path}{'&' if '?' in path else '?'}cursor={cursor}")
     assert_problem(answer, 400, "bad_cursor")
 
 
-@pytest.mark.parametrize("path", ["/wallets", "/assets", "/keys", "/rates", "/transactions"])
-@pytest.mark.parametrize("limit", LIMITS)
+@every("path", ["/wallets", "/assets", "/keys", "/rates", "/transactions"])
+@every("limit", LIMITS)
 def test_limits_of_lists(shared: FlaskClient, path: str, limit: str) -> None:
     answer = shared.get(path, query_string={"limit": limit.encode("utf-8", "surrogateescape")})
     assert_problem(answer, 422, "validation_error", "/limit")
 
 
-@pytest.mark.parametrize("path", [*CREATIONS, *BETWEEN])
-@pytest.mark.parametrize(("field", "pointer"), UNKNOWN_FIELDS.values(), ids=UNKNOWN_FIELDS)
+@every("path", [*CREATIONS, *BETWEEN])
+@every(("field", "pointer"), UNKNOWN_FIELDS.values(), ids=UNKNOWN_FIELDS)
 def test_unknown_fields_of_creations(shared: FlaskClient, path: str, field: str, pointer: str) -> None:
     name, _, value = field.partition(": ")
     if name[1:-1] in BETWEEN.get(path, {}):
@@ -567,19 +575,19 @@ def test_unknown_fields_of_creations(shared: FlaskClient, path: str, field: str,
     assert assert_problem(answer, 422, "validation_error", pointer)["errors"][0]["code"] == "unknown_field"
 
 
-@pytest.mark.parametrize("path", [*CREATIONS, *BETWEEN])
-@pytest.mark.parametrize("data", UNREADABLE.values(), ids=UNREADABLE)
+@every("path", [*CREATIONS, *BETWEEN])
+@every("data", UNREADABLE.values(), ids=UNREADABLE)
 def test_unreadable_creations(shared: FlaskClient, path: str, data: bytes) -> None:
     assert_problem(shared.post(path, data=data, content_type="application/json"), 400, "bad_request")
 
 
-@pytest.mark.parametrize("path", [*CREATIONS, *BETWEEN])
-@pytest.mark.parametrize("data", NO_OBJECTS.values(), ids=NO_OBJECTS)
+@every("path", [*CREATIONS, *BETWEEN])
+@every("data", NO_OBJECTS.values(), ids=NO_OBJECTS)
 def test_creations_that_are_no_object(shared: FlaskClient, path: str, data: bytes) -> None:
     assert_problem(shared.post(path, data=data, content_type="application/json"), 422, "validation_error", "")
 
 
-@pytest.mark.parametrize("path", [*CREATIONS, *BETWEEN])
+@every("path", [*CREATIONS, *BETWEEN])
 def test_creations_that_are_too_large_or_of_another_type(shared: FlaskClient, path: str) -> None:
     large = shared.post(path, data=b" " * (64 * 1024 + 1), content_type="application/json")
     assert_problem(large, 413, "request_entity_too_large")
@@ -659,45 +667,45 @@ RATES = {
 }
 
 
-@pytest.mark.parametrize("value", CLIENT_NAMES.values(), ids=CLIENT_NAMES)
+@every("value", CLIENT_NAMES.values(), ids=CLIENT_NAMES)
 def test_clients_of_keys(shared: FlaskClient, value: str) -> None:
     assert_problem(create(shared, "/keys", client=value), 422, "validation_error", "/client")
 
 
-@pytest.mark.parametrize("name", ["system", "cli", "console"])
+@every("name", ["system", "cli", "console"])
 def test_names_that_are_the_services_own(shared: FlaskClient, name: str) -> None:
     for answer in (create(shared, "/keys", client=json.dumps(name)), shared.get(f"/keys?client={name}")):
         assert assert_problem(answer, 422, "validation_error", "/client")["errors"][0]["code"] == "reserved"
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        pytest.param(field, value, id=f"{field} {name}")
-        for field, more in KEY_LISTS.items()
-        for name, value in {**NO_LISTS, **more}.items()
-    ],
-)
+LISTS_OF_KEYS = {
+    f"{field} {name}": (field, value)
+    for field, more in KEY_LISTS.items()
+    for name, value in {**NO_LISTS, **more}.items()
+}
+
+
+@every(("field", "value"), LISTS_OF_KEYS.values(), ids=LISTS_OF_KEYS)
 def test_lists_of_keys(shared: FlaskClient, field: str, value: str) -> None:
     assert_problem(create(shared, "/keys", **{field: value}), 422, "validation_error", f"/{field}")
 
 
-@pytest.mark.parametrize("amount", AMOUNTS.values(), ids=AMOUNTS)
+@every("amount", AMOUNTS.values(), ids=AMOUNTS)
 def test_largest_amounts_of_keys(shared: FlaskClient, amount: str) -> None:
     assert_problem(create(shared, "/keys", amountMax=amount), 422, "validation_error", "/amountMax")
 
 
-@pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
+@every("rate", RATES.values(), ids=RATES)
 def test_rates_of_keys(shared: FlaskClient, rate: str) -> None:
     assert_problem(create(shared, "/keys", rateLimit=rate), 422, "validation_error", "/rateLimit")
 
 
-@pytest.mark.parametrize("seconds", [value for name, value in AMOUNTS.items() if name != "list"])
+@every("seconds", [value for name, value in AMOUNTS.items() if name != "list"])
 def test_seconds_of_keys(shared: FlaskClient, seconds: str) -> None:
     assert_problem(create(shared, "/keys", expiresIn=seconds), 422, "validation_error", "/expiresIn")
 
 
-@pytest.mark.parametrize(
+@every(
     ("field", "value"),
     [
         ("assets", '["SILVER"]'),
@@ -710,7 +718,7 @@ def test_what_no_key_can_be_limited_to(shared: FlaskClient, field: str, value: s
     assert_problem(create(shared, "/keys", **{field: value}), 422, "bad_key_settings")
 
 
-@pytest.mark.parametrize("key", [*TRANSACTION_IDS, "a" * 11, "a" * 13, "A" * 12, "aaaaaaaaaaa1", "aaaaaaaaaaa%0a"])
+@every("key", [*TRANSACTION_IDS, "a" * 11, "a" * 13, "A" * 12, "aaaaaaaaaaa1", "aaaaaaaaaaa%0a"])
 def test_key_ids(shared: FlaskClient, key: str) -> None:
     for answer in (shared.get(f"/keys/{key}"), shared.post(f"/keys/{key}/rotate"), shared.delete(f"/keys/{key}")):
         assert_problem(answer, 404, "key_not_found")
@@ -723,13 +731,13 @@ def test_what_takes_no_body_refuses_one(shared: FlaskClient) -> None:
             assert_problem(ask(path, data=data, content_type="application/json"), 422, "validation_error", "")
 
 
-@pytest.mark.parametrize("value", ["", "1", "True", "yes", "true,false", "\0", "true "])
+@every("value", ["", "1", "True", "yes", "true,false", "\0", "true "])
 def test_whether_with_revoked_keys(shared: FlaskClient, value: str) -> None:
     answer = shared.get("/keys", query_string={"withRevoked": value})
     assert_problem(answer, 422, "validation_error", "/withRevoked")
 
 
-@pytest.mark.parametrize("position", [32**12, 2**63 - 1, 2**63, 2**64 - 1])
+@every("position", [32**12, 2**63 - 1, 2**63, 2**64 - 1])
 def test_a_cursor_at_the_place_of_no_key(shared: FlaskClient, position: int) -> None:
     made = cursor.make(position, "keys", None, False)
     assert_problem(shared.get("/keys", query_string={"cursor": made}), 400, "bad_cursor")
@@ -756,18 +764,18 @@ def post_hold(client: FlaskClient, path: str, **fields: str) -> Any:
     return client.post(path, data=data.encode("utf-8", "surrogatepass"), content_type="application/json")
 
 
-@pytest.mark.parametrize("amount", AMOUNTS.values(), ids=AMOUNTS)
+@every("amount", AMOUNTS.values(), ids=AMOUNTS)
 def test_amounts_of_holds(shared: FlaskClient, amount: str) -> None:
     for path in ("/holds", f"/holds/{HOLD_ID}/capture"):
         assert_problem(post_hold(shared, path, amount=amount), 422, "validation_error", "/amount")
 
 
-@pytest.mark.parametrize("seconds", SECONDS.values(), ids=SECONDS)
+@every("seconds", SECONDS.values(), ids=SECONDS)
 def test_seconds_of_holds(shared: FlaskClient, seconds: str) -> None:
     assert_problem(post_hold(shared, "/holds", expiresIn=seconds), 422, "validation_error", "/expiresIn")
 
 
-@pytest.mark.parametrize("final", FINALS.values(), ids=FINALS)
+@every("final", FINALS.values(), ids=FINALS)
 def test_finals_of_captures(shared: FlaskClient, final: str) -> None:
     answer = post_hold(shared, f"/holds/{HOLD_ID}/capture", final=final)
     assert_problem(answer, 422, "validation_error", "/final")
@@ -778,28 +786,28 @@ def test_a_capture_of_all_that_is_not_final(shared: FlaskClient) -> None:
     assert_problem(answer, 422, "validation_error", "/final")
 
 
-@pytest.mark.parametrize("path", HOLD_BODIES)
-@pytest.mark.parametrize("reference", REFERENCES.values(), ids=REFERENCES)
+@every("path", HOLD_BODIES)
+@every("reference", REFERENCES.values(), ids=REFERENCES)
 def test_references_of_holds(shared: FlaskClient, path: str, reference: str) -> None:
     assert_problem(post_hold(shared, path, referenceId=reference), 422, "validation_error", "/referenceId")
 
 
-@pytest.mark.parametrize("path", HOLD_BODIES)
-@pytest.mark.parametrize("note", NOTES.values(), ids=NOTES)
+@every("path", HOLD_BODIES)
+@every("note", NOTES.values(), ids=NOTES)
 def test_notes_of_holds(shared: FlaskClient, path: str, note: str) -> None:
     assert_problem(post_hold(shared, path, note=note), 422, "validation_error", "/note")
 
 
-@pytest.mark.parametrize("path", HOLD_BODIES)
-@pytest.mark.parametrize(("field", "pointer"), [one for name, one in UNKNOWN_FIELDS.items() if name != "wallet id"])
+@every("path", HOLD_BODIES)
+@every(("field", "pointer"), [one for name, one in UNKNOWN_FIELDS.items() if name != "wallet id"])
 def test_unknown_fields_of_holds(shared: FlaskClient, path: str, field: str, pointer: str) -> None:
     name, _, value = field.partition(": ")
     answer = post_hold(shared, path, **{name[1:-1]: value})
     assert assert_problem(answer, 422, "validation_error", pointer)["errors"][0]["code"] == "unknown_field"
 
 
-@pytest.mark.parametrize("path", HOLD_BODIES)
-@pytest.mark.parametrize("data", [*UNREADABLE.values(), *NO_OBJECTS.values()], ids=[*UNREADABLE, *NO_OBJECTS])
+@every("path", HOLD_BODIES)
+@every("data", [*UNREADABLE.values(), *NO_OBJECTS.values()], ids=[*UNREADABLE, *NO_OBJECTS])
 def test_unreadable_holds(shared: FlaskClient, path: str, data: bytes) -> None:
     answer = shared.post(path, data=data, content_type="application/json")
     if data in NO_OBJECTS.values():
@@ -808,7 +816,7 @@ def test_unreadable_holds(shared: FlaskClient, path: str, data: bytes) -> None:
         assert_problem(answer, 400, "bad_request")
 
 
-@pytest.mark.parametrize("hold", [*TRANSACTION_IDS, HOLD_ID])
+@every("hold", [*TRANSACTION_IDS, HOLD_ID])
 def test_hold_ids(shared: FlaskClient, hold: str) -> None:
     assert_problem(shared.get(f"/holds/{hold}"), 404, "hold_not_found")
     for verb in ("capture", "release"):
@@ -816,13 +824,13 @@ def test_hold_ids(shared: FlaskClient, hold: str) -> None:
         assert_problem(answer, 404, "hold_not_found")
 
 
-@pytest.mark.parametrize("state", ["", "OPEN", "open ", "voided", "open,captured", "\0", "x" * 3_000])
+@every("state", ["", "OPEN", "open ", "voided", "open,captured", "\0", "x" * 3_000])
 def test_states_of_holds(shared: FlaskClient, state: str) -> None:
     answer = shared.get(f"/wallets/{JOHN_GOLD}/holds", query_string={"state": state})
     assert_problem(answer, 422, "validation_error", "/state")
 
 
-@pytest.mark.parametrize("cursor", CURSORS)
+@every("cursor", CURSORS)
 def test_cursors_of_holds(shared: FlaskClient, cursor: str) -> None:
     assert_problem(shared.get(f"/wallets/{JOHN_GOLD}/holds?cursor={cursor}"), 400, "bad_cursor")
 
@@ -832,36 +840,36 @@ def test_cursors_of_holds(shared: FlaskClient, cursor: str) -> None:
 FIELDS = [(path, field) for path, body in BETWEEN.items() for field in body]
 
 
-@pytest.mark.parametrize(("path", "field"), [one for one in FIELDS if one[1] == "amount"])
-@pytest.mark.parametrize("value", AMOUNTS.values(), ids=AMOUNTS)
+@every(("path", "field"), [one for one in FIELDS if one[1] == "amount"])
+@every("value", AMOUNTS.values(), ids=AMOUNTS)
 def test_amounts_between_wallets(shared: FlaskClient, path: str, field: str, value: str) -> None:
     assert_problem(create(shared, path, **{field: value}), 422, "validation_error", f"/{field}")
 
 
-@pytest.mark.parametrize("value", AMOUNTS.values(), ids=AMOUNTS)
+@every("value", AMOUNTS.values(), ids=AMOUNTS)
 def test_amounts_of_up_to(shared: FlaskClient, value: str) -> None:
     assert_problem(create(shared, "/transfers", amount=f'{{"upTo": {value}}}'), 422, "validation_error", "/amount")
 
 
-@pytest.mark.parametrize(("path", "field"), [one for one in FIELDS if one[1] in {"from", "to", "walletId"}])
-@pytest.mark.parametrize("value", USER_IDS.values(), ids=USER_IDS)
+@every(("path", "field"), [one for one in FIELDS if one[1] in {"from", "to", "walletId"}])
+@every("value", USER_IDS.values(), ids=USER_IDS)
 def test_wallet_ids_between_wallets(shared: FlaskClient, path: str, field: str, value: str) -> None:
     assert_problem(create(shared, path, **{field: value}), 422, "validation_error", f"/{field}")
 
 
-@pytest.mark.parametrize("path", BETWEEN)
-@pytest.mark.parametrize("value", REFERENCES.values(), ids=REFERENCES)
+@every("path", BETWEEN)
+@every("value", REFERENCES.values(), ids=REFERENCES)
 def test_references_between_wallets(shared: FlaskClient, path: str, value: str) -> None:
     assert_problem(create(shared, path, referenceId=value), 422, "validation_error", "/referenceId")
 
 
-@pytest.mark.parametrize("path", BETWEEN)
-@pytest.mark.parametrize("value", NOTES.values(), ids=NOTES)
+@every("path", BETWEEN)
+@every("value", NOTES.values(), ids=NOTES)
 def test_notes_between_wallets(shared: FlaskClient, path: str, value: str) -> None:
     assert_problem(create(shared, path, note=value), 422, "validation_error", "/note")
 
 
-@pytest.mark.parametrize(
+@every(
     "value",
     ["0", "1", "0.1", "true", "null", "[1, 2]", '{"a": 1}', '""', '"0"', '"0.0"', '"1/0"', '"0/1"', '"-1"', '"+1"',
      '"1e3"', '".5"', '"1."', '"1/2/3"', '" 1"', '"1\\n"', '"1,5"', '"NaN"', '"Infinity"', '"٣"', '"1/٣"',
@@ -887,12 +895,12 @@ LEGS = {
 }
 
 
-@pytest.mark.parametrize(("value", "pointer"), LEGS.values(), ids=LEGS)
+@every(("value", "pointer"), LEGS.values(), ids=LEGS)
 def test_legs(shared: FlaskClient, value: str, pointer: str) -> None:
     assert_problem(create(shared, "/purchases", legs=value), 422, "validation_error", pointer)
 
 
-@pytest.mark.parametrize("value", AMOUNTS.values(), ids=AMOUNTS)
+@every("value", AMOUNTS.values(), ids=AMOUNTS)
 def test_amounts_of_legs(shared: FlaskClient, value: str) -> None:
     legs = f'[{{"walletId": 3, "type": "spend", "amount": {value}}}]'
     assert_problem(create(shared, "/purchases", legs=legs), 422, "validation_error", "/legs/0/amount")
@@ -948,40 +956,40 @@ def post_stop(client: FlaskClient, path: str, **fields: str) -> Any:
     return client.post(path, data=data.encode("utf-8", "surrogatepass"), content_type="application/json")
 
 
-@pytest.mark.parametrize("path", [path for path, body in STOPS.items() if "side" in body])
-@pytest.mark.parametrize("side", SIDES.values(), ids=SIDES)
+@every("path", [path for path, body in STOPS.items() if "side" in body])
+@every("side", SIDES.values(), ids=SIDES)
 def test_sides(shared: FlaskClient, path: str, side: str) -> None:
     assert_problem(post_stop(shared, path, side=side), 422, "validation_error", "/side")
 
 
-@pytest.mark.parametrize("path", STOPS)
-@pytest.mark.parametrize("reason", REASONS.values(), ids=REASONS)
+@every("path", STOPS)
+@every("reason", REASONS.values(), ids=REASONS)
 def test_reasons(shared: FlaskClient, path: str, reason: str) -> None:
     assert_problem(post_stop(shared, path, reason=reason), 422, "validation_error", "/reason")
 
 
-@pytest.mark.parametrize("path", [f"/wallets/{JOHN_GOLD}/freeze", "/switches"])
-@pytest.mark.parametrize("until", UNTILS.values(), ids=UNTILS)
+@every("path", [f"/wallets/{JOHN_GOLD}/freeze", "/switches"])
+@every("until", UNTILS.values(), ids=UNTILS)
 def test_ends(shared: FlaskClient, path: str, until: str) -> None:
     assert_problem(post_stop(shared, path, until=until), 422, "validation_error", "/until")
 
 
-@pytest.mark.parametrize("path", STATES)
-@pytest.mark.parametrize("reference", REFERENCES.values(), ids=REFERENCES)
+@every("path", STATES)
+@every("reference", REFERENCES.values(), ids=REFERENCES)
 def test_references_of_freezes(shared: FlaskClient, path: str, reference: str) -> None:
     assert_problem(post_stop(shared, path, referenceId=reference), 422, "validation_error", "/referenceId")
 
 
-@pytest.mark.parametrize("path", STOPS)
-@pytest.mark.parametrize(("field", "pointer"), UNKNOWN_FIELDS.values(), ids=UNKNOWN_FIELDS)
+@every("path", STOPS)
+@every(("field", "pointer"), UNKNOWN_FIELDS.values(), ids=UNKNOWN_FIELDS)
 def test_unknown_fields_of_freezes(shared: FlaskClient, path: str, field: str, pointer: str) -> None:
     name, _, value = field.partition(": ")
     answer = post_stop(shared, path, **{name[1:-1]: value})
     assert assert_problem(answer, 422, "validation_error", pointer)["errors"][0]["code"] == "unknown_field"
 
 
-@pytest.mark.parametrize("path", STOPS)
-@pytest.mark.parametrize("data", [*UNREADABLE.values(), *NO_OBJECTS.values()], ids=[*UNREADABLE, *NO_OBJECTS])
+@every("path", STOPS)
+@every("data", [*UNREADABLE.values(), *NO_OBJECTS.values()], ids=[*UNREADABLE, *NO_OBJECTS])
 def test_unreadable_freezes(shared: FlaskClient, path: str, data: bytes) -> None:
     answer = shared.post(path, data=data, content_type="application/json")
     if data in NO_OBJECTS.values():
@@ -991,24 +999,24 @@ def test_unreadable_freezes(shared: FlaskClient, path: str, data: bytes) -> None
         assert_problem(answer, 400, "bad_request")
 
 
-@pytest.mark.parametrize("value", USER_IDS.values(), ids=USER_IDS)
+@every("value", USER_IDS.values(), ids=USER_IDS)
 def test_users_of_switches(shared: FlaskClient, value: str) -> None:
     assert_problem(post_stop(shared, "/switches", userId=value), 422, "validation_error", "/userId")
 
 
-@pytest.mark.parametrize("value", ASSET_CODES.values(), ids=ASSET_CODES)
+@every("value", ASSET_CODES.values(), ids=ASSET_CODES)
 def test_assets_of_switches(shared: FlaskClient, value: str) -> None:
     data = f'{{"target": "asset", "asset": {value}, "side": "both", "reason": "x"}}'.encode("utf-8", "surrogatepass")
     answer = shared.post("/switches", data=data, content_type="application/json")
     assert_problem(answer, 422, "validation_error", "/asset")
 
 
-@pytest.mark.parametrize("value", [*TEXTS.values(), "null", '""', '"USER"', '"user "', '"wallet"'])
+@every("value", [*TEXTS.values(), "null", '""', '"USER"', '"user "', '"wallet"'])
 def test_targets_of_switches(shared: FlaskClient, value: str) -> None:
     assert_problem(post_stop(shared, "/switches", target=value), 422, "validation_error", "/target")
 
 
-@pytest.mark.parametrize("switch", WALLET_IDS)
+@every("switch", WALLET_IDS)
 def test_switch_ids(shared: FlaskClient, switch: str) -> None:
     for answer in (shared.get(f"/switches/{switch}"), shared.delete(f"/switches/{switch}?reason=why")):
         if answer.status_code == 404:  # A slash in it makes it another path.
@@ -1017,13 +1025,13 @@ def test_switch_ids(shared: FlaskClient, switch: str) -> None:
             assert_problem(answer, 422, "validation_error", "/switchId")
 
 
-@pytest.mark.parametrize("switch", ["1", "0001", str(2**63 - 1), str(2**63), str(2**64), "9" * 100])
+@every("switch", ["1", "0001", str(2**63 - 1), str(2**63), str(2**64), "9" * 100])
 def test_switches_that_are_not_there(shared: FlaskClient, switch: str) -> None:
     for answer in (shared.get(f"/switches/{switch}"), shared.delete(f"/switches/{switch}?reason=why")):
         assert_problem(answer, 404, "switch_not_found")
 
 
-@pytest.mark.parametrize("reason", ["", " ", "x" * 501, "a\0b", "a\nb", "a\x85b"])
+@every("reason", ["", " ", "x" * 501, "a\0b", "a\nb", "a\x85b"])
 def test_reasons_of_liftings(shared: FlaskClient, reason: str) -> None:
     answer = shared.delete("/switches/1", query_string={"reason": reason})
     assert_problem(answer, 422, "validation_error", "/reason")
@@ -1036,12 +1044,12 @@ def test_a_lifting_takes_no_body_and_no_other_parameter(shared: FlaskClient) -> 
     assert_problem(shared.delete("/switches/1?reason=x&reason=y"), 422, "validation_error", "/reason")
 
 
-@pytest.mark.parametrize("value", ["", "1", "True", "yes", "true,false", "\0", "true "])
+@every("value", ["", "1", "True", "yes", "true,false", "\0", "true "])
 def test_whether_with_lifted_switches(shared: FlaskClient, value: str) -> None:
     answer = shared.get("/switches", query_string={"withLifted": value})
     assert_problem(answer, 422, "validation_error", "/withLifted")
 
 
-@pytest.mark.parametrize("cursor", CURSORS)
+@every("cursor", CURSORS)
 def test_cursors_of_switches(shared: FlaskClient, cursor: str) -> None:
     assert_problem(shared.get(f"/switches?cursor={cursor}"), 400, "bad_cursor")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from flask.testing import FlaskClient
 
 from tests.api.support import JOHN_GOLD, TREASURY_GOLD, assert_problem
@@ -19,10 +18,11 @@ from tests.api.test_bad_input import (
     UNKNOWN_FIELDS,
     UNREADABLE,
     WALLET_IDS,
-    nothing_is_written_and_nobody_waits,
+    every,
+    in_tests_of_one_case_too,
 )
 
-__all__ = ["nothing_is_written_and_nobody_waits"]
+__all__ = ["in_tests_of_one_case_too"]
 
 NEVER = "01a202ea-16a9-7b16-a647-a13ad9a0d7db"
 PATH = f"/transactions/{NEVER}/reversal"
@@ -38,45 +38,45 @@ def post(client: FlaskClient, path: str = PATH, /, **fields: str) -> Any:
     return client.post(path, data=data.encode("utf-8", "surrogatepass"), content_type="application/json")
 
 
-@pytest.mark.parametrize("amount", AMOUNTS.values(), ids=AMOUNTS)
+@every("amount", AMOUNTS.values(), ids=AMOUNTS)
 def test_amounts(shared: FlaskClient, amount: str) -> None:
     assert_problem(post(shared, amount=amount), 422, "validation_error", "/amount")
 
 
-@pytest.mark.parametrize("reason", REASONS.values(), ids=REASONS)
+@every("reason", REASONS.values(), ids=REASONS)
 def test_reasons(shared: FlaskClient, reason: str) -> None:
     assert_problem(post(shared, reason=reason), 422, "validation_error", "/reason")
 
 
-@pytest.mark.parametrize("value", SHORTFALLS.values(), ids=SHORTFALLS)
+@every("value", SHORTFALLS.values(), ids=SHORTFALLS)
 def test_what_to_do_on_shortfall(shared: FlaskClient, value: str) -> None:
     assert_problem(post(shared, onShortfall=value), 422, "validation_error", "/onShortfall")
 
 
-@pytest.mark.parametrize("reference", REFERENCES.values(), ids=REFERENCES)
+@every("reference", REFERENCES.values(), ids=REFERENCES)
 def test_references(shared: FlaskClient, reference: str) -> None:
     assert_problem(post(shared, referenceId=reference), 422, "validation_error", "/referenceId")
 
 
-@pytest.mark.parametrize("note", NOTES.values(), ids=NOTES)
+@every("note", NOTES.values(), ids=NOTES)
 def test_notes(shared: FlaskClient, note: str) -> None:
     assert_problem(post(shared, note=note), 422, "validation_error", "/note")
 
 
-@pytest.mark.parametrize("missing", ["reason", "referenceId"])
+@every("missing", ["reason", "referenceId"])
 def test_what_is_required(shared: FlaskClient, missing: str) -> None:
     body = {name: value for name, value in BODY.items() if name != missing}
     assert_problem(shared.post(PATH, json=body), 422, "validation_error", f"/{missing}")
 
 
-@pytest.mark.parametrize(("field", "pointer"), UNKNOWN_FIELDS.values(), ids=UNKNOWN_FIELDS)
+@every(("field", "pointer"), UNKNOWN_FIELDS.values(), ids=UNKNOWN_FIELDS)
 def test_unknown_fields(shared: FlaskClient, field: str, pointer: str) -> None:
     name, _, value = field.partition(": ")
     answer = post(shared, **{name[1:-1]: value})
     assert assert_problem(answer, 422, "validation_error", pointer)["errors"][0]["code"] == "unknown_field"
 
 
-@pytest.mark.parametrize("data", [*UNREADABLE.values(), *NO_OBJECTS.values()], ids=[*UNREADABLE, *NO_OBJECTS])
+@every("data", [*UNREADABLE.values(), *NO_OBJECTS.values()], ids=[*UNREADABLE, *NO_OBJECTS])
 def test_bodies(shared: FlaskClient, data: bytes) -> None:
     answer = shared.post(PATH, data=data, content_type="application/json")
     if data in NO_OBJECTS.values():
@@ -92,13 +92,13 @@ def test_large_bodies_other_types_and_parameters(shared: FlaskClient) -> None:
     assert_problem(shared.post(f"{PATH}?a=1", json=BODY), 422, "validation_error", "/a")
 
 
-@pytest.mark.parametrize("transaction", [*TRANSACTION_IDS, NEVER])
+@every("transaction", [*TRANSACTION_IDS, NEVER])
 def test_transactions(shared: FlaskClient, transaction: str) -> None:
     answer = shared.post(f"/transactions/{transaction}/reversal", json=BODY)
     assert_problem(answer, 404, "transaction_not_found")
 
 
-@pytest.mark.parametrize("value", [*TEXTS.values(), "null", '""', *(json.dumps(f"{NEVER}{end}") for end in "\n 0")])
+@every("value", [*TEXTS.values(), "null", '""', *(json.dumps(f"{NEVER}{end}") for end in "\n 0")])
 def test_transactions_of_records(shared: FlaskClient, value: str) -> None:
     record = f'{{"type": "reversal", "transactionId": {value}, "reason": "a test", "referenceId": "abc"}}'
     data = f'{{"mode": "each", "items": [{record}]}}'.encode("utf-8", "surrogatepass")
@@ -106,7 +106,7 @@ def test_transactions_of_records(shared: FlaskClient, value: str) -> None:
     assert (item["status"], item["body"]["errors"][0]["pointer"]) == (422, "/transactionId")
 
 
-@pytest.mark.parametrize("wallet", WALLET_IDS)
+@every("wallet", WALLET_IDS)
 def test_wallets_of_debts(shared: FlaskClient, wallet: str) -> None:
     answer = shared.get(f"/wallets/{wallet}/debts")
     if answer.status_code == 404:  # A slash in it makes it another path.

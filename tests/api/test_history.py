@@ -17,6 +17,7 @@ from tests.api.support import (
     movement,
     new_reference,
 )
+from tests.every_case import every
 from wallet_app import service
 from wallet_app.money import parse_rate
 
@@ -129,7 +130,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("path", LISTS)
-@pytest.mark.parametrize(("name", "value"), BAD)
+@every(("name", "value"), BAD)
 def test_filters_that_mean_nothing_are_refused(shared: FlaskClient, path: str, name: str, value: str) -> None:
     assert_problem(get(shared, path, **{name: value}), 422, "validation_error", f"/{name}")
 

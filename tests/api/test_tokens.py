@@ -37,6 +37,7 @@ from tests.api.support import (
     new_reference,
 )
 from tests.conftest import conninfo
+from tests.every_case import every
 from tests.keys import ENVIRONMENT, KEY, TOKEN_KEYS, client_of
 from wallet_app import access, service
 from wallet_app.service import TOKEN_SCOPES, Signer, UserToken, actors
@@ -256,8 +257,8 @@ def items(wallet: int) -> list[dict[str, object]]:
     return [{**spend, "walletId": wallet}, {**spend, "type": "topup", "walletId": wallet}]
 
 
-@pytest.mark.parametrize("foreign", [DOE_GOLD, DOE_DIAMOND, TREASURY_GOLD])
-@pytest.mark.parametrize("route", WALLET_ROUTES)
+@every("foreign", [DOE_GOLD, DOE_DIAMOND, TREASURY_GOLD])
+@every("route", WALLET_ROUTES)
 def test_anothers_wallet_is_as_if_there_were_none(
     john: FlaskClient, client: FlaskClient, route: str, foreign: int
 ) -> None:
@@ -266,8 +267,8 @@ def test_anothers_wallet_is_as_if_there_were_none(
     assert books() == before
 
 
-@pytest.mark.parametrize("foreign", [DOE_GOLD, TREASURY_GOLD])
-@pytest.mark.parametrize("batch", BATCHES)
+@every("foreign", [DOE_GOLD, TREASURY_GOLD])
+@every("batch", BATCHES)
 def test_anothers_wallet_is_as_if_there_were_none_in_batches(john: FlaskClient, batch: str, foreign: int) -> None:
     before = books()
     answer = alike(john, BATCHES[batch], foreign, NO_WALLET)
@@ -446,17 +447,17 @@ CLAIMS: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+@every("header", HEADERS.values(), ids=HEADERS)
 def test_a_header_that_is_not_ours_is_401(app: Flask, key_id: str, header: dict[str, object]) -> None:
     assert_problem(ask_with(app, forged(key_id, header)), 401, "unauthenticated")
 
 
-@pytest.mark.parametrize("said", CLAIMS.values(), ids=CLAIMS)
+@every("said", CLAIMS.values(), ids=CLAIMS)
 def test_claims_that_are_not_good_are_401(app: Flask, key_id: str, said: dict[str, object]) -> None:
     assert_problem(ask_with(app, forged(key_id, **said)), 401, "unauthenticated")
 
 
-@pytest.mark.parametrize(
+@every(
     "header",
     [
         {"alg": "none", "typ": "dino-user+jwt", "kid": "new"},

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 
 import pytest
+from flask import Flask
 from werkzeug.test import TestResponse
 
 from tests.console.conftest import Browser, Sql, text_of
+from wallet_app import service
+from wallet_app.service import By
 
 STEPS = ("check", "change", "do")
 
@@ -145,9 +148,6 @@ def test_double_click_reload_back_and_two_tabs_end_on_the_same_page(support: Bro
 def test_a_key_is_for_one_operator_one_act_and_one_wallet(
     support: Browser, browsers: Callable[..., Browser], sql: Sql
 ) -> None:
-    from wallet_app import service
-    from wallet_app.service import By
-
     fields = open_form(support, FREEZE) | WHY
     key, proof = fields["form"].split(".")
     bad = ["", "x", key, f"{key}.{'0' * 64}", f"{key[::-1]}.{proof}", f"{fields['form']} "]
@@ -248,7 +248,7 @@ def test_what_a_reason_asks_for_is_said_at_its_field(support: Browser) -> None:
         assert answer.status_code in {404, 409, 422}
 
 
-def test_the_other_acts(support: Browser, sql: Sql) -> None:
+def test_the_other_acts(app: Flask, support: Browser, sql: Sql) -> None:
     """A transfer, the reversal of it in part, and a hold that is released."""
     before = balance(sql), balance(sql, 5)
     path = "/console/wallets/3/transfer"
@@ -283,3 +283,19 @@ def test_the_other_acts(support: Browser, sql: Sql) -> None:
     send(support, path, "do", Form(checked).fields)
     assert (balance(sql), balance(sql, 5)) == (before[0] - 20, before[1] + 20)
     assert support.get("/console/transactions/00000000-0000-7000-8000-000000000000/reverse").status_code == 404
+
+    held = service.execute(
+        service.PlaceHold(
+            wallet_id=3, reference="hold-1", origin=service.Origin(client="t", actor="t"), amount=40, expires_in=3600
+        )
+    )
+    assert held.hold is not None
+    path = f"/console/holds/{held.hold.hold_id}/release"
+    entered = {"reason_code": "CORRECTION", "note": "Cancelled", "ticket": "T-5"}
+    checked = send(support, path, "check", open_form(support, path), **entered)
+    assert Form(checked).buttons == ["Release 40 GOLD to John"]
+    assert send(support, path, "do", Form(checked).fields).status_code == 303
+    assert balance(sql) == before[0] - 20
+    # Released already: said in words.
+    assert "is released" in text_of(send(support, path, "check", open_form(support, path), **entered))
+    assert support.get("/console/holds/00000000-0000-7000-8000-000000000000/release").status_code == 404

@@ -110,6 +110,7 @@ def test_a_key_is_made_once_shown_once_replaced_and_revoked(admin: Browser, clie
         assert gone.location == f"/console/keys/{key_id}?note=key-revoked"
     assert client.get("/wallets/3", headers={"Authorization": f"Bearer {key[0]}"}).status_code == 401
     listed = text_of(admin.get("/console/keys?client=shop"))
+    assert "up to 5,000; GOLD" in listed
     assert other[0].split("_")[2] in listed
     assert key_id not in listed
     assert key_id in text_of(admin.get("/console/keys?client=shop&revoked=on"))
@@ -205,8 +206,10 @@ def test_an_operator_comes_changes_and_goes(
     assert "was changed, or signed out, since you opened the form" in text_of(stale)
     assert other.is_signed_in()
 
-    assert wrong_field(admin.post(f"{path}/disable", {})) == "reason"
-    gone = admin.post(f"{path}/disable", {"reason": "She left"})
+    for wrong in ("", " \r\n ", "x" * 501, "\x07"):
+        assert wrong_field(admin.post(f"{path}/disable", {"reason": wrong})) == "reason"
+    gone = admin.post(f"{path}/disable", {"reason": " She\r\nleft "})
+    assert sql("SELECT reason FROM audit_log WHERE action = 'operator:disable'") == [("She left",)]
     assert gone.location == f"{path}?note=operator-disabled"
     assert not other.is_signed_in()
     assert "Disabled" in text_of(admin.get(path))
@@ -321,6 +324,9 @@ def test_a_user_an_asset_and_everything_are_stopped_and_let_go(
 ) -> None:
     support, approver, viewer = (browsers().sign_in(role) for role in ("support", "approver", "viewer"))
     form = {"target": "user", "user": "2", "side": "debits", "reason": "Account taken over", "ticket": "T-7"}
+    begun = re.search(r'href="(/console/switches/new[^"]+)">Stop this user', support.get("/console/users/2").text)
+    assert begun is not None
+    assert 'name="user" type="text" value="2"' in support.get(unescape(begun[1])).text
     checked = support.post("/console/switches/check", form)
     assert "Stop debits of user 2" in text_of(checked)
     assert "John" in text_of(checked)
@@ -480,11 +486,12 @@ def test_each_page_asks_as_often_however_much_there_is(admin: Browser, app: Flas
 
     before = counts()
     by = By(actor="tests")
-    for number in range(30):
+    for number in range(26):
+        service.create_asset(code=f"A{number}", name="A", scale=0, by=by)
+    for number in range(8):
         settings = service.KeySettings(scopes=["wallets:read"])
         app.extensions["wallet_gate"].create_key(client=f"c{number}", settings=settings, by=by)
         service.create_operator(email=f"o{number}@wallet.example", name="O", role="viewer", by=by)
-        service.create_asset(code=f"A{number}", name="A", scale=0, by=by)
         view, _ = service.set_switch(replace(STOP_GOLD, reason=f"Reason {number}"), by=by)
         if number % 2:
             service.lift_switch(view.switch_id, reason="Enough", by=by)

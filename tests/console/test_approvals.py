@@ -174,6 +174,21 @@ def test_what_the_books_refuse_stays_waiting(support: Browser, approver: Browser
     assert decide(approver, request, "reject", comment="Too late").location == f"{request}?note=rejected"
 
 
+def test_closing_a_wallet_takes_two(app: Flask, support: Browser, approver: Browser, sql: Sql) -> None:
+    user, _ = service.create_user(name="Ada", external_id="ada")
+    wallet, _ = service.create_wallet(user_id=user.user_id, asset_code="GOLD")
+    path = f"/console/wallets/{wallet.wallet_id}/close"
+    checked = send(support, path, "check", open_form(support, path), reason="Left")
+    assert Form(checked).buttons == [f"Ask to close wallet {wallet.wallet_id} for good"]
+    request = send(support, path, "do", Form(checked).fields).location.partition("?")[0]
+    shown = text_of(approver.get(f"{request}/approve"))
+    assert f"Approve: Close wallet {wallet.wallet_id} of Ada" in shown
+    assert "closed, for good" in shown
+    assert decide(approver, request, "approve").location == f"{request}?note=approved"
+    assert sql("SELECT status FROM wallets WHERE id = %s", wallet.wallet_id) == [("CLOSED",)]
+    assert "is closed" in text_of(send(support, path, "check", open_form(support, path), reason="Again"))
+
+
 @contextmanager
 def counting(app: Flask) -> Iterator[list[str]]:
     sent: list[str] = []

@@ -97,8 +97,8 @@ def test_filters_pages_and_files(app: Flask, browsers: Callable[..., Browser], s
     # Files: a row for each entry, streamed and recorded, with no formula in it.
     assert viewer.get(f"{PATH}.csv").status_code == 403
     query = urlencode({"wallet": JOHN, "from": yesterday})
-    lines = list(csv.DictReader(io.StringIO(finance.get(f"{PATH}.csv?{query}", buffered=True).get_data(as_text=True))))
-    rows = json.loads(finance.get(f"{PATH}.json?{query}", buffered=True).get_data())
+    lines = list(csv.DictReader(io.StringIO(finance.get(f"{PATH}.csv?{query}").get_data(as_text=True))))
+    rows = json.loads(finance.get(f"{PATH}.json?{query}").get_data())
     assert len(lines) == len(rows) == 65, "60 top-ups, a spend, two of the transfer, a freeze and the seed"
     assert [line["reference"] for line in lines] == [row["reference"] for row in rows]
     (spend,) = [line for line in lines if line["kind"] == "SPEND"]

@@ -105,7 +105,7 @@ def test_the_timeline_has_movements_and_states_with_the_balance_after_each(brows
             ("Spend", "\u2212700", "4,825", "spend-1"),
             ("Bonus", "+25", "5,525", "bonus-1"),
             ("Top-up Reversed in part", "+5,000", "5,500", "topup-1"),
-            ("Opening balance", "+500", "500", "sys:seed"),
+            ("Seeded balance", "+500", "500", "sys:seed"),
         ]
         or [row[1:] for row in told] == []
     )

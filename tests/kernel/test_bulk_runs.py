@@ -338,3 +338,20 @@ def test_rows_that_were_changed_are_not_approved(books: Books, crew: dict[str, s
     with pytest.raises(BulkAlteredError):
         approve(crew, run_id)
     assert service.get_bulk_run(run_id).state == "pending_approval"
+
+
+@pytest.mark.tampers
+def test_verify_notes_what_does_not_belong_to_an_approved_run(books: Books, crew: dict[str, service.Session]) -> None:
+    run = ran(crew, credit([("a", JOHN, 5), ("b", DOE, 6)]))
+    assert (run.state, service.verify(full=True).broken()) == ("completed", set())
+    for table, change, back, broken in (
+        ("bulk_rows", "amount = 7 WHERE row_ref = 'a'", "amount = 5 WHERE row_ref = 'a'", {"bulk"}),
+        ("bulk_rows", "wallet_id = 5 WHERE row_ref = 'a'", "wallet_id = 3 WHERE row_ref = 'a'", {"bulk", "requests"}),
+        ("bulk_runs", "maker_id = maker_id + 1", "maker_id = maker_id - 1", {"bulk"}),
+        ("bulk_runs", "digest = sha256(digest)", f"digest = decode('{run.digest}', 'hex')", {"requests"}),
+        ("bulk_runs", "done = 1, refused = 1, state = 'stopped'", "done = 2, refused = 0", {"requests"}),
+    ):
+        books.sql(f"UPDATE {table} SET {change}")
+        assert service.verify(full=True).broken() == broken, change
+        books.sql(f"UPDATE {table} SET {back}")
+    assert service.verify(full=True).broken() == set()

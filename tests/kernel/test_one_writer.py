@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from wallet_app import service
@@ -73,13 +73,17 @@ def test_only_db_py_makes_connections() -> None:
     assert found == {"db.py", "run.py", "service/preview.py"}, reason
 
 
-def sources() -> Iterator[tuple[str, ast.Module]]:
-    for file in sorted(PACKAGE.rglob("*.py")):
-        yield file.relative_to(PACKAGE).as_posix(), ast.parse(file.read_text(), str(file))
+@cache
+def sources() -> list[tuple[str, list[ast.AST]]]:
+    """All nodes of each file of the package."""
+    return [
+        (file.relative_to(PACKAGE).as_posix(), list(ast.walk(ast.parse(file.read_text(), str(file)))))
+        for file in sorted(PACKAGE.rglob("*.py"))
+    ]
 
 
 def files_with(is_wanted: object) -> set[str]:
-    return {file for file, tree in sources() if any(is_wanted(node) for node in ast.walk(tree))}  # type: ignore[operator]
+    return {file for file, nodes in sources() if any(is_wanted(node) for node in nodes)}  # type: ignore[operator]
 
 
 def calls_of(name: str, *, of: set[str] | None = None) -> set[str]:
@@ -102,9 +106,9 @@ def texts_with(pattern: str) -> set[str]:
     """Return the files in which a text (SQL, not a docstring) has the pattern."""
     wanted = re.compile(pattern, re.IGNORECASE)
     found = set()
-    for file, tree in sources():
-        prose = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        for node in ast.walk(tree):
+    for file, nodes in sources():
+        prose = {node.value for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
             is_text = isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in prose
             if is_text and wanted.search(node.value):
                 found.add(file)

@@ -7,12 +7,10 @@ from functools import partial
 
 import pytest
 
-from tests.kernel.conftest import DOE, JOHN, ORIGIN, Books
+from tests.kernel.conftest import JOHN, ORIGIN, Books
 from wallet_app import service
-from wallet_app.db import unit_of_work
 from wallet_app.errors import BadFilterError
-from wallet_app.service import Filters, references, walks
-from wallet_app.service.posting import post
+from wallet_app.service import Filters, references, settled, walks
 
 
 def never() -> bool:
@@ -36,23 +34,24 @@ def found(reference: str, **asked: object) -> list[int]:
 
 
 def catch_up() -> None:
-    """Let the mark pass what is there now: noted by one run, and passed in the next."""
-    references.extend_index(never)
-    references.extend_index(never)
+    """Let the index have all there is: one run makes the cursor, one notes an instant, one takes what was before."""
+    for _ in range(3):
+        references.extend_index(never)
 
 
 def indexed(books: Books) -> int:
     return int(books.sql("SELECT count(*) FROM transaction_references")[0][0])
 
 
-def mark(books: Books) -> object:
-    return books.sql("SELECT indexed_below FROM transaction_reference_mark")[0][0]
+def position(books: Books) -> object:
+    return books.sql("SELECT position FROM settled_cursors WHERE consumer = 'references'")[0][0]
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(references, "CLOCK_SLACK", dt.timedelta(0))
-    monkeypatch.setattr(references, "ROWS_MAX", 7)
+    monkeypatch.setattr(settled, "SLACK", dt.timedelta(0))
+    monkeypatch.setattr(settled, "ROWS_MAX", 7)
+    monkeypatch.setattr(settled, "OLDER_WITHIN", dt.timedelta(0))
 
 
 def test_a_reference_is_found_in_all_wallets_at_any_lag(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,9 +73,9 @@ def test_a_reference_is_found_in_all_wallets_at_any_lag(books: Books, monkeypatc
     assert indexed(books) == books.sql("SELECT count(*) FROM transactions")[0][0]
     books.sql("SELECT pg_sleep(0.003)")
     catch_up()
-    before = mark(books)
+    before = position(books)
     assert references.extend_index(never) == 0
-    assert mark(books) == before, "with nothing new, nothing is written"
+    assert position(books) == before, "with nothing new, nothing is written"
     assert found("campaign", amount_min=2) == []
     assert found("campaign", actor="tests", kind="BONUS") == wallets[::-1], (
         "and with it, the other filters need no range"
@@ -89,63 +88,32 @@ def test_a_reference_is_found_in_all_wallets_at_any_lag(books: Books, monkeypatc
     assert found("campaign") == wallets[::-1]
 
 
-def run_beside_a_late_commit(books: Books) -> None:
-    """Commit a transaction after others that came later, with the worker going on in between."""
-    with unit_of_work() as connection:
-        post(connection, [books.top_up(JOHN, 1, "late")])
-        for _ in range(4):
-            service.execute(books.top_up(DOE, 1))
-            books.sql("SELECT pg_sleep(0.003)")
-            references.extend_index(never)
-        # What it wrote is sent with its COMMIT, which comes now.
-    catch_up()
-    service.execute(books.top_up(DOE, 1))
-
-
-def test_the_mark_passes_nothing_that_is_still_to_be_committed(books: Books) -> None:
-    run_beside_a_late_commit(books)
-    assert found("late") == [JOHN]
+def test_what_is_missing_is_told_and_added_by_going_through_all_again(books: Books) -> None:
+    service.execute(books.top_up(JOHN, 1, "lost"))
     books.sql("SELECT pg_sleep(0.003)")
     catch_up()
-    assert found("late") == [JOHN]
-    assert service.verify(full=True).is_clean
-
-
-def test_control_a_mark_that_waits_for_nobody_loses_what_is_committed_late(
-    broken_books: Books, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    moved = references._moved
-    monkeypatch.setattr(references, "_moved", lambda mark, now, _, last: moved(mark, now, 2**62, last))
-    run_beside_a_late_commit(broken_books)
-    assert found("late") == []
+    books.sql(
+        """DELETE FROM transaction_references USING transactions
+            WHERE transactions.transaction_id = transaction_references.transaction_id AND reference_id = 'lost'"""
+    )
+    assert found("lost") == []
     report = service.verify(full=True)
     assert {name for name, finding in report.findings.items() if finding.faults} == {"references"}
-    # And this is how it is mended, once the cause is.
-    monkeypatch.setattr(references, "_moved", moved)
     service.check_references_anew()
     catch_up()
-    assert found("late") == [JOHN]
+    assert found("lost") == [JOHN]
     assert service.verify(full=True).is_clean
 
 
-def test_workers_at_once_and_one_that_stops_leave_each_transaction_in_it_once(books: Books) -> None:
+def test_workers_at_once_leave_each_transaction_in_it_once(books: Books) -> None:
     wallets = books.make_wallets(60)
     service.execute_batch([books.bonus(wallet_id, 1, f"gift-{wallet_id % 4}") for wallet_id in wallets])
-    told = iter([False, False, True])
-    assert references.extend_index(lambda: next(told)) == 13, "two pages, of which the second begins with a known one"
-    assert sorted(found("gift-1")) == [wallet_id for wallet_id in wallets if wallet_id % 4 == 1]
-    books.in_threads([partial(references.extend_index, never) for _ in range(6)])
-    books.in_threads([partial(references.extend_index, never) for _ in range(6)])
+    books.sql("SELECT pg_sleep(0.003)")
+    for _ in range(3):
+        books.in_threads([partial(references.extend_index, never) for _ in range(6)])
     catch_up()
     assert indexed(books) == books.sql("SELECT count(*) FROM transactions")[0][0] == 63
-    with unit_of_work() as connection:
-        service.execute(books.top_up(JOHN, 1, "another"))
-        from wallet_app.service import locks
-
-        assert locks.try_lock_references(connection)
-        (idle,) = books.in_threads([partial(references.extend_index, never)])
-        assert idle == 0, "who finds another at it leaves"
-    assert found("another") == [JOHN]
+    assert sorted(found("gift-1")) == [wallet_id for wallet_id in wallets if wallet_id % 4 == 1]
 
 
 def test_without_the_worker_a_long_tail_is_told_and_a_range_still_answers(
@@ -163,36 +131,16 @@ def test_without_the_worker_a_long_tail_is_told_and_a_range_still_answers(
     catch_up()
     books.sql("SELECT pg_sleep(0.003)")
     catch_up()
-    service.execute(books.top_up(JOHN, 1, "behind the mark"))
-    assert found("ref-3") == found("behind the mark") == [JOHN]
+    service.execute(books.top_up(JOHN, 1, "after the index"))
+    assert found("ref-3") == found("after the index") == [JOHN]
 
 
-def test_a_restored_database_and_a_clock_that_went_back_leave_nothing_out(books: Books) -> None:
-    service.execute(books.top_up(JOHN, 1, "before"))
-    references.extend_index(never)
-    # Transactions are numbered by the server: here they begin low again.
-    books.sql("UPDATE transaction_reference_mark SET noted_xid = noted_xid + 1000000000")
-    service.execute(books.top_up(JOHN, 1, "in the new place"))
-    before = mark(books)
-    catch_up()
-    assert mark(books) > before  # type: ignore[operator]
-    # What the clock said yesterday was a minute ahead of what it says today.
-    later = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1)
-    ahead = references.first_id(later)
-    books.sql("UPDATE transaction_reference_mark SET noted_at = %s, indexed_below = %s", later, ahead)
-    service.execute(books.top_up(JOHN, 1, "after the step"))
-    assert found("after the step") == [], "until the worker notices"
-    references.extend_index(never)
-    assert mark(books) < ahead  # type: ignore[operator]
-    for reference in ("before", "in the new place", "after the step"):
-        assert found(reference) == [JOHN]
-
-
-def test_invented_history_is_found_although_it_lies_before_the_mark(books: Books) -> None:
+def test_invented_history_is_found_although_it_is_older_than_the_index(books: Books) -> None:
     books.sql("SELECT pg_sleep(0.003)")
     catch_up()
     (wallet_id,) = books.make_wallets(1)
     long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=400)
+    settled.expect_older()
     service.execute_batch(
         [service.Bonus(wallet_id=wallet_id, reference="invented", origin=ORIGIN, amount=1)], clock=lambda: long_ago
     )

@@ -36,6 +36,10 @@ THRESHOLD = 1_000
 """Of the reason code CORRECTION, which asks for a ticket and a note."""
 
 
+JOHNS = service.Permit(scopes=service.TOKEN_SCOPES, user_id=2)
+"""What a program in John's hands may do."""
+
+
 @dataclass
 class Office:
     """The books, and operators who are signed in."""
@@ -397,6 +401,15 @@ def test_every_kind_of_operation_is_done_or_asked_for(office: Office) -> None:
     refusal(MissingScopeError, lambda: service.execute(undo))
     office.do(service.ReverseOperation(transaction_id=adjusted, **why))
     assert office.books.balance(JOHN) == 400
+    # Services are told why; users are not, whatever kind of transaction an operator made.
+    for kind, reason in (("ADJUSTMENT", "CORRECTION"), ("TRANSFER", None), ("REVERSAL", "CORRECTION, ticket T-1")):
+        for permit, told in ((None, ("a test", reason)), (JOHNS, (None, None))):
+            page = service.list_transactions(
+                service.Filters(kind=kind), wallet_id=JOHN, before=None, limit=1, permit=permit
+            )
+            assert (page.items[0].note, page.items[0].reason) == told
+            entries = service.find_entries(JOHN, service.Filters(kind=kind), before=None, limit=1, permit=permit)
+            assert entries.items[0].note == told[0]
     large = service.execute(office.books.top_up(JOHN, 5_000)).transaction.transaction_id
     reversal = office.ask(service.ReverseOperation(transaction_id=large, **why))
     other = service.ReverseOperation(transaction_id=large, amount=4_000, **why | {"ticket": "T-2"})

@@ -91,11 +91,11 @@ def test_a_request_expires_while_its_approver_waits(office: Office) -> None:
         approver = threading.Thread(target=approve)
         approver.start()
         wait_until_waiting(office)
+        # The approver's unit of work has begun, and is not too late before this moment.
         other.execute("SET LOCAL session_replication_role = replica")
-        other.execute(
-            "UPDATE approval_requests SET created_at = created_at - interval '72 hours', "
-            "expires_at = expires_at - interval '72 hours'"
-        )
+        other.execute("UPDATE approval_requests SET expires_at = clock_timestamp() + interval '0.2 seconds'")
+        while other.execute("SELECT expires_at > clock_timestamp() FROM approval_requests").fetchone() == (True,):
+            threading.Event().wait(0.02)
         other.commit()
         approver.join(20)
     (answer,) = answers

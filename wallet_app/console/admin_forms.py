@@ -13,10 +13,10 @@ from wallet_app.console.refusals import again
 from wallet_app.console.words import plain_amount
 from wallet_app.errors import BadFieldError, WalletServiceError
 from wallet_app.service import By
-from wallet_app.state_fields import read_reason
 from wallet_app.text import clean, is_refused
 from wallet_app.web import request_id
 
+REASON_MAX = 500
 TICKET_MAX = 100
 _FILLED_IN_MAX = 2_000
 _DIGITS = re.compile(r"[0-9]{1,16}")
@@ -46,7 +46,7 @@ def by(form: Mapping[str, str] | None = None) -> By:
     given = form or {}
     return By(
         actor=browser.session().actor,
-        reason=given.get("reason") or None,
+        reason=_reason(given.get("reason", ""), low=0) or None,
         ticket=_ticket(given.get("ticket", "")),
         request_id=request_id(),
         address=request.remote_addr or "unknown",
@@ -55,10 +55,7 @@ def by(form: Mapping[str, str] | None = None) -> By:
 
 def reason(form: Mapping[str, str]) -> str:
     """Return the reason, without which it is not done. Raises WrongFieldError."""
-    try:
-        return read_reason(form["reason"])
-    except ValueError:
-        raise WrongFieldError("Say why, in 1 to 500 characters: it stays with it.", about="reason") from None
+    return _reason(form["reason"], low=1)
 
 
 def number(form: Mapping[str, str], name: str, what: str) -> int | None:
@@ -85,6 +82,16 @@ def plain(amount: int, scale: int) -> str:
 def refused(template: str, error: WalletServiceError, /, **context: object) -> Response:
     """Return the form's page with the error, at the field that it is about, if it is about one."""
     return again(template, error, field=getattr(error, "about", None), **context)
+
+
+def _reason(value: str, *, low: int) -> str:
+    """Return the reason in one line, however many it was typed in."""
+    try:
+        return clean(" ".join(value.split()), low=low, high=REASON_MAX)
+    except ValueError:
+        raise WrongFieldError(
+            f"Say why, in {low} to {REASON_MAX} characters: it stays with it.", about="reason"
+        ) from None
 
 
 def _ticket(value: str) -> str | None:

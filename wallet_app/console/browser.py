@@ -29,6 +29,10 @@ TOKEN_HEADER = "X-Form-Token"  # noqa: S105 - the name of it
 
 _COOKIE = re.compile(r"[A-Za-z0-9_-]{43}")
 _FORM_TYPE = "application/x-www-form-urlencoded"
+_UPLOAD_TYPE = "multipart/form-data"
+_FIELDS_BYTES_MAX = 256 * 1024
+"""Of a form with a file. Werkzeug counts a block of the file with it, so it may not be as little as of other forms."""
+_PARTS_MAX = 20
 _DEVICE_MAX = 200
 # No part of the path begins with a dot, so none leads out of the console.
 _NEXT = re.compile(r"/console(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*(?:\?[A-Za-z0-9._~%=&+:,/-]*)?")
@@ -76,17 +80,32 @@ def origin() -> str:
     return current_settings().console_origin or request.host_url.rstrip("/")
 
 
-def require_own_form(cookie: str | None) -> None:
-    """Raise ForeignFormError unless one of our own pages, in this very browser, sent the request.
-
-    Three guards, because each has failed somewhere: what the browser says of the page that sent it, the page's origin,
-    and the token.
-    """
+def require_own_page() -> None:
+    """Raise ForeignFormError unless the browser says that one of our own pages sent the request; reads no body."""
     if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         raise ForeignFormError
     if request.headers.get("Origin") != origin():
         raise ForeignFormError
-    if request.content_length and request.mimetype != _FORM_TYPE:
+
+
+def is_upload() -> bool:
+    """Tell whether the request says that it is a form with files."""
+    return request.mimetype == _UPLOAD_TYPE
+
+
+def require_own_form(cookie: str | None, *, upload_bytes_max: int | None = None) -> None:
+    """Raise ForeignFormError unless one of our own pages, in this very browser, sent the request.
+
+    Three guards, because each has failed somewhere: what the browser says of the page that sent it, the page's origin,
+    and the token. Given `upload_bytes_max`, the form may have a file, and is that large at most; its other fields are
+    bounded as in any form.
+    """
+    require_own_page()
+    if upload_bytes_max is not None and is_upload():
+        request.max_content_length = upload_bytes_max
+        request.max_form_memory_size = _FIELDS_BYTES_MAX
+        request.max_form_parts = _PARTS_MAX
+    elif request.content_length and request.mimetype != _FORM_TYPE:
         raise UnsupportedMediaType(f"A form must be sent as {_FORM_TYPE}.")
     given = request.headers.get(TOKEN_HEADER) or request.form.get(TOKEN_FIELD, "")
     if cookie is None or not hmac.compare_digest(given.encode(), _token_of(cookie).encode()):

@@ -79,6 +79,10 @@ def _form(verb: str, request_id: int, comment: str = "", error: WalletServiceErr
     if error is None and not may:
         # Whose it is not, or that it is decided, is told there.
         return pages.go(_address(request_id))
+    operation = found.request.operation
+    if verb == "approve" and isinstance(operation, service.RunOperation):
+        # Whoever approves a run has its rows before them.
+        return pages.go(f"/console/bulk/{operation.run_id}")
     return pages.page(
         "decision.html",
         200 if error is None else problem_of(error).status,

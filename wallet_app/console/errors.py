@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from flask import Response, g, request
 from sqlalchemy.exc import SQLAlchemyError
-from werkzeug.exceptions import MethodNotAllowed, NotFound, TooManyRequests
+from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge, TooManyRequests
 
 from wallet_app import service
 from wallet_app.console import browser, pages, screens
@@ -29,6 +29,9 @@ def page_of(error: Exception) -> Response | None:
     found = problem_of(error)
     if isinstance(error, TooManyRequests):
         found.body["detail"] = f"The limit is {error.description}. Try again in {found.headers['Retry-After']} seconds."
+    if isinstance(error, RequestEntityTooLarge):
+        most = f"{(request.max_content_length or 0) / 1024:,.0f} KiB"
+        found.body["detail"] = f"What was sent is larger than the {most} that this page takes. Nothing was done."
     answer = pages.page("error.html", found.status, problem=found.body)
     for name in {"Retry-After", "Allow"} & set(found.headers):
         answer.headers[name] = found.headers[name]

@@ -53,6 +53,8 @@ def statement(wallet_id: int) -> Response:
         422 if asked.errors else 200,
         **head(found.wallet),
         asked=asked,
+        # Without a choice, the form shows the days that were taken.
+        period={"from": asked.values["from"] or f"{since:%Y-%m-%d}", "to": asked.values["to"] or f"{until:%Y-%m-%d}"},
         since=since,
         until=until,
         made_at=dt.datetime.now(dt.UTC),

@@ -30,7 +30,13 @@ _TYPES = {"csv": "text/csv; charset=utf-8; header=present", "json": "application
 
 
 def export(
-    form: str, name: str, columns: Sequence[str], rows: Iterable[Row], *, filters: Mapping[str, Any] | None = None
+    form: str,
+    name: str,
+    columns: Sequence[str],
+    rows: Iterable[Row],
+    *,
+    filters: Mapping[str, Any] | None = None,
+    permission: str = "reports:export",
 ) -> Response:
     """Return the rows as a file `name`.csv or .json; `filters` is what the audit log tells of which rows these are.
 
@@ -40,7 +46,14 @@ def export(
     found = iter(rows)
     # The first is read ahead, so that what does not exist is a page and not a broken file.
     found = chain(list(islice(found, 1)), found)
-    told = service.export(browser.session(), found, what=name, filters=filters or {}, visitor=browser.visitor())
+    told = service.export(
+        browser.session(),
+        found,
+        what=name,
+        filters=filters or {},
+        visitor=browser.visitor(),
+        permission=permission,
+    )
     write = _WRITERS[form]
     response = Response(stream_with_context(write(columns, told)), content_type=_TYPES[form])
     response.headers["Content-Disposition"] = f'attachment; filename="{name}.{form}"'

@@ -43,6 +43,12 @@ NOTES = MappingProxyType(
         "bound-set": "The bound holds from now on.",
         "asset-made": "The asset is made, with the system's wallets of it. Services can open users' wallets of it now.",
         "asset-changed": "The asset is changed.",
+        "bulk-drafted": "The file is checked, and has no problem. Nothing is posted before somebody else approves it.",
+        "bulk-asked": "Others are asked to approve it.",
+        "bulk-approved": "It is approved. The rows are being posted.",
+        "bulk-discarded": "It is discarded. Nothing was posted.",
+        "bulk-stopping": "It ends after the rows that are being posted at this moment.",
+        "bulk-checked": "It was checked again: what you see is as of now.",
         "verification": "The verification is asked for. The worker begins within seconds.",
         "confirmed": "Thank you. Do now what you were about to do.",
     }

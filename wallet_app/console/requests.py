@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from wallet_app.console import phrases, weighed, words
+from wallet_app.console.weighed import Changes
 from wallet_app.service import (
     AdjustOperation,
     CloseOperation,
+    Effect,
     FreezeOperation,
     Operation,
     ReleaseOperation,
     RequestPage,
     RequestView,
     ReverseOperation,
+    RunOperation,
     TransferOperation,
+    UndoOperation,
     UnfreezeOperation,
 )
 
@@ -27,6 +31,8 @@ KINDS = {
     "freeze": "Freeze",
     "unfreeze": "Unfreeze",
     "closing": "Closing",
+    "bulk": "Bulk run",
+    "bulk_undo": "Undo of a bulk run",
 }
 """An operation's kind as a word."""
 
@@ -81,6 +87,9 @@ def row(asked: RequestView) -> Sequence[object]:
 def in_words(asked: RequestView) -> str:
     """Return what is asked for, as a short sentence: Credit 500 GOLD to John."""
     one = asked.operation
+    if isinstance(one, RunOperation):
+        does = "Undo a batch by run" if isinstance(one, UndoOperation) else "Post the rows of run"
+        return f"{does} {one.run_id}, {one.campaign}: {_sums(one)}"
     if isinstance(one, AdjustOperation):
         side = "to" if one.direction == "credit" else "from"
         return f"{one.direction.capitalize()} {_money(one.amount, asked)} {side} {asked.user_name}"
@@ -110,6 +119,10 @@ def facts(asked: RequestView) -> list[tuple[str, str]]:
         found += [("Side", one.side), ("It ends", phrases.of_end(one.until))]
     if isinstance(one, UnfreezeOperation):
         found += [("Side", one.side)]
+    if isinstance(one, RunOperation):
+        found += [("Rows", f"{one.rows:,}"), ("What", _sums(one)), ("SHA-256 of the rows", one.digest)]
+    if isinstance(one, UndoOperation):
+        found += [("Undoes run", str(one.undoes)), ("If too little is there", phrases.SHORTFALLS[one.on_shortfall])]
     found += [("Reason", _reason(one)), ("Ticket", one.ticket), ("Note", one.note)]
     return [(name, value) for name, value in found if value is not None]
 
@@ -121,11 +134,49 @@ def context(found: RequestPage) -> dict[str, Any]:
         "what": in_words(found.request),
         "facts_asked": facts(found.request),
         "now": found.weighed,
-        "changes": weighed.changes_of(() if found.weighed is None else found.weighed.effects),
+        "changes": ({}, {}) if found.weighed is None else _changes(found.request, found.weighed.effects),
+        "then": _then(found.request),
         "drift": found.drift,
         "why_not": found.why_not,
+        "run_id": found.request.operation.run_id if isinstance(found.request.operation, RunOperation) else None,
         "may_withdraw": found.may_withdraw,
     }
+
+
+def _changes(asked: RequestView, effects: Sequence[Effect]) -> Changes:
+    """Return what would change: balances, or of a closing that it is closed."""
+    if isinstance(asked.operation, CloseOperation):
+        return {"Status": "open"}, {"Status": "closed, for good"}
+    return weighed.changes_of(effects)
+
+
+def _then(asked: RequestView) -> Changes:
+    """Return what would have changed when it was asked for."""
+    effects = [
+        Effect(
+            wallet_id=line["walletId"],
+            user_id=asked.user_id or 0,
+            user_name="",
+            asset_id=0,
+            asset_code=line["asset"],
+            asset_name="",
+            asset_scale=line["scale"],
+            version=line["version"],
+            balance_before=int(line["balanceBefore"]),
+            balance_after=int(line["balanceAfter"]),
+            held_before=int(line["heldBefore"]),
+            held_after=int(line["heldAfter"]),
+            owed_before=int(line["owedBefore"]),
+            owed_after=int(line["owedAfter"]),
+        )
+        for line in asked.snapshot
+    ]
+    return _changes(asked, effects)
+
+
+def _sums(one: RunOperation) -> str:
+    sums = (f"{each['direction']} {words.amount(each['amount'], each['scale'])} {each['asset']}" for each in one.sums)
+    return f"{', '.join(sums)} in {one.rows:,} rows"
 
 
 def _money(amount: int, asked: RequestView) -> str:

@@ -34,13 +34,17 @@ View = Callable[..., ResponseReturnValue]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Screen:
-    """A route with what it asks for: `permission` of the role or the stage, and whether a fresh proof."""
+    """A route with what it asks for: `permission` of the role or the stage, and whether a fresh proof.
+
+    Its form may have a file where `upload_bytes_max` says how large it may be as a whole.
+    """
 
     method: str
     path: str
     endpoint: str
     permission: str
     fresh: bool
+    upload_bytes_max: int | None = None
 
 
 SCREENS: dict[str, Screen] = {}
@@ -59,10 +63,13 @@ class _Console(Blueprint):
 blueprint = _Console("console", __name__, url_prefix=PREFIX)
 
 
-def screen(method: str, path: str, *, permission: str, fresh: bool = False) -> Callable[[View], View]:
+def screen(
+    method: str, path: str, *, permission: str, fresh: bool = False, upload_bytes_max: int | None = None
+) -> Callable[[View], View]:
     """Register the view under the path, for operators whose role has the permission, or ANYONE, AT_SECOND_FACTOR, ...
 
-    `fresh` asks for a proof of who they are that is at most five minutes old.
+    `fresh` asks for a proof of who they are that is at most five minutes old. With `upload_bytes_max` its form may have
+    a file, and be that large.
     """
     if permission not in {ANYONE, *_STAGES, *service.PERMISSIONS}:
         raise ValueError(f"{path}: there is no permission {permission!r}")
@@ -71,7 +78,14 @@ def screen(method: str, path: str, *, permission: str, fresh: bool = False) -> C
         endpoint = f"{blueprint.name}.{view.__name__}"
         if endpoint in SCREENS:
             raise ValueError(f"{path}: {endpoint} is declared twice")
-        declared = Screen(method=method, path=PREFIX + path, endpoint=endpoint, permission=permission, fresh=fresh)
+        declared = Screen(
+            method=method,
+            path=PREFIX + path,
+            endpoint=endpoint,
+            permission=permission,
+            fresh=fresh,
+            upload_bytes_max=upload_bytes_max,
+        )
         SCREENS[endpoint] = declared
         access.declare(endpoint, access.GUARDS_ITSELF)
         blueprint.add_url_rule(path, view_func=view, methods=[method], declared=declared)
@@ -85,7 +99,7 @@ def _admit() -> None:
     declared = SCREENS[request.endpoint or ""]
     g.cookie, g.session = browser.read_cookie(), None
     try:
-        if request.method not in _READING:
+        if request.method not in _READING and declared.upload_bytes_max is None:
             browser.require_own_form(g.cookie)
         g.session = None if g.cookie is None else service.find_session(g.cookie)
     finally:
@@ -99,6 +113,19 @@ def _admit() -> None:
         if g.session is None or g.session.stage != _STAGES[declared.permission]:
             raise NotSignedInError
         return
+    if declared.upload_bytes_max is not None and request.method not in _READING:
+        _admit_upload(declared.permission, declared.upload_bytes_max)
     service.require_permission(g.session, declared.permission, visitor=browser.visitor(), fresh=declared.fresh)
     # What everybody is to see on every page; a look at an index that is mostly empty.
     g.stops = service.list_stops()
+
+
+def _admit_upload(permission: str, bytes_max: int) -> None:
+    """Settle that a form which may have a file came from one of our own pages; a file is read of who may send one.
+
+    Of anybody else no more is read than of any other form, and nothing of a file.
+    """
+    browser.require_own_page()
+    may_send = g.session is not None and g.session.may(permission)
+    if may_send or not browser.is_upload():
+        browser.require_own_form(g.cookie, upload_bytes_max=bytes_max if may_send else None)

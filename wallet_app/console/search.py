@@ -6,7 +6,7 @@ from flask import Response, request
 from pydantic_core import PydanticCustomError
 
 from wallet_app import service, text
-from wallet_app.console import browser, navigation, pages
+from wallet_app.console import browser, pages
 from wallet_app.console.screens import screen
 from wallet_app.service import SearchResult
 
@@ -28,8 +28,7 @@ def search() -> Response:
     found = service.search(asked, session=session)
     if found.count == 1 and (path := _only(found)):
         return pages.go(path)
-    may_read_audit = navigation.may_open(session, "/console/audit")
-    return pages.page("search.html", terms=terms, found=found, asked=asked, most=service.HITS_MAX, audit=may_read_audit)
+    return pages.page("search.html", terms=terms, found=found, asked=asked, most=service.HITS_MAX)
 
 
 def _only(found: SearchResult) -> str | None:
@@ -40,6 +39,10 @@ def _only(found: SearchResult) -> str | None:
         return f"/console/wallets/{wallet.wallet_id}"
     for transaction in found.transactions.items:
         return f"/console/transactions/{transaction.transaction_id}"
+    for approval in found.requests.items:
+        return f"/console/approvals/{approval.request_id}"
+    for record in found.records.items:
+        return f"/console/audit/{record.id}"
     for key in found.keys.items:
         return f"/console/keys/{key.key_id}"
     return None

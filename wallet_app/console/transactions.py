@@ -33,6 +33,7 @@ def transaction(transaction_id: uuid.UUID) -> Response:
         ],
         reverse_url=reverse_url if can_be_reversed and navigation.may_open(session(), reverse_url) else None,
         approval_id=service.request_of_transaction(transaction_id) if session().may("approvals:read") else None,
+        names=service.list_actor_names(),
         audit_url=_audit_url(posted.request_id),
     )
 

@@ -70,6 +70,7 @@ def wallet(wallet_id: int) -> Response:
         holds=service.list_open_holds(wallet_id) if found.held else (),
         can_release=navigation.may_open(session(), f"/console/holds/{uuid.UUID(int=0)}/release"),
         debts=service.list_debts(wallet_id).debts if found.owed else (),
+        names=service.list_actor_names(),
         asked=asked,
         kinds=[(kind, words.kind(kind)) for kind in service.kinds()],
         happenings=() if page is None else page.items,

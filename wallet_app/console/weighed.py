@@ -21,7 +21,8 @@ def changes_of(effects: Sequence[Effect]) -> Changes:
     before: dict[str, str] = {}
     after: dict[str, str] = {}
     for one in effects:
-        whose = f"Wallet {one.wallet_id}, {one.user_name}: " if len(effects) > 1 else ""
+        who = f", {one.user_name}" if one.user_name else ""
+        whose = f"Wallet {one.wallet_id}{who}: " if len(effects) > 1 else ""
         lines = (
             ("balance", one.balance_before, one.balance_after),
             ("held", one.held_before, one.held_after),

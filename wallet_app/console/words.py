@@ -16,7 +16,7 @@ _BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome
 _SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Mac OS X", "Linux")
 _KINDS = {
     "TOPUP": "Top-up",
-    "SEED": "Opening balance",
+    "SEED": "Seeded balance",
     "HOLD_EXPIRY": "Hold ended",
     "PURCHASE": "Purchase",
 }

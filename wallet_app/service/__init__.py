@@ -170,8 +170,10 @@ from wallet_app.service.operations import (
     Operation,
     ReleaseOperation,
     ReverseOperation,
+    RunOperation,
     StateOperation,
     TransferOperation,
+    UndoOperation,
     UnfreezeOperation,
 )
 from wallet_app.service.operators import (
@@ -672,4 +674,6 @@ __all__ = [
     "list_bulk_rows",
     "list_bulk_runs",
     "walk_bulk_rows",
+    "RunOperation",
+    "UndoOperation",
 ]

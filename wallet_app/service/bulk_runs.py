@@ -43,7 +43,7 @@ def check_bulk(session: Session, run_id: int, *, visitor: Visitor) -> int:
 
     Posts nothing. Raises PermissionDeniedError, BulkRunNotFoundError, BulkStateError or OverloadedError.
     """
-    require(session, "approvals:read", visitor=visitor)
+    require(session, "bulk:watch", visitor=visitor)
     run = _get(run_id)
     if run.state not in ("ready", "pending_approval"):
         raise BulkStateError(run_id=run_id, state=run.state, wanted="checked")
@@ -83,7 +83,7 @@ def stop_bulk(session: Session, run_id: int, *, visitor: Visitor) -> None:
     What was posted stays posted. Raises PermissionDeniedError, BulkRunNotFoundError, BulkStateError,
     OutcomeUnknownError.
     """
-    require(session, "bulk:stop", visitor=visitor)
+    require(session, "bulk:watch", visitor=visitor)
     _get(run_id)
     repeatable(partial(_ask_to_stop, session=session, run_id=run_id, visitor=visitor))
 

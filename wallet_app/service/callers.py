@@ -11,6 +11,9 @@ from wallet_app.errors import NetworkNotAllowedError
 from wallet_app.service.permits import NOTHING, TOKEN_SCOPES, Permit
 from wallet_app.service.tokens import UserToken
 
+OPERATOR = "operator:"
+"""What the name of every operator begins with, in the ledger and the audit log; their id follows."""
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 

@@ -60,11 +60,12 @@ def erase_user(user_id: int, *, by: By, progress: Callable[[int], object] = lamb
 
 
 def _erase_requests(user_id: int, wallet_id: int, by: By) -> None:
-    """Erase the notes of the requests about the wallet; people wrote them, so they are few."""
+    """Erase the notes of the requests about the wallet, and of its rows in bulk runs that are over; they are few."""
     with unit_of_work() as connection:
         count = approvals.erase_notes(connection, wallet_id)
-        if count:
-            told = {"walletId": wallet_id, "requests": count}
+        rows = connection.execute(_ERASE_ROWS, {"wallet_id": wallet_id}).rowcount
+        if count or rows:
+            told = {"walletId": wallet_id, "requests": count, "bulkRows": rows}
             audit.record(connection, Act(by=by, action="user:erase", subject=f"user:{user_id}", after=told))
 
 
@@ -89,6 +90,13 @@ def _wallets_of(connection: Connection, user_id: int) -> Sequence[int]:
 
 
 _BEFORE_ALL, _BEHIND_ALL = uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)
+
+# The note of a row that waits is still to be posted; it goes when this is asked again.
+_ERASE_ROWS = text("""
+UPDATE bulk_rows SET note = NULL
+ WHERE wallet_id = :wallet_id AND note IS NOT NULL
+   AND run_id IN (SELECT id FROM bulk_runs WHERE ended_at IS NOT NULL)
+""")
 
 _SETTINGS = text("SELECT set_config('statement_timeout', '60s', true)")
 

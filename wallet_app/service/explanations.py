@@ -23,7 +23,7 @@ from wallet_app.service.walks import Reach, entries_in_reach, search
 EXPLAINED_MAX = 1_000_000
 """How many entries one explanation sums up; of more, the latest, after the balance that was there before them."""
 
-POINTS_MAX = 120
+POINTS_MAX = 80
 
 _SUMMED_AT_ONCE = 50_000
 _READ_AT_ONCE = 1_000

@@ -17,14 +17,20 @@ EXPORT_ROWS_MAX = 1_000_000
 
 
 def export(
-    session: Session, rows: Iterator[T], *, what: str, filters: Mapping[str, Any], visitor: Visitor
+    session: Session,
+    rows: Iterator[T],
+    *,
+    what: str,
+    filters: Mapping[str, Any],
+    visitor: Visitor,
+    permission: str = "reports:export",
 ) -> Iterator[T]:
     """Return the rows, and record in the audit log that they are exported: before the first, and how many at the end.
 
     `what` names the list. A file that was not taken to its end is recorded as failed, with the rows that were sent.
     Raises PermissionDeniedError; ExportTooLongError while the rows are read.
     """
-    require(session, "reports:export", visitor=visitor)
+    require(session, permission, visitor=visitor)
     by = By(actor=session.actor, request_id=visitor.request_id, address=visitor.address)
     _record(by, "export:begin", what, {"filters": dict(filters)})
     return _counted(rows, by, what)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from wallet_app.errors import BadFilterError
+from wallet_app.service.callers import OPERATOR
 from wallet_app.service.permits import Permit
 
 RANGE_DAYS_MAX = 31
@@ -126,13 +127,18 @@ def reached(wallet_id: str, permit: Permit | None) -> Iterator[str]:
           AND (CAST(:permit_assets AS text[]) IS NULL OR asset_types.code = ANY (CAST(:permit_assets AS text[]))))"""  # noqa: S608 - constants
 
 
-DECISIONS = ("FREEZE", "UNFREEZE", "CLOSE", "REVERSAL")
+DECISIONS = ("FREEZE", "UNFREEZE", "CLOSE", "REVERSAL", "ADJUSTMENT")
 """The kinds whose reason, note and metadata no user is told, because they may be about the user."""
 
 
-def tells(kind: str, permit: Permit | None) -> bool:
-    """Tell whether the permit is told what was said about a transaction of this kind, where it reaches its anchor."""
-    return permit is None or permit.user_id is None or kind not in DECISIONS
+def tells(kind: str, actor: str, permit: Permit | None) -> bool:
+    """Tell whether the permit is told what was said about the actor's transaction, where it reaches its anchor.
+
+    What operators say of anything they do, a transfer too, is for those who look after users.
+    """
+    if permit is None or permit.user_id is None:
+        return True
+    return kind not in DECISIONS and not actor.startswith(OPERATOR)
 
 
 def told(filters: Filters, permit: Permit | None) -> Iterator[str]:
@@ -142,6 +148,7 @@ def told(filters: Filters, permit: Permit | None) -> Iterator[str]:
     yield from reached("transactions.wallet_id", permit)
     if filters.metadata_key is not None and permit is not None and permit.user_id is not None:
         yield f"transactions.kind NOT IN ({', '.join(repr(kind) for kind in DECISIONS)})"
+        yield f"transactions.actor NOT LIKE '{OPERATOR}%'"
 
 
 def permit_values(permit: Permit | None) -> dict[str, Any]:

@@ -34,6 +34,9 @@ T = TypeVar("T")
 
 _SEQ_MAX = 2**63 - 1
 
+_FILE_PAGE = 500
+"""How many transactions a file reads at once: each page has its look-ups of where it begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
@@ -58,7 +61,17 @@ def list_transactions(
     Of each the permit is shown what it reaches. Raises WalletNotFoundError, AssetNotAllowedError, SystemEntriesError,
     and BadFilterError for a search without an end, or for a user's permit without a wallet.
     """
-    limit = min(limit, PAGE_MAX)
+    return _page(connection, filters, wallet_id, before, min(limit, PAGE_MAX), permit)
+
+
+def _page(
+    connection: Connection,
+    filters: Filters,
+    wallet_id: int | None,
+    before: tuple[int, ...] | None,
+    limit: int,
+    permit: Permit | None,
+) -> Page[TransactionView]:
     if wallet_id is not None:
         _require_wallet(connection, wallet_id, permit)
     elif permit is not None and permit.user_id is not None:
@@ -78,11 +91,14 @@ def list_transactions(
     return Page(_views(connection, [one.transaction_id for one in page], permit), following)
 
 
+_read_page = reads(_page)
+
+
 def walk_transactions(filters: Filters, *, wallet_id: int | None) -> Iterator[TransactionView]:
     """Yield all transactions that `list_transactions` lists, page by page as they are asked for; raises as it does."""
     before: tuple[int, ...] | None = None
     while True:
-        page = list_transactions(filters, wallet_id=wallet_id, before=before, limit=PAGE_MAX)
+        page = _read_page(filters, wallet_id, before, _FILE_PAGE, None)
         yield from page.items
         if page.following is None:
             return
@@ -189,13 +205,13 @@ def _entries(
     Without them, under a reference, those of other wallets' transactions alone.
     """
     asked = [*filters.of_amount("amount"), *(["entry_type = :kind"] if filters.kind is not None else [])]
-    asked += [] if seqs is None else ["seq = ANY (CAST(:seqs AS bigint[]))"]
+    page = (_PART if seqs is None else _THESE).format(of_entry=all_of(asked))
     conditions = [*filters.of_transaction()]
     conditions += [walks.ANOTHERS] if filters.reference is not None and seqs is None else []
     conditions += told(filters, permit)
     values = {"wallet_id": wallet_id, "low": part.low, "high": part.high, "seqs": seqs, "rows": limit + 1}
     rows = connection.execute(
-        text(_ENTRIES.format(of_entry=all_of(asked), conditions=all_of(conditions))),
+        text(_ENTRIES.format(page=page, conditions=all_of(conditions))),
         values | filters.values() | permit_values(permit),
     )
     return [entry_view(EntryRow(wallet_id, *owner, *row), permit) for row in rows]
@@ -253,15 +269,26 @@ SELECT wallets.user_id, users.user_type, asset_types.code AS asset_code
  WHERE wallets.id = :wallet_id
 """)
 
+_PART = """
+       SELECT * FROM ledger_entries
+        WHERE wallet_id = :wallet_id AND seq BETWEEN :low AND :high AND {of_entry}
+        ORDER BY wallet_id DESC, seq DESC OFFSET 0"""
+
+# One look-up each: PostgreSQL 15, asked for a list of seqs in order, reads the whole wallet.
+_THESE = """
+       SELECT one.*
+         FROM unnest(CAST(:seqs AS bigint[])) AS asked (place)
+        CROSS JOIN LATERAL (
+              SELECT * FROM ledger_entries WHERE wallet_id = :wallet_id AND seq = asked.place OFFSET 0
+              ) AS one
+        WHERE seq BETWEEN :low AND :high AND {of_entry}"""
+
 _ENTRIES = f"""
 SELECT page.seq, page.transaction_id, page.entry_type, page.amount, page.balance_after, page.contra_wallet_id,
        page.created_at, page.hash,
        transactions.reference_id, transactions.kind, transactions.actor, transactions.occurred_at, details.note,
        details.metadata, anchors.user_id, anchors.asset_code
-  FROM (
-       SELECT * FROM ledger_entries
-        WHERE wallet_id = :wallet_id AND seq BETWEEN :low AND :high AND {{of_entry}}
-        ORDER BY wallet_id DESC, seq DESC OFFSET 0
+  FROM ({{page}}
        ) AS page
  CROSS JOIN LATERAL (SELECT * FROM transactions WHERE transaction_id = page.transaction_id OFFSET 0) AS transactions
   {walks.WITH_DETAILS}

@@ -38,7 +38,6 @@ _SLOT_LOCKS = 7_402_001
 """The advisory locks' first key; the slot's number is the second."""
 
 _AUDIT_CHAIN_LOCK = 7_402_004
-_REFERENCES_LOCK = 7_402_005
 _TOP_MOVERS_LOCK = 7_402_006
 
 _WALLETS = (
@@ -214,19 +213,6 @@ def lock_request(connection: Connection, request_id: int) -> LockedRequest:
 def lock_audit_chain(connection: Connection) -> None:
     """Wait until the audit log's chain is this unit of work's alone to extend, until its end. Locks nothing else."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _AUDIT_CHAIN_LOCK})
-
-
-def try_lock_references(connection: Connection) -> bool:
-    """Tell whether the index by reference is this unit of work's alone to extend, until its end. Waits for nobody."""
-    is_mine: bool = connection.execute(
-        text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _REFERENCES_LOCK}
-    ).scalar_one()
-    return is_mine
-
-
-def lock_references(connection: Connection) -> None:
-    """Wait until the index by reference is this unit of work's alone, until its end. Locks nothing else."""
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _REFERENCES_LOCK})
 
 
 def try_lock_top_movers(connection: Connection) -> bool:

@@ -11,7 +11,7 @@ PERMISSIONS = MappingProxyType(
         "adjustments:post": "Adjust a balance below the threshold",
         "adjustments:request": "Ask for what needs a second pair of eyes",
         "bulk:draft": "Prepare bulk adjustments",
-        "bulk:stop": "Stop a bulk run that is on its way",
+        "bulk:watch": "Check bulk runs again, and stop one that is on its way",
         "bulk:results": "Take along what came of a bulk run",
         "approvals:read": "See what was asked for",
         "approvals:decide": "Approve or reject what others asked for",
@@ -38,7 +38,7 @@ _INTEGRITY = {"integrity:read", "integrity:run"}
 _READ = {"wallets:read", "approvals:read", "switches:read"} | _OWN
 _STOP = {"switches:read", "switches:user", "switches:manage"}
 # Whoever sees that a run goes wrong can stop it: nothing is lost by that; and its makers need its results.
-_BULK = {"bulk:stop", "bulk:results"}
+_BULK = {"bulk:watch", "bulk:results"}
 
 ROLES = MappingProxyType(
     {

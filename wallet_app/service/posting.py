@@ -24,7 +24,6 @@ from wallet_app.service.books import Books, Details, Entry, Hold, PostedTransact
 from wallet_app.service.chain import GENESIS, json_text
 from wallet_app.service.commands import Command
 from wallet_app.service.loading import Clock, MissingBalancesError
-from wallet_app.service.references import ADD_REFERENCES
 from wallet_app.service.rules import decide
 
 log = structlog.get_logger("wallet")
@@ -99,9 +98,7 @@ def post(
     if is_atomic:
         _require_receipts(outcomes)
     if books.posted:
-        # What is dated back lies below the mark of the index by reference, where the worker looks no more.
-        also = [] if clock is None else [_referenced(books.posted)]
-        _write(connection, books, locked.slot, also)
+        _write(connection, books, locked.slot)
     return outcomes
 
 
@@ -171,7 +168,7 @@ def _require_receipts(outcomes: Sequence[Outcome | Deferred]) -> None:
 # --- write: transactions, entries, balances, slots ---
 
 
-def _write(connection: Connection, books: Books, slot: int | None, also: Sequence[Question] = ()) -> None:
+def _write(connection: Connection, books: Books, slot: int | None) -> None:
     posted = books.posted
     details = [_details_row(one, one.details) for one in posted if one.details is not None]
     entries = [_entry_row(one, entry) for one in posted for entry in one.entries]
@@ -183,16 +180,11 @@ def _write(connection: Connection, books: Books, slot: int | None, also: Sequenc
         *([_UPSERT_HOLDS(*_columns_of_holds(books.changed_holds.values()))] if books.changed_holds else []),
         *([_reversed(books.changed_reversed.values())] if books.changed_reversed else []),
         *([_UPDATE_STATES(*_columns_of_states(books))] if books.changed_states else []),
-        *also,
     ]
     if slot is None:
         slot, wait = locks.wait_for_slot()
         questions.append(wait)
     ask_last(connection, *questions, *_system_balances(slot, books.contra_deltas))
-
-
-def _referenced(posted: Sequence[PostedTransaction]) -> Question:
-    return ADD_REFERENCES([one.reference for one in posted], [one.transaction_id for one in posted])
 
 
 def _balances(wallets: Sequence[BalanceRow]) -> Question:

@@ -142,7 +142,7 @@ def transaction_view(rows: Sequence[TransactionRow], permit: Permit | None) -> T
     row = rows[0]
     is_own = _is_own(row.anchor_user_id, row.anchor_asset_code, permit)
     transaction = posted_transaction(rows)
-    is_told = is_own and tells(row.kind, permit)
+    is_told = is_own and tells(row.kind, row.actor, permit)
     return TransactionView(
         transaction,
         row.note if is_told else None,
@@ -150,8 +150,15 @@ def transaction_view(rows: Sequence[TransactionRow], permit: Permit | None) -> T
         {row.entry_wallet_id: row.asset_code or "" for row in rows if row.entry_wallet_id is not None},
         _reversible(transaction, rows),
         is_own,
-        transaction.requested.get("reason") if is_told else None,
+        _reason(transaction) if is_told else None,
     )
+
+
+def _reason(transaction: PostedTransaction) -> str | None:
+    """Return why it was done, if it has to say so: in words, or by an operator's reason code."""
+    requested = transaction.requested
+    reason: str | None = requested.get("reason", requested.get("reasonCode"))
+    return reason
 
 
 def _is_own(user_id: int | None, asset_code: str | None, permit: Permit | None) -> bool:
@@ -215,7 +222,7 @@ class EntryRow(NamedTuple):
 def entry_view(row: EntryRow, permit: Permit | None) -> EntryView:
     """Return the entry as the permit is shown it."""
     is_own = _is_own(row.anchor_user_id, row.anchor_asset_code, permit)
-    is_told = is_own and tells(row.kind, permit)
+    is_told = is_own and tells(row.kind, row.actor, permit)
     return EntryView(
         entry=Entry(
             wallet_id=row.wallet_id,

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, text
 
 from wallet_app.db import reads
 from wallet_app.service import key_views, walks
+from wallet_app.service.approvals import RequestFilters, RequestView, list_requests
 from wallet_app.service.filters import Filters
 from wallet_app.service.key_views import KeyView
 from wallet_app.service.queries import WALLET_VIEW, WalletView, wallet_view
@@ -94,6 +95,7 @@ class SearchResult:
     users: Hits[UserHit]
     wallets: Hits[WalletView]
     transactions: Hits[TransactionHit]
+    requests: Hits[RequestView]
     records: Hits[RecordHit]
     keys: Hits[KeyView]
     is_behind: bool
@@ -101,18 +103,28 @@ class SearchResult:
     @property
     def count(self) -> int:
         """How many hits there are, as far as they are shown."""
-        return sum(len(hits.items) for hits in (self.users, self.wallets, self.transactions, self.records, self.keys))
+        all_hits = (self.users, self.wallets, self.transactions, self.requests, self.records, self.keys)
+        return sum(len(hits.items) for hits in all_hits)
+
+
+def search(asked: str, *, session: Session) -> SearchResult:
+    """Return what the text may mean: at most SEARCH_CHARACTERS_MAX characters, without blanks around it."""
+    requests: Hits[RequestView] = Hits()
+    if session.may("approvals:read"):
+        page = list_requests(RequestFilters(ticket=asked), limit=HITS_MAX)
+        requests = Hits(page.items, page.following is not None)
+    return _search(asked, session, requests)
 
 
 @reads
-def search(connection: Connection, asked: str, *, session: Session) -> SearchResult:
-    """Return what the text may mean: at most SEARCH_CHARACTERS_MAX characters, without blanks around it."""
+def _search(connection: Connection, asked: str, session: Session, requests: Hits[RequestView]) -> SearchResult:
     reads_wallets = session.may("wallets:read")
     transactions, is_behind = _transactions(connection, asked) if reads_wallets else ((), False)
     return SearchResult(
         users=_cut(_users(connection, asked) if reads_wallets else ()),
         wallets=_cut(_wallets(connection, asked) if reads_wallets else ()),
         transactions=_cut(transactions),
+        requests=requests,
         records=_cut(_records(connection, asked) if session.may("audit:read") else ()),
         keys=_cut(_keys(connection, asked) if session.may("keys:manage") else ()),
         is_behind=is_behind,
@@ -166,7 +178,7 @@ def _wallets(connection: Connection, asked: str) -> Sequence[WalletView]:
 
 
 def _transactions(connection: Connection, asked: str) -> tuple[Sequence[TransactionHit], bool]:
-    """Return transactions by id (a hold has its transaction's), reference or request, and whether the index is behind.
+    """Return transactions by id (a hold has its transaction's), reference, request or ticket; is the index behind?
 
     Then it tells of the newest alone, as it does for a request.
     """
@@ -212,8 +224,9 @@ def search_terms() -> Iterator[tuple[str, str]]:
     """Yield what can be searched for, and the permission that it takes."""
     yield "a user by name, id or externalId", "wallets:read"
     yield "a wallet by id", "wallets:read"
-    yield "a transaction or a hold by id, reference or request", "wallets:read"
-    yield "what was done under a ticket or by a request", "audit:read"
+    yield "a transaction or a hold by id, reference or request, or by the ticket of an operator", "wallets:read"
+    yield "what operators asked for, by ticket", "approvals:read"
+    yield "what the audit log has under a ticket or a request", "audit:read"
     yield "an API key by id", "keys:manage"
 
 
@@ -252,6 +265,9 @@ WITH newest AS MATERIALIZED (
      UNION ALL
     SELECT transaction_id, CASE WHEN request_id = :request THEN 'request' ELSE 'reference' END FROM newest
      WHERE request_id = :request OR (:reads_references AND reference_id = :asked)
+     UNION ALL
+    (SELECT transaction_id, 'ticket' FROM operator_postings WHERE ticket = :asked
+      ORDER BY posted_at DESC LIMIT 2 * :limit)
 )
 SELECT * FROM (
        SELECT DISTINCT ON (transactions.transaction_id)

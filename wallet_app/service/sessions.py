@@ -20,7 +20,7 @@ from wallet_app.db import CommitNotReplicatedError, reads, unit_of_work
 from wallet_app.errors import NotSignedInError, PermissionDeniedError, ProofNeededError
 from wallet_app.service import audit, locks
 from wallet_app.service.audit import By
-from wallet_app.service.callers import ANONYMOUS, Actor
+from wallet_app.service.callers import ANONYMOUS, OPERATOR, Actor
 from wallet_app.service.permissions import ROLES
 from wallet_app.service.permits import NOTHING
 
@@ -103,7 +103,7 @@ class SessionView:
 
 def actor_of(operator_id: int) -> str:
     """Return the operator's name in the ledger and the audit log."""
-    return f"operator:{operator_id}"
+    return f"{OPERATOR}{operator_id}"
 
 
 def hash_of(cookie: str) -> bytes:

@@ -87,6 +87,15 @@ def begin_again() -> None:
     older_are_there(())
 
 
+def hand_out_again(name: str) -> None:
+    """Have the consumer handed everything from the beginning; it must be one that takes the same twice without harm.
+
+    Waits for who is just handing it something.
+    """
+    with unit_of_work() as connection:
+        connection.execute(_BEGIN_AGAIN, {"consumer": name, "beginning": BEGINNING})
+
+
 def position_of(connection: Connection, name: str) -> uuid.UUID:
     """Return up to which id the consumer has taken all; BEGINNING for nothing yet.
 
@@ -204,6 +213,10 @@ _MOVE_AND_LOOK = text("""
 UPDATE settled_cursors
    SET position = :position, seen_at = :now, candidate_at = :now, ceiling = :own, restarts_seen = :restarts
  WHERE consumer = :consumer
+""")
+
+_BEGIN_AGAIN = text("""
+UPDATE settled_cursors SET position = :beginning, candidate_at = NULL, ceiling = NULL WHERE consumer = :consumer
 """)
 
 _POSITION = text("SELECT position FROM settled_cursors WHERE consumer = :consumer")

@@ -5,14 +5,14 @@ Like the list of transactions that it is made of, a page may be short, or empty,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wallet_app.service.books import Entry
 from wallet_app.service.commands import Command
 from wallet_app.service.filters import Filters
-from wallet_app.service.history import Page, list_transactions
-from wallet_app.service.queries import PAGE_MAX, TransactionView
+from wallet_app.service.history import Page, list_transactions, walk_transactions
+from wallet_app.service.queries import TransactionView
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +39,13 @@ def list_timeline(
     Raises WalletNotFoundError and SystemEntriesError.
     """
     page = list_transactions(filters, wallet_id=wallet_id, before=before, limit=limit)
-    return Page(_happenings(wallet_id, page.items), page.following)
+    return Page([one for view in page.items for one in _happenings(wallet_id, view)], page.following)
 
 
 def walk_timeline(wallet_id: int, filters: Filters) -> Iterator[Happening]:
     """Yield all that happened to a user wallet, newest first, page by page as it is asked for; raises as the list."""
-    before: tuple[int, ...] | None = None
-    while True:
-        page = list_timeline(wallet_id, filters, before=before, limit=PAGE_MAX)
-        yield from page.items
-        if page.following is None:
-            return
-        before = page.following
+    for view in walk_transactions(filters, wallet_id=wallet_id):
+        yield from _happenings(wallet_id, view)
 
 
 def _kinds_below(parent: type[Command]) -> Iterator[str]:
@@ -60,9 +55,6 @@ def _kinds_below(parent: type[Command]) -> Iterator[str]:
         yield from _kinds_below(child)
 
 
-def _happenings(wallet_id: int, views: Sequence[TransactionView]) -> list[Happening]:
-    found = []
-    for view in views:
-        entries = [entry for entry in reversed(view.transaction.entries) if entry.wallet_id == wallet_id]
-        found += [Happening(view, entry) for entry in entries] or [Happening(view, None)]
-    return found
+def _happenings(wallet_id: int, view: TransactionView) -> list[Happening]:
+    entries = [entry for entry in reversed(view.transaction.entries) if entry.wallet_id == wallet_id]
+    return [Happening(view, entry) for entry in entries] or [Happening(view, None)]

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from wallet_app.service import references, settled
 from wallet_app.service.filters import Filters, all_of, is_limited, permit_values, reached, told
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION
 from wallet_app.service.permits import Permit
-from wallet_app.service.references import TAIL_MAX, TAIL_PAGE, digest_of, first_id, indexed_below
+from wallet_app.service.references import TAIL_MAX, TAIL_PAGE, digest_of, first_id
 
 ROWS_MAX = 2_000
 """How many rows a walk looks at."""
@@ -157,11 +158,11 @@ def walk_reference(
     conditions = [*_of_transaction(filters, permit), *filters.of_time("transactions.created_at")]
     conditions += [_reached_somewhere(permit)] if is_limited(permit) else []
     until = first_id(filters.created_to, rounds_up=True) or _ID_MAX
-    # The mark first: what is below it is in the index at any later time, and so in the one that is read then.
-    below, mark = min(uuid.UUID(int=before), until), indexed_below(connection)
+    # The position first: what is not above it is in the index at any later time, and so in the one that is read then.
+    below, position = min(uuid.UUID(int=before), until), settled.position_of(connection, references.NAME)
     values = {
         "below": below,
-        "before_mark": uuid.UUID(int=max(mark.int - 1, 0)),
+        "position": position,
         "rows": limit + 1,
         "rows_max": ROWS_MAX,
         "page_rows": TAIL_PAGE,
@@ -331,7 +332,7 @@ SELECT transaction_id, CAST(NULL AS bigint) AS wallet_id, true AS is_found FROM 
 # What was found twice is one. An empty row tells that the tail is longer than may be looked at.
 _BY_REFERENCE = f"""
 WITH RECURSIVE tail (number, last, found) AS (
-    SELECT 0, CAST(:before_mark AS uuid), CAST(NULL AS uuid[]) WHERE CAST(:below AS uuid) > CAST(:before_mark AS uuid)
+    SELECT 0, CAST(:position AS uuid), CAST(NULL AS uuid[]) WHERE CAST(:below AS uuid) > CAST(:position AS uuid)
      UNION ALL
     SELECT tail.number + 1, page.last, page.found
       FROM tail

@@ -55,7 +55,7 @@ SELECT moved.wallet_id, moved.seq,
        AND 'operator:' || posted.operator_id = moved.actor
        AND posted.asset_type_id = wallets.asset_type_id
        AND (posted.amount = moved.amount OR (moved.kind = 'REVERSAL' AND posted.amount > moved.amount))
-       AND (posted.request_id IS NOT NULL) = (moved.reference_id LIKE 'sys:request:%'), false)
+       AND (posted.request_id IS NOT NULL) = (moved.reference_id ~ '^sys:(request|bulk|undo):'), false)
 """
 
 # By the bounds that held then. What was counted in the same transaction once for an asset is the largest movement.
@@ -110,10 +110,41 @@ SELECT transactions.wallet_id, transactions.seq,
           AND request.payload -> 'command' = transactions.request)
 """
 
+_RUN = f"""
+SELECT transactions.wallet_id, transactions.seq,
+       format('%s says that a bulk run posted it, and is no row of one that was approved', transactions.transaction_id)
+         AS what
+  FROM transactions
+ WHERE {_RANGE}
+   AND transactions.reference_id ~ '^sys:(bulk|undo):'
+   AND NOT EXISTS (
+       SELECT FROM bulk_rows AS asked
+         JOIN bulk_runs AS run ON run.id = asked.run_id
+         JOIN approval_requests AS request ON request.id = run.request_id
+        WHERE asked.transaction_id = transactions.transaction_id
+          AND asked.status = 'done'
+          AND asked.wallet_id = transactions.wallet_id
+          AND request.status = 'approved'
+          AND request.checker_id <> request.maker_id
+          AND transactions.client = 'console'
+          AND transactions.actor = 'operator:' || run.maker_id
+          AND transactions.request_id = 'bulk:' || run.id
+          AND CASE WHEN asked.reverses IS NULL THEN
+                   transactions.kind = 'ADJUSTMENT'
+                   AND transactions.reference_id = concat('sys:bulk:', asked.campaign, ':', asked.row_ref)
+                   AND transactions.request = jsonb_build_object(
+                       'direction', asked.direction, 'amount', asked.amount, 'reasonCode', asked.reason_code,
+                       'ticket', asked.ticket)
+              ELSE transactions.kind = 'REVERSAL'
+                   AND transactions.reference_id = concat('sys:undo:', run.id, ':', asked.row_no)
+                   AND transactions.reverses = asked.reverses END)
+"""
+
 APPROVAL_TRANSACTION_INVARIANTS = (
     Invariant("adjustments", "each adjustment is what an operator asked for", _ADJUSTMENTS, unit="transactions"),
     Invariant("counted", "what operators moved was counted", _COUNTED, unit="transactions"),
     Invariant("alone", "no operator moved more alone than one person may", _ALONE, unit="transactions"),
+    Invariant("bulk", "what a bulk run posted is a row of one that was approved", _RUN, unit="transactions"),
     Invariant("executed", "what was approved is what was asked for", _EXECUTED, unit="transactions"),
 )
 
@@ -125,6 +156,7 @@ SELECT request.wallet_id, NULL AS seq,
   LEFT JOIN transactions AS posted ON posted.wallet_id = request.wallet_id
                                   AND posted.reference_id = format('sys:request:%s:%s', request.id,
                                                                    encode(request.payload_hash, 'hex'))
+  LEFT JOIN bulk_runs AS run ON run.request_id = request.id
  WHERE request.id > :after AND request.id <= :until
    AND (request.payload_hash <> sha256(convert_to(CAST(request.payload AS text), 'UTF8'))
         OR request.payload -> 'maker' IS DISTINCT FROM to_jsonb(request.maker_id)
@@ -134,7 +166,17 @@ SELECT request.wallet_id, NULL AS seq,
             AND request.payload ->> 'noteHash' IS DISTINCT FROM
                 encode(sha256(request.note_salt || convert_to(request.note, 'UTF8')), 'hex'))
         OR posted.transaction_id IS DISTINCT FROM request.transaction_id
-        OR (request.status = 'approved') <> (posted.transaction_id IS NOT NULL)
+        OR CASE WHEN request.kind NOT IN ('bulk', 'bulk_undo') THEN
+                (request.status = 'approved') <> (posted.transaction_id IS NOT NULL)
+           ELSE run.id IS NULL
+                OR request.payload -> 'operation' ->> 'digest' IS DISTINCT FROM encode(run.digest, 'hex')
+                OR (request.status = 'approved')
+                   <> (run.state IN ('running', 'completed', 'completed_with_errors', 'stopped'))
+                OR run.done <> (
+                   SELECT count(*) FROM bulk_rows AS asked
+                     JOIN transactions AS made ON made.wallet_id = asked.wallet_id
+                                              AND made.transaction_id = asked.transaction_id
+                    WHERE asked.run_id = run.id AND asked.status = 'done') END
         OR request.checker_id = request.maker_id)
 """
 
