@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -110,6 +111,32 @@ def test_the_state_of_the_books_in_words(browser: Browser, sql: Sql) -> None:
     sql("UPDATE verification_runs SET faults = 2 WHERE id = (SELECT max(id) FROM verification_runs)")
     assert "found 2 faults" in text_of(browser.get("/console/integrity"))
     assert "The books are not right" in text_of(browser.get("/console"))
+
+
+def test_the_background_work_in_words(browser: Browser, sql: Sql) -> None:
+    """Of two workers and one that is silent: what is done by any is done; what failed, is late or never was shows."""
+    now, long_ago = "2999-01-01T00:00:00+00:00", "2020-01-01T00:00:00+00:00"
+    done = {job.name: {"at": now, "succeededAt": now, "failed": False} for job in service.JOBS}
+    service.beat(uuid.uuid4(), host="first", pid=1, jobs={})
+    service.beat(uuid.uuid4(), host="second", pid=2, jobs=done)
+    assert service.get_work_state().is_well
+    wrong = {
+        "expire_holds": {"at": now, "succeededAt": long_ago, "failed": True},
+        "extend_audit_chain": {"at": long_ago, "succeededAt": long_ago, "failed": False},
+        "verify": {"at": long_ago, "succeededAt": long_ago, "since": long_ago, "failed": False},
+    }
+    sql("DELETE FROM worker_heartbeats")
+    service.beat(uuid.uuid4(), host="third", pid=3, jobs={**done, **wrong, "find_top_movers": {}})
+    service.beat(uuid.uuid4(), host="silent", pid=4, jobs=done)
+    sql("UPDATE worker_heartbeats SET beat_at = beat_at - interval '1 minute' WHERE host = 'silent'")
+    states = {job.name: job.state for job in service.get_work_state().jobs if job.state != "ok"}
+    assert states == {"expire_holds": "failed", "extend_audit_chain": "late", "find_top_movers": "never"}
+    browser.sign_in("admin")
+    assert "expire_holds, extend_audit_chain" in text_of(browser.get("/console"))
+    page = text_of(browser.get("/console/integrity"))
+    assert "Failed" in page
+    assert "Late" in page
+    assert "Silent" in page
 
 
 @pytest.fixture
