@@ -139,6 +139,11 @@ def test_tampering_with_the_totals_is_reported(app: Flask, ask: Callable[..., Ro
             ask(f"WITH gone AS (DELETE FROM {table}) SELECT")
             ask(f"WITH back AS (INSERT INTO {table} SELECT * FROM unnest(%s::text[]::{table}[])) SELECT", rows)
         assert service.verify(full=True).is_clean, tampering.name
+    tamper("UPDATE daily_totals SET credits = credits + 1")
+    said = app.test_cli_runner().invoke(args=["wallet", "rebuild-totals"])
+    assert (said.exit_code, said.output.split("(")[0]) == (0, "The worker ")
+    wait_for(partial(are_whole, ask))
+    assert service.verify(full=True).is_clean
 
 
 def test_top_movers_are_those_of_today_and_of_a_week(app: Flask, ask: Callable[..., Rows]) -> None:

@@ -26,6 +26,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL
 
 from tests.conftest import conninfo, run_sql
+from tests.every_case import every
 from wallet_app import service
 from wallet_app.db import READS, close_connections, db
 from wallet_app.imports import running
@@ -333,7 +334,7 @@ def test_a_line_that_is_too_long_is_refused_and_never_cut(app: Flask, tmp_path: 
     assert [line["row"] for line in results(file)] == [1, 2]
 
 
-@pytest.mark.parametrize(
+@every(
     ("content", "sentence"),
     [
         (

@@ -13,8 +13,10 @@ import pytest
 from flask import Flask
 from sqlalchemy.engine import URL
 
-from tests.conftest import conninfo
-from wallet_app import service
+from tests.conftest import conninfo, lend, new_database, settings_for
+from tests.copies import Copies
+from wallet_app import create_app, service
+from wallet_app.db import close_connections
 from wallet_app.errors import VerificationRunningError
 from wallet_app.service.verification import parts
 
@@ -267,14 +269,36 @@ TAMPERINGS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def template_with_movements(server: URL, template: str) -> Iterator[str]:
+    """A copy of the template with books that are worth to be tampered with: made once for all tamperings."""
+    for url in new_database(server, template=template):
+        with create_app(settings_for(url)).app_context():
+            service.verify()  # Only John's and Doe's first balances: what is tampered with lies after the marks.
+            move(3, 100, 50, -30, 20, -5)
+            move(5, 10, -1)
+            close_connections()
+        assert url.database is not None
+        yield url.database
+
+
+@pytest.fixture
+def movements(app: Flask) -> None:
+    """Books with some movements after the marks of a verification."""
+
+
+@pytest.fixture
+def database(database_copies: Copies, template: str, request: pytest.FixtureRequest) -> Iterator[URL]:
+    """The URL of a database with the seeded books; with movements, where the test asks for them."""
+    asks = "movements" in request.fixturenames
+    yield from lend(database_copies, request.getfixturevalue("template_with_movements") if asks else template, request)
+
+
 @pytest.mark.tampers
+@pytest.mark.usefixtures("movements")
 @pytest.mark.parametrize("tampering", TAMPERINGS, ids=lambda one: one.name)
 @pytest.mark.parametrize("full", [True, False], ids=["full", "incremental"])
 def test_tampering_is_reported_by_the_right_invariant(tamper: Tamper, tampering: Tampering, full: bool) -> None:
-    service.verify()  # Only John's and Doe's first balances: what is tampered with lies after the marks.
-    move(3, 100, 50, -30, 20, -5)
-    move(5, 10, -1)
-
     tamper(tampering.sql)
     report = service.verify(full=full)
 

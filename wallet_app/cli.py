@@ -184,6 +184,19 @@ def _print_rebuilt(report: service.RebuildReport) -> None:
         )
 
 
+# --- wallet rebuild-totals ---
+
+
+@wallet.command("rebuild-totals")
+@plainly
+def rebuild_totals() -> None:
+    """Have the worker add up the daily totals anew from the ledger."""
+    service.rebuild_totals()
+    click.echo(
+        "The worker (`flask wallet worker`) adds up everything anew; until then the console says how late it is."
+    )
+
+
 # --- wallet rebuild-references ---
 
 

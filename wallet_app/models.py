@@ -100,6 +100,7 @@ class User(Base):
         CheckConstraint("user_type IN ('USER', 'SYSTEM')", name="user_type_known"),
         Index("uq_users_system_name", "name", unique=True, postgresql_where=text("user_type = 'SYSTEM'")),
         Index("ix_users_unfolded", "id", postgresql_where=text("name_folded IS NULL")),
+        Index("ix_users_name_prefix", "name_folded", postgresql_ops={"name_folded": "text_pattern_ops"}),
         # Of the extension pg_trgm, and only where there is one.
         Index(
             "ix_users_name_folded",

@@ -46,6 +46,7 @@ END $$;
 _HAS_TRIGRAMS = "SELECT EXISTS (SELECT FROM pg_opclass WHERE opcname = 'gin_trgm_ops' AND pg_opclass_is_visible(oid))"
 
 _INDEXES = {
+    "ix_users_name_prefix": "users (name_folded text_pattern_ops)",
     "ix_users_unfolded": "users (id) WHERE name_folded IS NULL",
 }
 _TRIGRAMS = {"ix_users_name_folded": "users USING gin (name_folded gin_trgm_ops)"}

@@ -102,6 +102,15 @@ def test_every_route_that_is_a_command_is_here() -> None:
     assert set(REQUESTS) == {one.operation_id for one in OPERATIONS if is_command(one)}
 
 
+OF_PEOPLE = {"ADJUSTMENT"}
+"""Kinds that have neither a route nor a record, for good: they correct the books, and four eyes need people."""
+
+
+def test_no_route_and_no_record_does_what_is_for_people() -> None:
+    names = {name.upper() for name in (*REQUESTS, *RECORDS)}
+    assert not [name for name in names for kind in OF_PEOPLE if kind.startswith(name) or name.startswith("ADJUST")]
+
+
 def test_every_type_of_record_is_here() -> None:
     assert set(RECORDS) == {get_args(one.model_fields["type"].annotation)[0] for one in get_args(records.AnyRecord)}
 

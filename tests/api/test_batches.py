@@ -26,6 +26,7 @@ from tests.api.support import (
 )
 from tests.api.test_openapi import validator
 from tests.conftest import run_sql, settings_for
+from tests.every_case import every
 from tests.keys import client_of
 from wallet_app import create_app
 from wallet_app.api.openapi import document
@@ -174,7 +175,7 @@ def test_refused_at_the_last_of_a_thousand_nothing_has_happened(client: FlaskCli
     assert counts(post(client, "atomic", [*items, record("spend", amount=500)])) == (BATCH_MAX, 0, 0)
 
 
-@pytest.mark.parametrize(
+@every(
     ("fault", "status", "code"),
     [
         (record("spend", amount=600), 409, "insufficient_balance"),
@@ -251,7 +252,7 @@ def test_a_batch_has_1_to_1000_items(client: FlaskClient, mode: str) -> None:
     assert counts(post(client, mode, [record() for _ in range(BATCH_MAX)])) == (BATCH_MAX, 0, 0)
 
 
-@pytest.mark.parametrize(
+@every(
     ("body", "pointer"),
     [
         ({"items": [record()]}, "/mode"),
@@ -293,7 +294,7 @@ def test_a_batch_may_have_a_megabyte_and_no_more(client: FlaskClient) -> None:
     assert books() == before
 
 
-@pytest.mark.parametrize("content_type", ["", "text/plain", "application/xml", "application/json; charset=latin-1"])
+@every("content_type", ["", "text/plain", "application/xml", "application/json; charset=latin-1"])
 def test_other_media_types_are_refused(client: FlaskClient, content_type: str) -> None:
     answer = client.post("/batches", data=json.dumps({"mode": "each", "items": [record()]}), content_type=content_type)
     assert_problem(answer, 415, "unsupported_media_type")

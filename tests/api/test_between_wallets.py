@@ -24,6 +24,7 @@ from tests.api.support import (
     new_reference,
 )
 from tests.api.test_openapi import validator
+from tests.every_case import every
 from wallet_app.api.openapi import document
 from wallet_app.money import AMOUNT_MAX
 
@@ -110,7 +111,7 @@ def test_up_to_moves_what_is_there_and_tells_how_much(client: FlaskClient) -> No
     assert (again["idempotent"], again["amount"], again["from"]["balance"]) == (True, 500, 3)
 
 
-@pytest.mark.parametrize(
+@every(
     ("change", "status", "code"),
     [
         ({"amount": 501}, 409, "insufficient_balance"),
@@ -208,7 +209,7 @@ def test_without_a_rate_the_configured_one_applies(app: Flask, client: FlaskClie
     assert_problem(post(client, "/exchanges", {**body, **movement(100)}), 409, "no_exchange_rate")
 
 
-@pytest.mark.parametrize(
+@every(
     ("arguments", "says"),
     [
         (["set", "GOLD", "DIAMOND", "0"], "above zero"),
@@ -279,7 +280,7 @@ def test_a_purchase_takes_the_price_and_gives_what_it_buys(client: FlaskClient) 
     assert batch.json["items"][0]["body"]["idempotent"]
 
 
-@pytest.mark.parametrize(
+@every(
     ("body", "status", "code"),
     [
         (purchase(501), 409, "insufficient_balance"),

@@ -20,6 +20,7 @@ from tests.api.conftest import MakeClient
 from tests.api.support import assert_headers, assert_problem, is_instant, movement
 from tests.api.test_keys import everything_in
 from tests.conftest import conninfo
+from tests.every_case import every
 from tests.keys import KEY, VAULT, client_of
 from wallet_app import access, service
 from wallet_app.service import SCOPES, By, KeySettings
@@ -199,9 +200,15 @@ def test_no_answer_but_the_first_has_a_keys_text(client: FlaskClient) -> None:
 # --- what they never do ---
 
 
-@pytest.mark.parametrize("scope", [scope for scope in SCOPES if scope not in MINE["scopes"]])
-def test_no_key_hands_on_a_scope_that_it_lacks(giver: MakeGiver, scope: str) -> None:
-    body = assert_problem(ask(giver(), scopes=["wallets:read", scope]), 403, "forbidden")
+@pytest.fixture
+def mine(giver: MakeGiver) -> FlaskClient:
+    """A client with a key that may make keys."""
+    return giver()
+
+
+@every("scope", [scope for scope in SCOPES if scope not in MINE["scopes"]])
+def test_no_key_hands_on_a_scope_that_it_lacks(mine: FlaskClient, scope: str) -> None:
+    body = assert_problem(ask(mine, scopes=["wallets:read", scope]), 403, "forbidden")
     assert body["scope"] == scope
 
 

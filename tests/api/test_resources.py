@@ -29,6 +29,7 @@ from tests.api.support import (
     movement,
 )
 from tests.conftest import conninfo, run_sql
+from tests.every_case import every
 from tests.keys import client_of
 from wallet_app.db import CommitNotReplicatedError, db, unit_of_work
 from wallet_app.service import listings, repeatable, wallets
@@ -124,7 +125,7 @@ def test_names_and_external_ids_are_the_same_in_each_normal_form(shared: FlaskCl
     assert [one["userId"] for one in found] == [user]
 
 
-@pytest.mark.parametrize(
+@every(
     "value",
     [
         "x",

@@ -223,6 +223,12 @@ def test_what_was_tampered_with_is_said_and_not_explained_away(browser: Browser,
     evidence = service.get_evidence(ids["bonus"])
     assert [(link.is_right, link.next_is_right) for link in evidence.links] == [(False, False)]
     assert service.get_evidence(ids["capture"]).is_verified
+    with psycopg.connect(conninfo(database), autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("UPDATE transactions SET actor = 'key:other' WHERE transaction_id = %s", [ids["capture"]])
+    assert "What comes after it does not build on it" in text_of(
+        browser.get(f"/console/transactions/{ids['transfer']}")
+    )
     assert "The sums do not make the balance" in text_of(browser.get("/console/wallets/3/explain"))
     assert "do not make the closing balance" in text_of(browser.get("/console/wallets/3/statement"))
 

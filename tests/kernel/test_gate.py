@@ -20,6 +20,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tests.conftest import conninfo, settings_for
+from tests.every_case import every
 from tests.keys import KEY, PEPPERS, VAULT
 from wallet_app import access, create_app, secret_files, service
 from wallet_app.config import ConfigurationError, Settings
@@ -197,7 +198,7 @@ def test_a_revoked_client_gets_no_key_any_more(gate: Gate) -> None:
         gate.revoke_key("aaaaaaaaaaaa", by=BY)
 
 
-@pytest.mark.parametrize(
+@every(
     ("client", "settings", "what"),
     [
         ("shop", {"scopes": []}, "without a scope"),

@@ -31,6 +31,7 @@ from wallet_app.errors import (
     WalletNotActiveError,
     WalletServiceError,
 )
+from wallet_app.service.adjustments import Adjust
 
 THRESHOLD = 1_000
 """Of the reason code CORRECTION, which asks for a ticket and a note."""
@@ -158,6 +159,10 @@ def test_what_may_not_be_is_refused_and_recorded_whoever_asks(office: Office) ->
     assert [(outcome, after["problem"]) for _, outcome, after in office.audited("adjustment:refuse")] == [
         ("failed", error.code) for _, error in cases
     ]
+    # No credential may, whatever its scopes: four eyes need people.
+    key = replace(ORIGIN, permit=service.Permit(scopes=frozenset(service.SCOPES)))
+    by_key = Adjust(wallet_id=JOHN, reference="key", origin=key, direction="credit", amount=1, reason_code="OTHER")
+    refusal(MissingScopeError, lambda: service.execute(by_key))
     refusal(PermissionDeniedError, lambda: office.do(adjustment(JOHN, 1), by="viewer"))
     refusal(PermissionDeniedError, lambda: office.do(adjustment(JOHN, 1), by="checker"))
     assert [one[1] for one in office.audited("adjustments:post")] == ["denied", "denied"]

@@ -15,7 +15,7 @@ from tests.kernel import wire
 from tests.kernel.conftest import JOHN, Books, serve
 from tests.kernel.operators import NAMES, adjustment, make_operator, sign_in
 from tests.kernel.test_requests import Office, let_them_expire, office, refusal
-from tests.kernel.wire import AnswerLost, BeforeSent, InFlight, Wire
+from tests.kernel.wire import AnswerLost, BeforeSent, InFlight, Terminated, Wire
 from wallet_app import service
 from wallet_app.db import unit_of_work
 from wallet_app.errors import OutcomeUnknownError, RequestDecidedError, WalletServiceError
@@ -164,6 +164,7 @@ HARMS = [
     (AnswerLost(wire.commit), True),
     (InFlight(wire.commit, seconds=0.5), True),
     (AnswerLost(wire.lock), False),
+    (Terminated(wire.end_of(wire.lock)), False),
 ]
 """Where the wire is cut, and whether what was sent was carried out."""
 
@@ -184,7 +185,7 @@ def test_a_cut_wire_carries_out_a_request_once_and_says_so(
     assert len(office.audited("approval:approve")) == 1
     assert office.totals() == [(JOHN, 2_000, 2_000, request_id)]
 
-    cable.arm(type(harm)(wire.commit, **({"seconds": 0.5} if isinstance(harm, InFlight) else {})))
+    cable.arm(AnswerLost(wire.commit))
     key = service.new_form_key()
     assert isinstance(office.do(adjustment(JOHN, 7), form_key=key), service.Posted)
     assert office.do(adjustment(JOHN, 7), form_key=key).is_replay
@@ -210,9 +211,33 @@ def test_a_killed_backend_leaves_a_request_undecided_or_carried_out_and_never_ha
     assert office.totals() == [(JOHN, 2_000, 2_000, request_id)]
 
 
-def test_an_asking_that_nobody_confirmed_asks_once(far_office: tuple[Office, Wire]) -> None:
-    """What only asks posts nothing, so its COMMIT is one of its own."""
-    office, _ = far_office
+def asking_commits() -> wire.Moment:
+    """The COMMIT of a unit of work that keeps a request; a plain one, because nothing is posted with it."""
+    asking: set[wire.Session] = set()
+
+    def is_commit(session: wire.Session, message: bytes) -> bool:
+        if b"INSERT INTO approval_requests" in message:
+            asking.add(session)
+        return session in asking and message[:1] == b"Q" and b"COMMIT" in message
+
+    return is_commit
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize(("harm", "was_done"), [(BeforeSent, False), (AnswerLost, True)])
+def test_an_asking_that_nobody_confirmed_asks_once(
+    far_office: tuple[Office, Wire], harm: type[wire.Fault], was_done: bool
+) -> None:
+    office, cable = far_office
+    fault = cable.arm(harm(asking_commits()))
+    key = service.new_form_key()
+    asked = office.do(adjustment(JOHN, 2_000), form_key=key)
+    assert (fault.times, asked.is_replay) == (0, was_done)
+    assert office.do(adjustment(JOHN, 2_000), form_key=key).request == asked.request
+    assert len(office.audited("adjustment:ask")) == 1
+
+
+def test_a_form_that_asks_asks_once_however_often_it_comes(office: Office) -> None:
     key = service.new_form_key()
     results = office.books.in_threads([lambda: office.do(adjustment(JOHN, 2_000), form_key=key)] * 6)
     assert sorted(one.is_replay for one in results) == [False] + [True] * 5

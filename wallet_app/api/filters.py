@@ -97,7 +97,8 @@ COMMON = (
     ),
     _parameter(
         "metadataValue",
-        "With `metadataKey`: only with this value there; numbers, true and false as JSON writes them",
+        "With `metadataKey`: only with this value there; numbers, true and false as they were written in JSON, so "
+        "100.0 is not 100. null is found by the key alone",
         {"type": "string", "maxLength": _VALUE_CHARACTERS_MAX, "pattern": text.VALUE_PATTERN},
         "1001",
     ),

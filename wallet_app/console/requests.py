@@ -143,11 +143,6 @@ def context(found: RequestPage) -> dict[str, Any]:
     }
 
 
-def _sums(one: RunOperation) -> str:
-    sums = (f"{each['direction']} {words.amount(each['amount'], each['scale'])} {each['asset']}" for each in one.sums)
-    return f"{', '.join(sums)} in {one.rows:,} rows"
-
-
 def _changes(asked: RequestView, effects: Sequence[Effect]) -> Changes:
     """Return what would change: balances, or of a closing that it is closed."""
     if isinstance(asked.operation, CloseOperation):
@@ -177,6 +172,11 @@ def _then(asked: RequestView) -> Changes:
         for line in asked.snapshot
     ]
     return _changes(asked, effects)
+
+
+def _sums(one: RunOperation) -> str:
+    sums = (f"{each['direction']} {words.amount(each['amount'], each['scale'])} {each['asset']}" for each in one.sums)
+    return f"{', '.join(sums)} in {one.rows:,} rows"
 
 
 def _money(amount: int, asked: RequestView) -> str:

@@ -104,6 +104,7 @@ from wallet_app.service.commands import (
     Transfer,
 )
 from wallet_app.service.credentials import MadeKey, Vault, key_id_at, place_of
+from wallet_app.service.daily_totals import rebuild_totals
 from wallet_app.service.devices import (
     SECONDS_MAX as DEVICE_SECONDS_MAX,
 )
@@ -547,6 +548,7 @@ __all__ = [
     "previewing",
     "check_references_anew",
     "rebuild_balances",
+    "rebuild_totals",
     "seed",
     "set_rate",
     "set_switch",

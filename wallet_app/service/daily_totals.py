@@ -37,6 +37,11 @@ def add_up(should_stop: Callable[[], bool]) -> int:
     return settled.hand_out(Consumer(NAME, _take, _begin_again), should_stop)
 
 
+def rebuild_totals() -> None:
+    """Have the workers add up everything anew. Until that is done, readers are told how late the totals are."""
+    settled.begin_again()
+
+
 def find_top_movers() -> int:
     """Find the wallets that gained or lost most; return how many places were given. One worker at once does it."""
     with unit_of_work() as connection:

@@ -82,6 +82,11 @@ def older_are_there(expected: Sequence[int]) -> None:
         connection.execute(_EXPECT_OLDER, {"within": dt.timedelta(0)})
 
 
+def begin_again() -> None:
+    """Have every consumer forget what it took, and begin again at the next opportunity."""
+    older_are_there(())
+
+
 def hand_out_again(name: str) -> None:
     """Have the consumer handed everything from the beginning; it must be one that takes the same twice without harm.
 
