@@ -274,10 +274,14 @@ def assert_same(books: Books, model: Model) -> None:
 
 def test_the_books_do_with_reversals_what_a_plain_model_does() -> None:
     outcomes.clear()
-    check_the_rules_of_reversals()
     wanted = {"topup", "spend", "transfer", "bundle", "reverse", "reverse partial", "reverse debt", "repaid", "replay"}
     wanted |= set(REFUSALS)
-    assert {name: outcomes[name] for name in wanted if outcomes[name] < 10} == {}
+    for _ in range(3):
+        check_the_rules_of_reversals()
+        # What is drawn differs from run to run: now and then 400 examples have one of the rarer outcomes nine times.
+        if not (rare := {name: outcomes[name] for name in wanted if outcomes[name] < 10}):
+            break
+    assert rare == {}
 
 
 WHICH = uuid.UUID(int=7)
