@@ -37,7 +37,7 @@ def init_app(_: Flask) -> None:
 @click.option("--with-parent", is_flag=True, help="End when the program that started this one has ended.")
 @cli.plainly
 def worker(with_parent: bool) -> None:
-    """Do the background work until a signal says stop: expire holds, chain the audit log, index references.
+    """Do the background work until a signal says stop: expire holds, post bulk runs, chain the audit log.
 
     Any number of workers may run at once, on any machine; one that is killed leaves nothing undone or done twice.
     """

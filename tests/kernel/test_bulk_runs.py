@@ -355,3 +355,62 @@ def test_verify_notes_what_does_not_belong_to_an_approved_run(books: Books, crew
         assert service.verify(full=True).broken() == broken, change
         books.sql(f"UPDATE {table} SET {back}")
     assert service.verify(full=True).broken() == set()
+
+
+def test_the_same_file_goes_on_where_a_run_left_off_and_under_its_campaign_alone(
+    books: Books, crew: dict[str, service.Session]
+) -> None:
+    wallets = books.make_wallets(300)
+    text = credit([(f"r{n}", wallet, 2) for n, wallet in enumerate(wallets)])
+    run_id = draft(crew, text)
+    service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
+    approve(crew, run_id)
+    first = iter([False, True])
+    bulk_running.work_off(lambda: next(first))
+    for _ in range(2):
+        service.stop_bulk(crew["checker"], run_id, visitor=VISITOR)
+    work_off()
+    run = service.get_bulk_run(run_id)
+    assert (run.state, run.done, run.left) == ("stopped", 256, 44)
+    with pytest.raises(BulkFileKnownError, match="256 of its rows were done"):
+        draft(crew, text, "another campaign")
+    again = draft(crew, text)
+    assert service.get_bulk_run(again).rows_to_do == 44
+    service.ask_bulk(crew["maker"], again, visitor=VISITOR)
+    approve(crew, again)
+    work_off()
+    assert service.get_bulk_run(again).state == "completed"
+    assert {books.balance(wallet) for wallet in wallets} == {2}
+
+
+def test_a_row_that_cannot_be_written_or_whose_wallet_is_held_fails_alone(
+    books: Books, crew: dict[str, service.Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_running, "BUSY_ATTEMPTS_MAX", 0)
+    wallets = books.make_wallets(20)
+    run_id = draft(crew, credit([(f"r{n}", wallet, n + 1) for n, wallet in enumerate(wallets)]))
+    service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
+    approve(crew, run_id)
+    books.sql(_SPOIL)
+    try:
+        with books.connect() as other:
+            other.execute("SELECT FROM wallet_balances WHERE wallet_id = %s FOR UPDATE", [wallets[3]])
+            work_off()
+            other.rollback()
+    finally:
+        books.sql("DROP FUNCTION spoil() CASCADE")
+    run = service.get_bulk_run(run_id)
+    assert (run.state, run.done, run.refused) == ("completed_with_errors", 18, 2)
+    errors = [(row.row_ref, row.status, row.error_code) for row in service.walk_bulk_rows(run_id) if row.error_code]
+    assert errors == [("r3", "refused", "wallet_busy"), ("r12", "failed", "internal_error")]
+    assert [books.balance(wallet) for wallet in wallets] == [0 if n in (3, 12) else n + 1 for n in range(20)]
+
+
+_SPOIL = """
+CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.amount = 13 THEN RAISE EXCEPTION 'spoiled' USING ERRCODE = '22000'; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER spoil BEFORE INSERT ON ledger_entries FOR EACH ROW EXECUTE FUNCTION spoil();
+"""
