@@ -196,7 +196,8 @@ def test_the_service_itself_cannot_change_an_entry(books: Books) -> None:
         ),
         ("UPDATE users SET user_type = 'ROBOT'", "ck_users_user_type_known"),
         ("UPDATE users SET name = 'Treasury' WHERE user_type = 'SYSTEM'", "uq_users_system_name"),
-        ("UPDATE asset_types SET scale = 13", "ck_asset_types_scale_range"),
+        ("INSERT INTO asset_types (code, name, scale) VALUES ('SILVER', 'Silver', 13)", "ck_asset_types_scale_range"),
+        ("UPDATE asset_types SET scale = 2", "GOLD has entries: its scale is fixed"),
         ("UPDATE asset_types SET code = 'gold'", "ck_asset_types_code_form"),
         ("UPDATE system_balances SET slot = 16", "ck_system_balances_slot_range"),
         ("INSERT INTO wallets (user_id, asset_type_id) VALUES (2, 1)", "uq_wallets_user_id_asset_type_id"),
@@ -360,7 +361,7 @@ def test_a_wallet_that_is_not_active_moves_nothing_and_still_answers_replays(
         "UPDATE stop_switches SET reason = 'x'",
         "DELETE FROM stop_switches",
         "UPDATE users SET name = 'x' WHERE id = 2",
-        "UPDATE asset_types SET scale = 2",
+        "UPDATE asset_types SET code = 'SILVER'",
         "DELETE FROM verify_runs",
     ],
 )

@@ -134,7 +134,7 @@ def test_control_without_the_operators_lock_the_days_bound_does_not_hold(
     monkeypatch.setattr(locks, "lock_operators", lambda *_: maker)
     monkeypatch.setattr(locks, "lock_wallets", meet)
     results = broken_books.in_threads([lambda to=to: office.do(adjustment(to, 10)) for to in wallets])
-    assert sum(isinstance(one, service.Posted) for one in results) == 16
+    assert sum(isinstance(one, service.Posted) for one in results) > 10, "as many as the day's bound lets through"
     assert service.verify(full=True).broken() == {"alone"}
 
 
