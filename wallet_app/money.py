@@ -50,8 +50,8 @@ def parse_amount(value: object) -> int:
 _ENTERED = re.compile(r"(?P<whole>[0-9]{1,3}(?:,[0-9]{3}){1,6}|[0-9]{1,18})(?:\.(?P<part>[0-9]{1,18}))?")
 
 
-def read_entered(text: str, scale: int) -> int:
-    """Return what a person entered, in the asset's smallest unit, or raise ValueError with what to mend.
+def read_entered(text: str, scale: int, *, low: int = 1) -> int:
+    """Return what a person entered, from `low` on, in the asset's smallest unit, or raise ValueError with what to mend.
 
     Commas may stand between thousands, and nowhere else; a point begins the places that the asset has. So 1,000 and 1.5
     mean the same to whoever reads them, and what would have to be rounded or guessed at is refused.
@@ -65,8 +65,8 @@ def read_entered(text: str, scale: int) -> int:
         places = "no places behind the point" if scale == 0 else f"at most {scale} places behind the point"
         raise ValueError(f"Enter an amount with {places}; thousands are parted by a comma")
     amount = int(found["whole"].replace(",", "") + part.ljust(scale, "0"))
-    if not 1 <= amount <= AMOUNT_MAX:
-        raise ValueError(f"Enter an amount from {format_amount(1, scale)} to {format_amount(AMOUNT_MAX, scale)}")
+    if not low <= amount <= AMOUNT_MAX:
+        raise ValueError(f"Enter an amount from {format_amount(low, scale)} to {format_amount(AMOUNT_MAX, scale)}")
     return amount
 
 
@@ -102,23 +102,6 @@ def converted(amount: int, rate: Fraction) -> int:
 def json_integer(value: int) -> int | str:
     """Return the integer itself where every JSON client reads it exactly, else its decimal string."""
     return value if -AMOUNT_MAX <= value <= AMOUNT_MAX else str(value)
-
-
-_SHOWN = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,12}))?")
-
-
-def parse_shown_amount(value: str, scale: int) -> int:
-    """Return an amount of 0..AMOUNT_MAX in the smallest unit, of one with the asset's decimal places; or ValueError.
-
-    Separators of thousands are refused: what is one here is a decimal point elsewhere.
-    """
-    match = _SHOWN.fullmatch(value.strip())
-    whole, fraction = match.groups(default="") if match else ("", "")
-    amount = int(whole + fraction.ljust(scale, "0")) if match and len(fraction) <= scale else AMOUNT_MAX + 1
-    if amount > AMOUNT_MAX:
-        places = f"a number with at most {scale} decimal places" if scale else "a whole number"
-        raise ValueError(f"Enter {places} up to {format_amount(AMOUNT_MAX, scale)}, without separators.")
-    return amount
 
 
 def format_amount(amount: int, scale: int) -> str:

@@ -514,7 +514,7 @@ def test_reason_codes_and_bounds_are_set_in_the_units_that_people_read(admin: Br
         "code": {"code": "1"},
         "name": {"name": " "},
         "directions": {"directions": "sideways"},
-        "amount_max": {"amount_max": "1,000"},
+        "amount_max": {"amount_max": "1,00"},
         "approval_above": {"approval_above": "-1"},
         "amount_max.SILVER": {"amount_max.SILVER": "1.234"},
         "approval_above.SILVER": {"approval_above.SILVER": ""},

@@ -66,16 +66,8 @@ def number(form: Mapping[str, str], name: str, what: str) -> int | None:
     return int(value) if value else None
 
 
-def units(value: str, scale: int) -> int | None:
-    """Return an amount as people write it, "10.5", in the smallest unit; None for what is none, or has more places."""
-    found = re.fullmatch(r"([0-9]{1,16})(?:\.([0-9]{1,12}))?", value.strip())
-    if found is None or len(found[2] or "") > scale:
-        return None
-    return int(found[1] + (found[2] or "").ljust(scale, "0"))
-
-
 def plain(amount: int, scale: int) -> str:
-    """Return the amount as `units` reads it."""
+    """Return the amount as a field has it, with the asset's decimal places."""
     return f"{plain_amount(amount, scale):f}"
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from flask import request
 
 from wallet_app import text
-from wallet_app.money import parse_shown_amount
+from wallet_app.money import read_entered
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class Asked:
 
     def amount(self, name: str, scale: int) -> int | None:
         """Return an amount in the smallest unit of an asset with so many decimal places."""
-        return self.read(name, lambda value: parse_shown_amount(value, scale))
+        return self.read(name, lambda value: _amount(value, scale))
 
     def line(self, name: str, *, low: int = 1, high: int = 200) -> str | None:
         """Return a text of one line with so many characters."""
@@ -72,6 +72,13 @@ class Asked:
         """Return the path with what is asked for, and with more."""
         query = {name: value for name, value in {**self.values, **more}.items() if value}
         return f"{path}?{urlencode(query)}" if query else path
+
+
+def _amount(value: str, scale: int) -> int:
+    try:
+        return read_entered(value, scale, low=0)
+    except ValueError as wrong:
+        raise ValueError(f"{wrong}.") from None
 
 
 def read_places(name: str, count: int) -> tuple[int, ...] | None:

@@ -14,7 +14,7 @@ from wallet_app.console import admin_forms, browser, pages
 from wallet_app.console.admin_forms import WrongFieldError, by, refused
 from wallet_app.console.screens import screen
 from wallet_app.errors import BadFieldError, ReasonExistsError, ReasonInvalidError
-from wallet_app.money import AMOUNT_MAX
+from wallet_app.money import read_entered
 from wallet_app.service import AssetView, DayBoundView, Limits, ReasonSettings
 
 _CODE = re.compile("[A-Z][A-Z0-9_]{1,31}")
@@ -133,11 +133,10 @@ def _limits(form: Mapping[str, str], scale: int, names: Mapping[str, str]) -> Li
 
 
 def _amount(form: Mapping[str, str], name: str, scale: int, *, low: int) -> int:
-    found = admin_forms.units(form[name], scale)
-    if found is None or not low <= found <= AMOUNT_MAX:
-        places = f"an amount with at most {scale} decimal places, like 10.50" if scale else "a whole number, in digits"
-        raise WrongFieldError(f"Enter {places}, {'0 or more' if low == 0 else 'more than 0'}.", about=name)
-    return found
+    try:
+        return read_entered(form[name], scale, low=low)
+    except ValueError as wrong:
+        raise WrongFieldError(f"{wrong}.", about=name) from None
 
 
 def _filled_in(settings: ReasonSettings, assets: Sequence[AssetView]) -> dict[str, str]:
