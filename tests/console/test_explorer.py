@@ -83,7 +83,7 @@ def test_filters_pages_and_files(app: Flask, browsers: Callable[..., Browser], s
         ({"from": today, "to": "2020-01-01"}, "ends before it begins"),
         ({"from": "yesterday"}, "Enter a day like"),
         ({"kind": "<script>"}, "Choose one of the list"),
-        ({"least": "1,5"}, "Enter a whole number"),
+        ({"least": "1,5"}, "Enter an amount in digits"),
         ({"wallet": "999999"}, "There is no such wallet"),
         ({"wallet": "1"}, "Wallet 1"),
         ({"value": "77", "from": yesterday}, "say which"),
