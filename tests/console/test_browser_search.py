@@ -33,7 +33,7 @@ def test_searching_and_narrowing(page: Page, site: Site) -> None:  # noqa: F811
     expect(page.get_by_role("table", name="Wallets")).to_be_visible()
     look_at(page, "search")
     search(page, "sys:seed")
-    expect(page.get_by_role("table", name="Transactions")).to_contain_text("Opening balance")
+    expect(page.get_by_role("table", name="Transactions")).to_contain_text("Seeded balance")
     look_at(page, "search-transactions")
     search(page, "nobody at all")
     expect(page.get_by_text("Nothing was found.")).to_be_visible()

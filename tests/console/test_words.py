@@ -1,4 +1,4 @@
-"""How things are said: amounts, instants, cells of a file, charts; pure."""
+"""How things are said, and read from fields: amounts, instants, numbers, cells of a file, charts; pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from decimal import Decimal
 
 import pytest
 
-from wallet_app.console import charts, exports, words
+from wallet_app.console import charts, entering, exports, words
 from wallet_app.console.charts import Series
+from wallet_app.fields import ID_MAX
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, 30, tzinfo=dt.UTC)
+
+
+def test_a_wallets_number_is_read_as_a_whole_or_refused() -> None:
+    assert [entering.wallet_id(given) for given in ("42", " 7 ", "0042", str(ID_MAX))] == [42, 7, 42, ID_MAX]
+    for given in ("", "0", "-1", "4.2", "\u0663", str(ID_MAX + 1), "0" * 19 + "1" + "9" * 30, "9" * 5_000):
+        with pytest.raises(ValueError, match="Enter the number of a wallet, like 42"):
+            entering.wallet_id(given)
 
 
 def test_amounts_have_the_assets_scale_separators_and_true_signs() -> None:

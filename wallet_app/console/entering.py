@@ -76,10 +76,10 @@ def instant_if_given(value: str) -> dt.datetime | None:
 
 def wallet_id(value: str) -> int:
     """Return the number of a wallet."""
-    digits = value.strip()
-    if not (digits.isascii() and digits.isdigit()) or not 1 <= int(digits[:20]) <= ID_MAX:
+    found = re.fullmatch(r"[0-9]{1,19}", value.strip())
+    if found is None or not 1 <= int(found[0]) <= ID_MAX:
         raise ValueError("Enter the number of a wallet, like 42")
-    return int(digits)
+    return int(found[0])
 
 
 def _clean(value: str, high: int) -> str:
