@@ -214,6 +214,8 @@ def test_the_list_by_status_maker_wallet_and_ticket(
         shown = text_of(answer)
         return [number for number in range(1, 70) if f'<a href="/console/approvals/{number}">' in shown]
 
+    assert numbers(support, "ticket=%00&wallet=%E2%80%AE") == []
+
     first = ask(support)
     with counting(app) as few:
         assert numbers(approver, "") == [1]

@@ -108,6 +108,13 @@ def test_filters_pages_and_files(app: Flask, browsers: Callable[..., Browser], s
     (freeze,) = [line for line in lines if line["kind"] == "FREEZE"]
     assert (freeze["amount"], freeze["reason"], freeze["entry_wallet_id"]) == ("", "lost phone", "")
     assert finance.get(f"{PATH}.csv?actor=x").status_code == 422
+    # Amounts of an asset with decimal places are in its smallest unit, as in the wallet's own file.
+    service.create_asset(code="CENTS", name="Cents", scale=2, by=service.By(actor="tests"))
+    wallet, _ = service.create_wallet(user_id=2, asset_code="CENTS")
+    service.execute(service.TopUp(wallet_id=wallet.wallet_id, reference="in-cents", amount=1_234, origin=ORIGIN))
+    for path in (f"{PATH}.json?wallet={wallet.wallet_id}", f"/console/wallets/{wallet.wallet_id}.json"):
+        (row,) = json.loads(finance.get(path).get_data())
+        assert (row["amount"], row["balance_after"], row["scale"]) == (1_234, 1_234, 2)
     told = sql("SELECT action, subject, after FROM audit_log WHERE starts_with(action, 'export:') ORDER BY id LIMIT 2")
     assert told == [
         ("export:begin", "transactions", {"filters": {"wallet": "3", "from": yesterday}}),

@@ -301,8 +301,12 @@ def test_users_system_wallets_and_what_is_not_there_have_pages_of_their_own(brow
     assert switch.is_set
     for path in (
         "/console/users/1",
+        "/console/users/0",
         "/console/users/99999",
         f"/console/users/{10**30}",
+        "/console/wallets/0",
+        "/console/wallets/0.csv",
+        "/console/wallets/0/explain",
         "/console/wallets/99999",
         f"/console/wallets/{2**63}",
         f"/console/transactions/{uuid.UUID(int=7)}",
@@ -313,6 +317,8 @@ def test_users_system_wallets_and_what_is_not_there_have_pages_of_their_own(brow
         browser_answer = browser.get(path)
         assert browser_answer.status_code in {403, 404, 409, 422}, path
         assert "To the console" in text_of(browser_answer), path
+    before_all = browser.get("/console/wallets/3/statement?to=0001-01-01T00:00:00Z")
+    assert (before_all.status_code, "Enter a day like" in text_of(before_all)) == (422, True)
 
 
 def test_exports_are_for_whoever_may_and_one_that_breaks_off_is_recorded(

@@ -76,7 +76,8 @@ def approval(request_id: int) -> Response:
 
 
 def _given() -> dict[str, str]:
-    given = {name: request.args.get(name, "").strip()[:200] for name in _FILTERS}
+    # What nobody can have typed is in no ticket, and the database takes no NUL.
+    given = {name: "".join(filter(str.isprintable, request.args.get(name, ""))).strip()[:200] for name in _FILTERS}
     given["status"] = given["status"] or "pending"
     return given
 

@@ -74,6 +74,9 @@ class Asked:
         return f"{path}?{urlencode(query)}" if query else path
 
 
+_YEAR_MIN = 1970
+
+
 def _amount(value: str, scale: int) -> int:
     try:
         return read_entered(value, scale, low=0)
@@ -110,12 +113,16 @@ def _line(value: str, low: int, high: int) -> str:
 
 def _instant(value: str, *, days: int) -> dt.datetime:
     """Return the instant in UTC, which it is in unless it says otherwise; of a date, `days` after its beginning."""
+    found = None
     try:
         if _DATE.fullmatch(value):
-            return dt.datetime.fromisoformat(value).replace(tzinfo=dt.UTC) + dt.timedelta(days=days)
-        if _INSTANT.fullmatch(value):
+            found = dt.datetime.fromisoformat(value).replace(tzinfo=dt.UTC) + dt.timedelta(days=days)
+        elif _INSTANT.fullmatch(value):
             found = dt.datetime.fromisoformat(value.upper().replace(" ", "T").replace("Z", "+00:00"))
-            return (found if found.tzinfo else found.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
+            found = (found if found.tzinfo else found.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
     except (ValueError, OverflowError):
         pass
+    # Nothing was earlier, and at the calendar's first instant there is no month before.
+    if found is not None and found.year >= _YEAR_MIN:
+        return found
     raise ValueError("Enter a day like 2026-01-31, or an instant like 2026-01-31T12:00:00Z.")

@@ -139,7 +139,7 @@ def _rows(found: Iterator[TransactionView], scales: Mapping[str, int]) -> Iterat
         tail = (view.reason, view.note, view.metadata, posted.occurred_at)
         for entry in posted.entries:
             code = view.asset_codes[entry.wallet_id]
-            amounts = (words.plain_amount(one, scales.get(code, 0)) for one in (entry.amount, entry.balance_after))
+            amounts = entry.amount, entry.balance_after
             yield (*head, entry.wallet_id, entry.entry_type, code, scales.get(code), *amounts, entry.seq, *tail)
         if not posted.entries:
             yield (*head, *(None,) * 7, *tail)

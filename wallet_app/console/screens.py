@@ -88,7 +88,9 @@ def screen(
         )
         SCREENS[endpoint] = declared
         access.declare(endpoint, access.GUARDS_ITSELF)
-        blueprint.add_url_rule(path, view_func=view, methods=[method], declared=declared)
+        # No row has the number 0, and what is asked for one must not be told as wrong input.
+        rule = path.replace("<int:", "<int(min=1):")
+        blueprint.add_url_rule(rule, view_func=view, methods=[method], declared=declared)
         return view
 
     return register
