@@ -31,6 +31,9 @@ from wallet_app import dev_operators
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
+# A page may take long on a machine that does other things, too; what is waited for is what it says, and not the time.
+expect.set_options(timeout=20_000)
+
 SHOTS = ROOT / ".cache" / "screenshots"
 ARGUMENTS = [
     "--no-sandbox",

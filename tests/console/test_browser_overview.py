@@ -26,7 +26,7 @@ def history(site: Site) -> None:
 
 def until(page: Page, path: str, text: str) -> None:
     """Load the page again and again until it has the text."""
-    for _ in range(60):
+    for _ in range(240):
         page.goto(path)
         if page.get_by_text(text).count():
             return
