@@ -14,6 +14,7 @@ from wallet_app import text
 from wallet_app.errors import OperationInvalidError
 from wallet_app.money import AMOUNT_MAX, format_amount
 from wallet_app.service.adjustments import Direction
+from wallet_app.service.bulk_rules import Asked, refusals
 from wallet_app.service.operations import AdjustOperation, cleaned
 from wallet_app.service.reasons import ReasonSettings
 
@@ -327,23 +328,12 @@ def _cleaned(
 
 def _require_allowed(reader: _Reader, operation: AdjustOperation, wallet: OwnWallet, known: Known) -> None:
     """Note what the reason code does not allow, whoever approves it."""
-    reason = known.reasons.get(operation.reason_code)
     code = operation.reason_code
-    if reason is None:
-        reader.wrong("reason_code", f"There is no reason code {code[:40]}.")
-        return
-    if not reason.is_active:
-        reader.wrong("reason_code", f"{code} is not in use any more.")
-    if reason.directions not in (operation.direction, "both"):
-        reader.wrong("direction", f"{code} is for {reason.directions}s alone.")
-    if reason.ticket_required and operation.ticket is None:
-        reader.wrong("ticket", f"{code} needs a ticket.")
-    if reason.note_required and operation.note is None:
-        reader.wrong("note", f"{code} needs a note that says what happened.")
-    limits = reason.of_assets.get(wallet.asset_code, reason.limits)
-    if operation.amount > limits.amount_max:
-        most = format_amount(limits.amount_max, wallet.asset_scale)
-        reader.wrong("amount", f"{code} is for at most {most} {wallet.asset_code} a row.")
+    asked = Asked(
+        operation.direction, operation.amount, wallet.asset_code, wallet.asset_scale, operation.ticket, operation.note
+    )
+    for column, message in refusals(code, known.reasons.get(code), asked):
+        reader.wrong(column, message)
 
 
 def _id_of(given: str) -> int | None:
