@@ -113,6 +113,10 @@ def test_every_problem_stands_at_its_row_and_cell(books: Books, crew: dict[str, 
         (f"w,,,{JOHN},,,10001,,,", "amount", "at most 10,000 GOLD"),
         (f"a,,,{DOE},,,5,,,", "row_ref", "Row 2 has"),
         (f",,,{DOE},,,5,,,", "row_ref", "row_ref of its own"),
+        (f"a\u200bb,,,{DOE},,,5,,,", "row_ref", "nobody sees (U+200B)"),
+        (f"a\ufeffb,,,{DOE},,,5,,,", "row_ref", "nobody sees (U+FEFF)"),
+        (f"\ufeffa,,,{DOE},,,5,,,", "row_ref", "Row 2 has"),
+        ("\u0958" * 100 + f",,,{DOE},,,5,,,", "row_ref", "must have 1 to 100"),
         (f"x,,,{DOE},,,5,,", None, "has 9 cells"),
         (f"y,,,{DOE},,debit,301,CORRECTION,T-1,too much", "amount", None),
     ]
@@ -134,6 +138,18 @@ def test_every_problem_stands_at_its_row_and_cell(books: Books, crew: dict[str, 
         "of what has problems nothing is kept"
     )
     assert books.entries(JOHN) == 1, "nothing was posted"
+
+
+def test_a_row_reference_is_one_however_it_was_typed(books: Books, crew: dict[str, service.Session]) -> None:
+    made = service.draft_bulk(
+        crew["maker"], file_of(credit([("caf\u00e9", JOHN, 1), ("cafe\u0301", DOE, 1)])), visitor=VISITOR
+    )
+    assert isinstance(made, service.BulkProblems)
+    assert [(one.row_no, one.column) for one in made.problems] == [(3, "row_ref")]
+    run = ran(crew, credit([("cafe\u0301", JOHN, 1)]))
+    assert [row.row_ref for row in service.walk_bulk_rows(run.run_id)] == ["caf\u00e9"]
+    with pytest.raises(BulkNothingLeftError, match="1 row was done before"):
+        draft(crew, credit([("\ufeffcaf\u00e9 ", JOHN, 1)]))
 
 
 def test_a_file_is_read_however_it_was_saved() -> None:

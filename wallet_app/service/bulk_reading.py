@@ -6,6 +6,7 @@ Strict where a spreadsheet may have changed what was meant: nothing is rounded, 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
@@ -172,19 +173,25 @@ def read_row(row: BulkCells, defaults: BulkDefaults, known: Known) -> tuple[Bulk
 
 
 def _row_ref(reader: _Reader) -> str:
-    """Return what the row is known by in its campaign: its number, in a file without a column for that."""
+    """Return what the row is known by in its campaign, in its normal form; without a column for that, its number."""
     if "row_ref" not in reader.cells:
         return str(reader.row_no)
-    given = reader.cell("row_ref")
+    # The same however its accents were typed: what looks like one reference is one.
+    given = unicodedata.normalize("NFC", reader.cell("row_ref"))
     if not given:
         reader.wrong("row_ref", "Each row needs a row_ref of its own: it keeps the row from being done twice.")
     elif _SCIENTIFIC.fullmatch(given):
         reader.wrong("row_ref", _rewritten(given))
     else:
         try:
-            text.clean(given, low=1, high=ROW_REF_MAX)
+            given = text.clean(given, low=1, high=ROW_REF_MAX)
         except ValueError as wrong:
             reader.wrong("row_ref", f"The row_ref {wrong}.")
+        if hidden := next((char for char in given if unicodedata.category(char) == "Cf"), None):
+            reader.wrong(
+                "row_ref",
+                f"There is a character in it that nobody sees (U+{ord(hidden):04X}): enter the row_ref again.",
+            )
     return given
 
 
