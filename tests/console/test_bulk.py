@@ -127,6 +127,10 @@ def test_a_file_is_mended_approved_posted_and_undone(app: Flask, browsers: Calla
     undo = {"on_shortfall": "partial", "reason_code": "FRAUD", "reason": "The wrong file", "ticket": "T-2"}
     for _ in range(2):
         assert support.post("/console/bulk/1/undo", undo).location == "/console/bulk/2"
+    for other in ({"on_shortfall": "debt"}, {"reason_code": "GOODWILL"}, {"reason": "Another"}, {"ticket": "T-3"}):
+        answer = support.post("/console/bulk/1/undo", undo | other)
+        assert answer.location == "/console/bulk/2?note=undo-on-its-way", other
+    assert "An undo is on its way already" in text_of(support.get(str(answer.location)))
     support.post("/console/bulk/2/ask")
     seen = seen_on(approver.get("/console/bulk/2"))
     approver.post("/console/bulk/2/approve", {"seen": seen, "comment": ""})
