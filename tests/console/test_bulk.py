@@ -127,6 +127,10 @@ def test_a_file_is_mended_approved_posted_and_undone(app: Flask, browsers: Calla
     undo = {"on_shortfall": "partial", "reason_code": "FRAUD", "reason": "The wrong file", "ticket": "T-2"}
     for _ in range(2):
         assert support.post("/console/bulk/1/undo", undo).location == "/console/bulk/2"
+    for other in ({"on_shortfall": "debt"}, {"reason_code": "GOODWILL"}, {"reason": "Another"}, {"ticket": "T-3"}):
+        answer = support.post("/console/bulk/1/undo", undo | other)
+        assert answer.location == "/console/bulk/2?note=undo-on-its-way", other
+    assert "An undo is on its way already" in text_of(support.get(str(answer.location)))
     support.post("/console/bulk/2/ask")
     seen = seen_on(approver.get("/console/bulk/2"))
     approver.post("/console/bulk/2/approve", {"seen": seen, "comment": ""})
@@ -182,6 +186,24 @@ def test_uploads_are_bounded_and_only_from_our_own_page(app: Flask, browsers: Ca
     ):
         answer = upload(support, good, **changes)
         assert (answer.status_code, words in text_of(answer)) == (422, True), words
+    assert service.list_bulk_runs().items == []
+
+
+def test_a_file_that_is_not_utf8_or_has_other_line_ends_is_told_so(
+    app: Flask, browsers: Callable[..., Browser]
+) -> None:
+    support = browsers().sign_in("support")
+    for row in (b"3,1,caf\xe9", b"3,1,caf\xe9,\xff", b"\xe9,1,x", b"3,\xe9,x"):
+        answer = upload(support, b"wallet_id,amount,note\n" + row + b"\n")
+        assert answer.status_code == 422, row
+        assert re.search("not UTF-8|has 4 cells", text_of(answer)), row
+    answer = upload(support, b"wallet_id,amount,note\n3,1,caf\xe9\n,,\n")
+    assert "<td>caf?</td>" in text_of(answer)
+    assert "between the cells, 1 row, and 1 empty one left out" in text_of(answer)
+    for text in (b"wallet_id,amount\r3,1\r3,2\r", b"wallet_id,amount\n3,1\r3,2\r"):
+        answer = upload(support, text)
+        assert answer.status_code == 422
+        assert "has CR alone as a line end: save the file with LF or CR LF" in text_of(answer)
     assert service.list_bulk_runs().items == []
 
 

@@ -6,6 +6,7 @@ import io
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -16,11 +17,13 @@ from wallet_app import service
 from wallet_app.errors import (
     BulkAlteredError,
     BulkCampaignOpenError,
+    BulkDriftedError,
     BulkFileKnownError,
     BulkNothingLeftError,
     BulkStateError,
     DriftedError,
     NotSignedInError,
+    ReasonRefusedError,
     RequestDecidedError,
     SelfApprovalError,
     WalletServiceError,
@@ -110,6 +113,10 @@ def test_every_problem_stands_at_its_row_and_cell(books: Books, crew: dict[str, 
         (f"w,,,{JOHN},,,10001,,,", "amount", "at most 10,000 GOLD"),
         (f"a,,,{DOE},,,5,,,", "row_ref", "Row 2 has"),
         (f",,,{DOE},,,5,,,", "row_ref", "row_ref of its own"),
+        (f"a\u200bb,,,{DOE},,,5,,,", "row_ref", "nobody sees (U+200B)"),
+        (f"a\ufeffb,,,{DOE},,,5,,,", "row_ref", "nobody sees (U+FEFF)"),
+        (f"\ufeffa,,,{DOE},,,5,,,", "row_ref", "Row 2 has"),
+        ("\u0958" * 100 + f",,,{DOE},,,5,,,", "row_ref", "must have 1 to 100"),
         (f"x,,,{DOE},,,5,,", None, "has 9 cells"),
         (f"y,,,{DOE},,debit,301,CORRECTION,T-1,too much", "amount", None),
     ]
@@ -131,6 +138,18 @@ def test_every_problem_stands_at_its_row_and_cell(books: Books, crew: dict[str, 
         "of what has problems nothing is kept"
     )
     assert books.entries(JOHN) == 1, "nothing was posted"
+
+
+def test_a_row_reference_is_one_however_it_was_typed(books: Books, crew: dict[str, service.Session]) -> None:
+    made = service.draft_bulk(
+        crew["maker"], file_of(credit([("caf\u00e9", JOHN, 1), ("cafe\u0301", DOE, 1)])), visitor=VISITOR
+    )
+    assert isinstance(made, service.BulkProblems)
+    assert [(one.row_no, one.column) for one in made.problems] == [(3, "row_ref")]
+    run = ran(crew, credit([("cafe\u0301", JOHN, 1)]))
+    assert [row.row_ref for row in service.walk_bulk_rows(run.run_id)] == ["caf\u00e9"]
+    with pytest.raises(BulkNothingLeftError, match="1 row was done before"):
+        draft(crew, credit([("\ufeffcaf\u00e9 ", JOHN, 1)]))
 
 
 def test_a_file_is_read_however_it_was_saved() -> None:
@@ -246,6 +265,125 @@ def test_a_mended_file_does_only_what_was_not_done(books: Books, crew: dict[str,
     statuses = Counter(row.status for row in service.walk_bulk_rows(again.run_id))
     assert statuses == {"done_before": 5, "done": 2}
     assert [books.balance(wallet) for wallet in wallets] == [16, 15, 15, 15, 15, 15]
+
+
+GOODWILL = service.BulkDefaults(asset="GOLD", direction="credit", reason_code="GOODWILL")
+CHANGES = {
+    "inactive": ({"is_active": False}, "not in use any more"),
+    "amount": ({"limits": service.Limits(amount_max=50, approval_above=50)}, "at most 50 GOLD a row"),
+    "of-asset": (
+        {"of_assets": {"GOLD": service.Limits(amount_max=50, approval_above=50)}},
+        "at most 50 GOLD a row",
+    ),
+    "direction": ({"directions": "debit"}, "for debits alone"),
+    "ticket": ({"ticket_required": True}, "needs a ticket"),
+}
+
+
+def allow(code: str = "GOODWILL", **changes: object) -> None:
+    settings = service.get_reason(code).settings
+    service.change_reason(code, replace(settings, **changes), by=service.By(actor="tests"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_run_asks_the_reason_code_as_it_is_now_whenever_it_goes_on(
+    books: Books, crew: dict[str, service.Session], change: str
+) -> None:
+    before = service.get_reason("GOODWILL").settings
+    changes, words = CHANGES[change]
+    made = service.draft_bulk(
+        crew["maker"], file_of(credit([("a", JOHN, 900), ("b", DOE, 40)]), defaults=GOODWILL), visitor=VISITOR
+    )
+    assert isinstance(made, int)
+    refused = 1 if "at most" in words else 2
+
+    # While it is only drafted, nobody can ask for it; once it is asked for, nobody can approve it.
+    for act, error in (
+        (partial(service.ask_bulk, crew["maker"], made, visitor=VISITOR), BulkDriftedError),
+        (partial(approve, crew, made), ReasonRefusedError),
+    ):
+        allow(**changes)
+        for _ in range(2):
+            with pytest.raises(error):
+                act()
+        run = service.get_bulk_run(made)
+        assert run.expected_refusals == refused
+        row = service.list_bulk_rows(made, only_expected=True).items[0]
+        assert words in (row.expected_error or "")
+        service.change_reason("GOODWILL", before, by=service.By(actor="tests"))
+        if error is BulkDriftedError:
+            act()
+    service.check_bulk(crew["checker"], made, visitor=VISITOR)
+    approve(crew, made)
+
+    # And what was approved before is posted by what is allowed when its turn comes.
+    allow(**changes)
+    assert work_off() == 2
+    run = service.get_bulk_run(made)
+    assert (run.state, run.done, run.refused) == ("completed_with_errors", 2 - refused, refused)
+    rows = service.list_bulk_rows(made, status="refused").items
+    assert [row.error_code for row in rows] == ["reason_refused"] * refused
+    assert words in (rows[0].error_message or "")
+    assert (books.balance(JOHN), books.balance(DOE)) == (500, 300 + 40 * (2 - refused))
+    assert service.verify(full=True).broken() == set()
+
+
+def test_what_is_not_allowed_carries_no_later_row_and_holds_up_no_other(
+    books: Books, crew: dict[str, service.Session]
+) -> None:
+    head = "row_ref,wallet_id,direction,amount,reason_code,ticket,note\n"
+    rows = [f"a{n},{DOE},credit,1,COMPENSATION,T-1,x\n" for n in range(300)]
+    text = head + f"a,{JOHN},credit,900,GOODWILL,,x\n" + "".join(rows) + f"b,{JOHN},debit,1000,CORRECTION,T-1,x\n"
+    run_id = draft(crew, text)
+    service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
+    allow(is_active=False)
+    checked = service.check_bulk(crew["checker"], run_id, visitor=VISITOR)
+    assert checked == (2, 1), "without the credit there is too little for the debit"
+    allow(is_active=True)
+    service.check_bulk(crew["checker"], run_id, visitor=VISITOR)
+    approve(crew, run_id)
+    allow(is_active=False)
+    assert work_off() == 302
+    refused = service.list_bulk_rows(run_id, status="refused").items
+    assert [(row.row_ref, row.error_code) for row in refused] == [
+        ("a", "reason_refused"),
+        ("b", "insufficient_balance"),
+    ]
+    assert (books.balance(JOHN), books.balance(DOE)) == (500, 600)
+
+
+@pytest.mark.parametrize("changes", [{"is_active": False}, {"ticket_required": True}])
+def test_an_undo_asks_its_reason_code_as_it_is_now(
+    books: Books, crew: dict[str, service.Session], changes: dict[str, object]
+) -> None:
+    run_id = ran(crew, credit([("a", JOHN, 900)])).run_id
+    # Direction and largest amount of a reason code are for adjustments.
+    allow(limits=service.Limits(amount_max=50, approval_above=50))
+    before = service.get_reason("GOODWILL").settings
+    undo_id = service.draft_undo(
+        crew["maker"],
+        run_id,
+        reason_code="GOODWILL",
+        reason="The wrong users",
+        ticket=None,
+        on_shortfall="partial",
+        visitor=VISITOR,
+    )
+    ask = partial(service.ask_bulk, crew["maker"], undo_id, visitor=VISITOR)
+    for act in (ask, partial(approve, crew, undo_id)):
+        allow(**changes)
+        with pytest.raises(ReasonRefusedError, match="1 row of run"):
+            act()
+        service.change_reason("GOODWILL", before, by=service.By(actor="tests"))
+        if act is ask:
+            act()
+    service.check_bulk(crew["checker"], undo_id, visitor=VISITOR)
+    approve(crew, undo_id)
+    allow(**changes)
+    work_off()
+    (row,) = service.list_bulk_rows(undo_id).items
+    assert (row.status, row.error_code) == ("refused", "reason_refused")
+    assert books.balance(JOHN) == 1400
 
 
 def test_a_stop_and_the_end_race_and_one_of_them_wins(books: Books, crew: dict[str, service.Session]) -> None:

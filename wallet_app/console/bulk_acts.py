@@ -92,13 +92,25 @@ def post_undo(run_id: int) -> Response:
     except BulkInvalidError as wrong:
         return _undo_page(run_id, form, 422, error=wrong.detail, error_field=wrong.field)
     except BulkCampaignOpenError as open_run:
-        if service.get_bulk_run(open_run.run_id).undoes == run_id:
+        found = service.get_bulk_run(open_run.run_id)
+        if found.undoes == run_id:
             # A double click, or somebody else: there is one on its way.
-            return pages.go(f"/console/bulk/{open_run.run_id}")
+            return pages.go(f"/console/bulk/{found.run_id}", note=None if _says(found, form) else "undo-on-its-way")
         return _refused(run_id, open_run)
     except (RefusedError, UnavailableError) as refused:
         return _refused(run_id, refused)
     return pages.go(f"/console/bulk/{undo_id}")
+
+
+def _says(undo: service.BulkRunView, form: Mapping[str, str]) -> bool:
+    """Tell whether the undo is what the form asks for."""
+    codes = {row.reason_code for row in service.list_bulk_rows(undo.run_id).items}
+    said = (undo.reason, undo.ticket or "", undo.on_shortfall)
+    return codes == {form["reason_code"]} and said == (
+        form["reason"].strip(),
+        form["ticket"].strip(),
+        form["on_shortfall"],
+    )
 
 
 def _who(run_id: int) -> tuple[service.Session, int]:

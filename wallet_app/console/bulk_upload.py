@@ -92,11 +92,18 @@ def _problems(form: Mapping[str, str], uploaded: Uploaded, found: BulkProblems) 
         messages = {one.column: one.message for one in reversed(own) if one.column in uploaded.columns}
         # What is about a column that the file does not have is about the row.
         others = [one.message for one in own if one.column not in uploaded.columns]
-        cells = [(contents[number].cells.get(name, ""), messages.get(name, "")) for name in uploaded.columns]
-        rows.append(_ShownRow(number, " ".join(others), cells))
+        cells = [
+            (_shown(contents[number].cells.get(name, "")), _shown(messages.get(name, ""))) for name in uploaded.columns
+        ]
+        rows.append(_ShownRow(number, _shown(" ".join(others)), cells))
     count = "1 row has a problem" if found.rows == 1 else f"{found.rows:,} rows have problems"
     error = f"{count}, and nothing was kept of the file. Mend it, and upload it again."
     return _page(form, error=error, error_field="file", uploaded=uploaded, problem_rows=rows, problem_count=found.rows)
+
+
+def _shown(text: str) -> str:
+    """Return the text with ? for bytes that are not UTF-8: they came as lone surrogates, which no answer can have."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _page(form: Mapping[str, str], *, status: int = 422, **more: Any) -> Response:

@@ -45,6 +45,8 @@ NOTES = MappingProxyType(
         "asset-changed": "The asset is changed.",
         "bulk-drafted": "The file is checked, and has no problem. Nothing is posted before somebody else approves it.",
         "bulk-asked": "Others are asked to approve it.",
+        "undo-on-its-way": "An undo is on its way already: this is it. It says other than what you have just sent, "
+        "which was not taken. If it is not what you want, have it discarded or withdrawn, and begin again.",
         "bulk-approved": "It is approved. The rows are being posted.",
         "bulk-discarded": "It is discarded. Nothing was posted.",
         "bulk-stopping": "It ends after the rows that are being posted at this moment.",

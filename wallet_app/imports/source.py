@@ -21,6 +21,8 @@ FORMATS = ("csv", "ndjson")
 LINE_BYTES_MAX = 64 * 1024
 """As much as a request's body may have."""
 
+_CR_ENDS = "has CR alone as a line end: save the file with LF or CR LF as line ends."
+
 _CLASSES = [one for one in get_args(records.AnyRecord) if "legs" not in one.model_fields]  # A cell holds no list.
 _FIELDS = [
     {field.alias or name: field.is_required() for name, field in record.model_fields.items()} for record in _CLASSES
@@ -149,10 +151,13 @@ def _read_header(lines: _Lines, known: Collection[str], name_of: Callable[[str],
         raise ImportFileError(f"The file is empty: its first line must name columns: {', '.join(known)}.") from None
     except UnreadableRowError:
         raise ImportFileError(
-            f"The first line, which must name the columns, is longer than {LINE_BYTES_MAX} bytes."
+            f"The first line, which must name the columns, is longer than {LINE_BYTES_MAX} bytes. If the file has CR "
+            "alone as line ends, save it with LF or CR LF."
         ) from None
     if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ImportFileError("The file is UTF-16: save it as UTF-8.")
+    if b"\r" in line.rstrip(b"\r\n"):
+        raise ImportFileError(f"The file {_CR_ENDS}")
     try:
         header = line.decode("utf-8-sig")
         candidates = {sign: [name_of(name) for name in _split(header, sign)] for sign in (",", ";", "\t")}
@@ -217,6 +222,8 @@ def _csv_problem(problem: UnreadableRowError | csv.Error, first: int, last: int)
     if last > first or "unexpected end" in str(problem):
         lines = f"; lines {first} to {last} were read as one row" if last > first else ""
         return UnreadableRowError(f"The row is not CSV: a quote is opened and not closed as it should be{lines}.")
+    if "new-line character" in str(problem):
+        return UnreadableRowError(f"The row {_CR_ENDS}")
     return UnreadableRowError(f"The row is not CSV: {problem}.")
 
 

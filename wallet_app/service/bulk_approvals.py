@@ -35,24 +35,25 @@ def ask_bulk(session: Session, run_id: int, *, visitor: Visitor) -> int:
     """Ask others to approve the run, and return the request's id; a repetition returns the same.
 
     It is checked anew first. Locks the operator and the run. Raises PermissionDeniedError, BulkRunNotFoundError,
-    BulkStateError, BulkDriftedError, OverloadedError, OutcomeUnknownError.
+    BulkStateError, BulkDriftedError, ReasonRefusedError, OverloadedError, OutcomeUnknownError.
     """
     require(session, "bulk:draft", visitor=visitor)
     run = bulk_views.get_bulk_run(run_id)
     if run.state == "ready":
-        refused = bulk_runs.check_bulk(session, run_id, visitor=visitor)
-        bulk_runs.require_as_checked(run_id, refused, is_undo=run.undoes is not None)
+        checked = bulk_runs.check_bulk(session, run_id, visitor=visitor)
+        bulk_runs.require_as_checked(run_id, checked, is_undo=run.undoes is not None)
     return repeatable(partial(_ask, session=session, run=run, visitor=visitor))
 
 
 def approve_bulk(session: Session, run_id: int, *, seen: str, comment: str, visitor: Visitor) -> None:
     """Approve another operator's run: its rows are posted from now on. A repetition does nothing.
 
-    `seen` is the run's `sight` that the approver was shown; it is checked anew, and must still be that.
+    `seen` is the run's `sight` that the approver was shown; it is checked anew, and must still be that. What the books
+    would refuse may be approved once it was shown; what the reason codes do not allow may not.
 
     Locks both operators, the request and the run. Raises PermissionDeniedError, ProofNeededError, BulkRunNotFoundError,
-    BulkStateError, SelfApprovalError, RequestDecidedError, MakerDisabledError, DriftedError, BulkAlteredError,
-    OverloadedError, OutcomeUnknownError.
+    BulkStateError, SelfApprovalError, RequestDecidedError, MakerDisabledError, ReasonRefusedError, DriftedError,
+    BulkAlteredError, OverloadedError, OutcomeUnknownError.
     """
     sessions.require(session, "approvals:decide", visitor=visitor, fresh=True)
     said = approvals.cleaned_comment(comment, is_required=False)
@@ -60,9 +61,19 @@ def approve_bulk(session: Session, run_id: int, *, seen: str, comment: str, visi
     if run.request_id is None:
         raise BulkStateError(run_id=run_id, state=run.state, wanted="approved")
     request = approvals.get_request_view(run.request_id)
+    not_allowed = None
     if request.is_pending and run.maker_id != session.operator_id:
-        bulk_runs.check_bulk(session, run_id, visitor=visitor)
-    work = partial(_approve, session=session, run=run, request=request, seen=seen, comment=said, visitor=visitor)
+        not_allowed = bulk_runs.not_allowed(run_id, bulk_runs.check_bulk(session, run_id, visitor=visitor))
+    work = partial(
+        _approve,
+        session=session,
+        run=run,
+        request=request,
+        not_allowed=not_allowed,
+        seen=seen,
+        comment=said,
+        visitor=visitor,
+    )
     if (refused := repeatable(work)) is not None:
         raise refused
 
@@ -133,6 +144,7 @@ def _approve(
     session: Session,
     run: BulkRunView,
     request: RequestView,
+    not_allowed: WalletServiceError | None,
     seen: str,
     comment: str | None,
     visitor: Visitor,
@@ -160,6 +172,8 @@ def _approve(
     now = bulk_views.find_run(connection, run.run_id)
     if not _is_unaltered(connection, now, request):
         return refuse(BulkAlteredError(run.run_id))
+    if not_allowed is not None:
+        return refuse(not_allowed)
     if now.sight != seen:
         return refuse(DriftedError(request.request_id))
     approvals.decide(connection, request.request_id, "approved", checker_id=session.operator_id, comment=comment)

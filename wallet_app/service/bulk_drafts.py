@@ -170,7 +170,8 @@ def _checked(
     todo = [row for row in rows if row.row_ref not in before]
     if not todo:
         raise BulkNothingLeftError(
-            f"All {len(rows):,} rows were done before, by the campaign {campaign}: there is nothing left to do."
+            f"{'Its 1 row was' if len(rows) == 1 else f'All {len(rows):,} rows were'} done before, by the campaign "
+            f"{campaign}: there is nothing left to do."
         )
     run = RunOf(0, campaign, session.operator_id)
     outcomes = bulk_commands.preview_rows(run, [_new(row) for row in todo])
@@ -294,7 +295,8 @@ def _require_new(connection: Connection, sha256: bytes, campaign: str) -> None:
             raise BulkFileKnownError(
                 run_id=row.id,
                 detail=f"This very file was run {row.id} of the campaign {row.campaign}, and {row.done:,} of its rows "
-                "were done. Upload it under that campaign: then only the others are done.",
+                f"{'was' if row.done == 1 else 'were'} done. Upload it under that campaign: then only the others are "
+                "done.",
             )
     found = connection.scalar(select(BulkRun.id).where(BulkRun.campaign == campaign, is_open))
     if found is not None:

@@ -6,6 +6,7 @@ Strict where a spreadsheet may have changed what was meant: nothing is rounded, 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
@@ -14,6 +15,7 @@ from wallet_app import text
 from wallet_app.errors import OperationInvalidError
 from wallet_app.money import AMOUNT_MAX, format_amount
 from wallet_app.service.adjustments import Direction
+from wallet_app.service.bulk_rules import Asked, refusals
 from wallet_app.service.operations import AdjustOperation, cleaned
 from wallet_app.service.reasons import ReasonSettings
 
@@ -171,19 +173,25 @@ def read_row(row: BulkCells, defaults: BulkDefaults, known: Known) -> tuple[Bulk
 
 
 def _row_ref(reader: _Reader) -> str:
-    """Return what the row is known by in its campaign: its number, in a file without a column for that."""
+    """Return what the row is known by in its campaign, in its normal form; without a column for that, its number."""
     if "row_ref" not in reader.cells:
         return str(reader.row_no)
-    given = reader.cell("row_ref")
+    # The same however its accents were typed: what looks like one reference is one.
+    given = unicodedata.normalize("NFC", reader.cell("row_ref"))
     if not given:
         reader.wrong("row_ref", "Each row needs a row_ref of its own: it keeps the row from being done twice.")
     elif _SCIENTIFIC.fullmatch(given):
         reader.wrong("row_ref", _rewritten(given))
     else:
         try:
-            text.clean(given, low=1, high=ROW_REF_MAX)
+            given = text.clean(given, low=1, high=ROW_REF_MAX)
         except ValueError as wrong:
             reader.wrong("row_ref", f"The row_ref {wrong}.")
+        if hidden := next((char for char in given if unicodedata.category(char) == "Cf"), None):
+            reader.wrong(
+                "row_ref",
+                f"There is a character in it that nobody sees (U+{ord(hidden):04X}): enter the row_ref again.",
+            )
     return given
 
 
@@ -327,23 +335,12 @@ def _cleaned(
 
 def _require_allowed(reader: _Reader, operation: AdjustOperation, wallet: OwnWallet, known: Known) -> None:
     """Note what the reason code does not allow, whoever approves it."""
-    reason = known.reasons.get(operation.reason_code)
     code = operation.reason_code
-    if reason is None:
-        reader.wrong("reason_code", f"There is no reason code {code[:40]}.")
-        return
-    if not reason.is_active:
-        reader.wrong("reason_code", f"{code} is not in use any more.")
-    if reason.directions not in (operation.direction, "both"):
-        reader.wrong("direction", f"{code} is for {reason.directions}s alone.")
-    if reason.ticket_required and operation.ticket is None:
-        reader.wrong("ticket", f"{code} needs a ticket.")
-    if reason.note_required and operation.note is None:
-        reader.wrong("note", f"{code} needs a note that says what happened.")
-    limits = reason.of_assets.get(wallet.asset_code, reason.limits)
-    if operation.amount > limits.amount_max:
-        most = format_amount(limits.amount_max, wallet.asset_scale)
-        reader.wrong("amount", f"{code} is for at most {most} {wallet.asset_code} a row.")
+    asked = Asked(
+        operation.direction, operation.amount, wallet.asset_code, wallet.asset_scale, operation.ticket, operation.note
+    )
+    for column, message in refusals(code, known.reasons.get(code), asked):
+        reader.wrong(column, message)
 
 
 def _id_of(given: str) -> int | None:

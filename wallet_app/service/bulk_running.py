@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from wallet_app.db import is_away, log_fault, unit_of_work
 from wallet_app.errors import WalletBusyError, WalletServiceError
 from wallet_app.models_bulk import BulkRun
-from wallet_app.service import audit, bulk_commands, locks, posting, weighing
+from wallet_app.service import audit, bulk_commands, bulk_rules, locks, posting, reasons, weighing
 from wallet_app.service.audit import Act, By
 from wallet_app.service.books import Receipt
 from wallet_app.service.bulk_commands import CHUNK_MAX, RunOf
@@ -99,6 +99,12 @@ class _Work:
         return self._post(connection, run, rows)
 
     def _post(self, connection: Connection, run: Row[Any], rows: Sequence[Row[Any]]) -> int:
+        # What the reason codes do not allow any more is settled on its own; the next chunk has the others.
+        denied = bulk_rules.refused_rows(rows, reasons.settings_by_code(connection))
+        if denied:
+            if rows[0].row_no in denied:
+                self._waited.pop(run.id, None)
+            return _settle(connection, run, [row for row in rows if row.row_no in denied], [*denied.values()])
         waited = self._waited.get(run.id, 0)
         if waited > BUSY_ATTEMPTS_MAX:
             del self._waited[run.id]
@@ -257,7 +263,7 @@ def _end(connection: Connection, run: Row[Any], state: str) -> None:
 
 
 _NEXT = text("""
-SELECT bulk_rows.*, asset_types.scale, asset_types.id AS asset_id
+SELECT bulk_rows.*, asset_types.scale, asset_types.code AS asset_code, asset_types.id AS asset_id
   FROM bulk_rows
   JOIN wallets ON wallets.id = bulk_rows.wallet_id
   JOIN asset_types ON asset_types.id = wallets.asset_type_id

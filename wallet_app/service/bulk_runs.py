@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, Row, select, text, update
@@ -23,14 +23,17 @@ from wallet_app.errors import (
     BulkRunNotFoundError,
     BulkStateError,
     OperationInvalidError,
+    ReasonRefusedError,
 )
 from wallet_app.models_bulk import BulkRun
-from wallet_app.service import audit, bulk_commands, bulk_drafts, locks, reasons
+from wallet_app.service import audit, bulk_commands, bulk_drafts, bulk_rules, locks, reasons
 from wallet_app.service.audit import Act, By
 from wallet_app.service.bulk_commands import RunOf
 from wallet_app.service.bulk_drafts import OPEN_STATES, NewRow
 from wallet_app.service.commands import SHORTFALLS
 from wallet_app.service.operations import REASON_MAX, Operation, cleaned
+from wallet_app.service.posting import Outcome
+from wallet_app.service.reasons import ReasonSettings
 from wallet_app.service.repeatable import repeatable
 from wallet_app.service.sessions import Session, Visitor, require
 
@@ -38,8 +41,15 @@ UNDOABLE = ("completed", "completed_with_errors", "stopped")
 """How a run must stand to be undone: what it did is known then."""
 
 
-def check_bulk(session: Session, run_id: int, *, visitor: Visitor) -> int:
-    """Preview the run anew, while nobody has approved it; return how many of its rows would be refused now.
+class Checked(NamedTuple):
+    """How many rows of a run would be refused now, and how many of these their reason code does not allow."""
+
+    refused: int
+    not_allowed: int
+
+
+def check_bulk(session: Session, run_id: int, *, visitor: Visitor) -> Checked:
+    """Preview the run anew, by the reason codes and the books as they are now, while nobody has approved it.
 
     Posts nothing. Raises PermissionDeniedError, BulkRunNotFoundError, BulkStateError or OverloadedError.
     """
@@ -48,14 +58,20 @@ def check_bulk(session: Session, run_id: int, *, visitor: Visitor) -> int:
     if run.state not in ("ready", "pending_approval"):
         raise BulkStateError(run_id=run_id, state=run.state, wanted="checked")
     rows = _waiting(run_id)
-    outcomes = bulk_commands.preview_rows(_about(run), rows)
+    denied = bulk_rules.refused_rows(rows, _reasons())
+    # What is not allowed is not posted: so no later row stands on it.
+    allowed = [row for row in rows if row.row_no not in denied]
+    outcomes: dict[int, Outcome] = {**denied}
+    previewed = bulk_commands.preview_rows(_about(run), allowed)
+    outcomes.update(zip([row.row_no for row in allowed], previewed, strict=True))
     expected = [
         {
             "row_no": row.row_no,
             "balance": bulk_drafts.balance_of(outcome),
             "error": bulk_commands.sentence_of(outcome, row.scale) if isinstance(outcome, Exception) else None,
         }
-        for row, outcome in zip(rows, outcomes, strict=True)
+        for row in rows
+        for outcome in (outcomes[row.row_no],)
     ]
     refused = sum(one["error"] is not None for one in expected)
     with unit_of_work() as connection:
@@ -64,7 +80,7 @@ def check_bulk(session: Session, run_id: int, *, visitor: Visitor) -> int:
             connection.execute(_EXPECT, {"run_id": run_id, "expected": orjson.dumps(expected).decode()})
             connection.execute(update(BulkRun).where(BulkRun.id == run_id).values(checked_at=text("clock_timestamp()")))
             audit.record(connection, act(session, run_id, "bulk:check", visitor, after={"refused": refused}))
-    return refused
+    return Checked(refused, len(denied))
 
 
 def discard_bulk(session: Session, run_id: int, *, visitor: Visitor) -> None:
@@ -161,7 +177,7 @@ def draft_undo(
 
 def _said(reason_code: str, reason: str, ticket: str | None, on_shortfall: str) -> tuple[str, str | None]:
     """Return what is said of an undo, trimmed; raise BulkInvalidError for what is wrong with it."""
-    found = {one.code: one.settings for one in reasons.list_reasons()}.get(reason_code)
+    found = _reasons().get(reason_code)
     if found is None or not found.is_active:
         raise BulkInvalidError("reason_code", "Choose a reason code that is in use.")
     if on_shortfall not in SHORTFALLS:
@@ -180,10 +196,27 @@ def _said(reason_code: str, reason: str, ticket: str | None, on_shortfall: str) 
     return said, asked
 
 
-def require_as_checked(run_id: int, refused: int, *, is_undo: bool) -> None:
-    """Raise BulkDriftedError for rows of a file that would be refused now; of an undo some may be."""
-    if refused and not is_undo:
-        raise BulkDriftedError(run_id=run_id, refused=refused)
+def require_as_checked(run_id: int, checked: Checked, *, is_undo: bool) -> None:
+    """Raise BulkDriftedError for rows of a file that would be refused now; of an undo the books may refuse some.
+
+    Raises ReasonRefusedError for an undo whose reason code does not allow it any more.
+    """
+    if is_undo and (refused := not_allowed(run_id, checked)) is not None:
+        raise refused
+    if checked.refused and not is_undo:
+        raise BulkDriftedError(run_id=run_id, refused=checked.refused)
+
+
+def not_allowed(run_id: int, checked: Checked) -> ReasonRefusedError | None:
+    """Return what keeps the run from being approved: rows that their reason code, as it is now, does not allow."""
+    if not checked.not_allowed:
+        return None
+    rows = "1 row" if checked.not_allowed == 1 else f"{checked.not_allowed:,} rows"
+    return ReasonRefusedError(
+        "reason_code",
+        f"The reason codes, as they are now, do not allow {rows} of run {run_id}: look at them. Nothing was done. "
+        "End this run, and make another that they allow.",
+    )
 
 
 def act(
@@ -252,6 +285,11 @@ def _get(connection: Connection, run_id: int) -> Row[Any]:
 
 
 @reads
+def _reasons(connection: Connection) -> dict[str, ReasonSettings]:
+    return reasons.settings_by_code(connection)
+
+
+@reads
 def _waiting(connection: Connection, run_id: int) -> Sequence[Row[Any]]:
     return connection.execute(_WAITING, {"run_id": run_id}).all()
 
@@ -274,7 +312,7 @@ def _about(run: Row[Any]) -> RunOf:
 
 
 _WAITING = text("""
-SELECT bulk_rows.*, asset_types.scale
+SELECT bulk_rows.*, asset_types.scale, asset_types.code AS asset_code
   FROM bulk_rows
   JOIN wallets ON wallets.id = bulk_rows.wallet_id
   JOIN asset_types ON asset_types.id = wallets.asset_type_id

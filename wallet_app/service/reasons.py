@@ -142,6 +142,11 @@ def list_reasons(connection: Connection, *, direction: str | None = None) -> Seq
     ]
 
 
+def settings_by_code(connection: Connection) -> dict[str, ReasonSettings]:
+    """Return what each reason code allows now, as the connection sees it."""
+    return {one.code: one.settings for one in _views(connection)}
+
+
 @reads
 def list_day_bounds(connection: Connection) -> Sequence[DayBoundView]:
     """Return the bound of all assets first, and then those of single ones, by code."""
