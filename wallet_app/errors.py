@@ -8,6 +8,7 @@ numbers in it, and the same numbers as data.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from wallet_app.money import json_integer
@@ -222,6 +223,8 @@ class VersionMismatchError(ConditionError):
 class WalletNotActiveError(RefusedError):
     code = "wallet_not_active"
     title = "Wallet is not active"
+    others: Sequence[WalletNotActiveError | StoppedError] = ()
+    """What else is in the way of the same."""
 
     def __init__(self, *, wallet_id: int, side: str) -> None:
         """`side` is debits or credits."""
@@ -272,6 +275,8 @@ class StoppedError(RefusedError):
 
     code = "stopped"
     title = "Stopped"
+    others: Sequence[WalletNotActiveError | StoppedError] = ()
+    """What else is in the way of the same."""
 
     def __init__(self, *, wallet_id: int, side: str, target: str) -> None:
         """`target` is user, asset or everything."""
@@ -615,6 +620,18 @@ class MakerDisabledError(RefusedError):
     def __init__(self, *, request_id: int, maker: str) -> None:
         super().__init__(
             f"{maker}, who made request {request_id}, is disabled: it cannot be approved any more, only rejected.",
+            request_id=json_integer(request_id),
+        )
+
+
+class MakerRoleError(RefusedError):
+    code = "maker_role"
+    title = "Who asked may not ask any more"
+
+    def __init__(self, *, request_id: int, maker: str, role: str) -> None:
+        super().__init__(
+            f"{maker}, who made request {request_id}, has the role {role} by now and may not ask for this any "
+            "more: it cannot be approved, only rejected or withdrawn.",
             request_id=json_integer(request_id),
         )
 

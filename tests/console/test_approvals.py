@@ -160,6 +160,39 @@ def test_what_has_changed_is_marked_and_must_be_seen(support: Browser, approver:
     assert balance(sql) == before + 1_051
 
 
+def test_an_approval_passes_no_freeze_that_was_not_shown(support: Browser, approver: Browser, sql: Sql) -> None:
+    adjust, freeze = "/console/wallets/5/adjust", "/console/wallets/5/freeze"
+    request = ask(support, adjust, direction="debit", reason_code="OTHER", amount="100")
+    before = balance(sql, 5)
+    page = approver.get(f"{request}/approve")
+    assert "frozen" not in text_of(page)
+    why = {"side": "debits", "reason": "fraud found", "ticket": "T-9"}
+    assert send(support, freeze, "do", open_form(support, freeze), **why).status_code == 303
+    answer = approver.post(f"{request}/approve", {**Form(page).fields, "although_moving": "yes"})
+    assert (answer.status_code, balance(sql, 5)) == (412, before)
+    for shown in (text_of(answer), text_of(approver.get(request)), text_of(approver.get(f"{request}/approve"))):
+        assert "It is stopped: approving passes that" in shown
+        assert "<li>Wallet 5 is frozen: its debits are.</li>" in shown
+        assert "It was not so when this was asked for" in shown
+    # Whoever has seen it decides; corrections of what is frozen take two for that.
+    assert decide(approver, request, "approve").location == f"{request}?note=approved"
+    assert balance(sql, 5) == before - 100
+
+
+def test_a_maker_in_another_role_withdraws_and_gets_nothing_approved(
+    support: Browser, approver: Browser, browsers: Callable[..., Browser], sql: Sql
+) -> None:
+    request, before = ask(support), balance(sql)
+    service.change_role("support@wallet.example", role="viewer", by=By(actor="test"))
+    answer = decide(approver, request, "approve")
+    assert answer.status_code == 409
+    assert "has the role viewer by now and may not ask for this any more" in text_of(answer)
+    maker = browsers().sign_in("support")
+    assert f'href="{request}/withdraw"' in text_of(maker.get(request))
+    assert decide(maker, request, "withdraw").location == f"{request}?note=withdrawn"
+    assert balance(sql) == before
+
+
 def test_what_the_books_refuse_stays_waiting(support: Browser, approver: Browser, sql: Sql) -> None:
     debit = {"direction": "debit", "reason_code": "OTHER"}
     request = ask(support, **debit, amount=str(balance(sql)))

@@ -22,6 +22,7 @@ from wallet_app.errors import (
     BulkNothingLeftError,
     BulkStateError,
     DriftedError,
+    MakerRoleError,
     NotSignedInError,
     ReasonRefusedError,
     RequestDecidedError,
@@ -236,6 +237,17 @@ def test_nobody_approves_their_own_run_also_in_another_role(books: Books, crew: 
     with pytest.raises(NotSignedInError):
         service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
     assert work_off() == 0
+
+
+def test_a_run_is_approved_only_while_its_maker_may_make_one(books: Books, crew: dict[str, service.Session]) -> None:
+    run_id = draft(crew, credit([("r", JOHN, 1)]))
+    request_id = service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
+    service.change_role(email_of("maker"), "viewer", by=service.By(actor="tests"))
+    with pytest.raises(MakerRoleError, match="has the role viewer by now"):
+        approve(crew, run_id)
+    assert work_off() == 0
+    assert service.withdraw(sign_in("maker"), request_id, visitor=VISITOR).status == "withdrawn"
+    assert service.get_bulk_run(run_id).state == "withdrawn"
 
 
 def test_a_mended_file_does_only_what_was_not_done(books: Books, crew: dict[str, service.Session]) -> None:

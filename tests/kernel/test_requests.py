@@ -17,6 +17,7 @@ from wallet_app.errors import (
     DriftedError,
     InsufficientBalanceError,
     MakerDisabledError,
+    MakerRoleError,
     MissingScopeError,
     NotSignedInError,
     NotYourRequestError,
@@ -396,6 +397,53 @@ def test_a_correction_passes_a_freeze_when_two_decide_and_not_alone(office: Offi
     office.do(service.ReleaseOperation(hold_id=hold.hold_id, reason_code="GOODWILL"))
 
 
+def test_a_stop_that_is_set_since_must_be_seen_before_an_approval_passes_it(office: Office) -> None:
+    by = service.By(actor="tests")
+    user = service.SwitchSettings(target="user", side="both", reason="fraud found", user_id=2)
+    everything = service.SwitchSettings(target="everything", side="credits", reason="an incident")
+    request_id = office.ask(adjustment(JOHN, 1_001))
+    stops = [
+        (lambda: office.books.stop(JOHN, "FROZEN"), "Wallet 3 is frozen: its credits are."),
+        (
+            lambda: service.set_switch(user, by=by),
+            "Wallet 3: the credits of its user are stopped at the moment.",
+        ),
+        (
+            lambda: service.set_switch(everything, by=by),
+            "Wallet 3: the credits of all wallets are stopped at the moment.",
+        ),
+    ]
+    passed: list[str] = []
+    for stop, sentence in stops:
+        page = service.get_request(office.of["checker"], request_id)
+        assert page.weighed is not None
+        assert page.weighed.passes == sorted(passed)
+        stop()
+        for although_moving in (False, True):
+            refusal(
+                DriftedError,
+                lambda seen=page.weighed.seen, moving=although_moving: office.approve(
+                    request_id, seen=seen, although_moving=moving
+                ),
+            )
+        passed.append(sentence)
+    page = service.get_request(office.of["checker"], request_id)
+    assert page.weighed is not None
+    assert (page.weighed.passes, page.weighed.problem, page.why_not) == (sorted(passed), None, None)
+    since = "It was not so when this was asked for; approving passes that."
+    assert page.drift == [f"{one} {since}" for one in sorted(passed)]
+    assert office.books.balance(JOHN) == 500
+    office.approve(request_id, seen=page.weighed.seen)
+    assert office.books.balance(JOHN) == 1_501
+    assert office.audited("approval:approve")[-1][2]["passes"] == sorted(passed)
+
+    # What stopped it when it was asked for is shown, and is no news.
+    asked = office.ask(adjustment(JOHN, 7))
+    page = service.get_request(office.of["checker"], asked)
+    assert page.weighed is not None
+    assert (page.weighed.passes, page.drift) == (sorted(passed), [])
+
+
 def test_every_kind_of_operation_is_done_or_asked_for(office: Office) -> None:
     why: dict[str, Any] = {"reason_code": "CORRECTION", "ticket": "T-1", "note": "a test"}
     spent = service.execute(office.books.spend(JOHN, 100)).transaction.transaction_id
@@ -465,6 +513,27 @@ def test_what_an_operator_may_is_asked_of_what_they_are_now(office: Office) -> N
     refusal(MakerDisabledError, lambda: office.approve(request_id, by="second"))
     office.books.sql("UPDATE sessions SET authenticated_at = now() - interval '6 minutes'")
     assert office.reject(request_id, by="second").status == "rejected"
+
+
+def test_what_a_maker_asked_for_is_approved_only_while_they_may_ask(office: Office) -> None:
+    request_id, other = office.ask(adjustment(JOHN, 2_000)), office.ask(adjustment(DOE, 2_000))
+    seen = office.seen(request_id)
+    service.change_role(email_of("maker"), "viewer", by=service.By(actor="tests"))
+    refused = refusal(MakerRoleError, lambda: office.approve(request_id, seen=seen))
+    assert refused.detail == (
+        f"Olga maker, who made request {request_id}, has the role viewer by now and may not ask for this any more: it "
+        "cannot be approved, only rejected or withdrawn."
+    )
+    assert (office.books.balance(JOHN), office.status(request_id)) == (500, "pending")
+    assert office.audited("approval:approve")[-1][2]["problem"] == "maker_role"
+    # They take it back all the same, and nobody else does.
+    refusal(NotYourRequestError, lambda: office.withdraw(request_id, by="viewer"))
+    office.of["maker"] = sign_in("maker")
+    assert office.withdraw(request_id).status == "withdrawn"
+    # One who may ask again, may have it approved.
+    service.change_role(email_of("maker"), "support", by=service.By(actor="tests"))
+    office.approve(other)
+    assert office.books.balance(DOE) == 2_300
 
 
 def test_a_request_that_was_altered_is_not_carried_out(office: Office) -> None:

@@ -54,15 +54,15 @@ def reject(request_id: int) -> Response:
     return pages.go(_address(request_id), note="rejected")
 
 
-@screen("GET", "/approvals/<int:request_id>/withdraw", permission="adjustments:request")
+@screen("GET", "/approvals/<int:request_id>/withdraw", permission="approvals:read")
 def withdraw_form(request_id: int) -> Response:
     """Ask whether it is to be taken back."""
     return _form("withdraw", request_id)
 
 
-@screen("POST", "/approvals/<int:request_id>/withdraw", permission="adjustments:request")
+@screen("POST", "/approvals/<int:request_id>/withdraw", permission="approvals:read")
 def withdraw(request_id: int) -> Response:
-    """Take back what one asked for oneself."""
+    """Take back what one asked for oneself, also if one may not ask any more."""
     form = pages.read_form("comment")
     try:
         service.withdraw(browser.session(), _id(request_id), comment=form["comment"], visitor=browser.visitor())

@@ -183,12 +183,11 @@ def reject(session: Session, request_id: int, *, comment: str, visitor: Visitor)
 
 
 def withdraw(session: Session, request_id: int, *, visitor: Visitor, comment: str = "") -> RequestView:
-    """Take back what one has asked for oneself; a repetition answers the same.
+    """Take back what one has asked for oneself, in whatever role one is by now; a repetition answers the same.
 
-    Locks the operator and the request. Raises PermissionDeniedError, RequestNotFoundError, NotYourRequestError,
-    RequestDecidedError, OutcomeUnknownError.
+    Locks the operator and the request. Raises RequestNotFoundError, NotYourRequestError, RequestDecidedError,
+    OutcomeUnknownError.
     """
-    sessions.require(session, "adjustments:request", visitor=visitor)
     said = cleaned_comment(comment, is_required=False)
     maker_id = get_request_view(request_id).maker_id
     return _end(session, request_id, maker_id, "withdrawn", said, visitor)

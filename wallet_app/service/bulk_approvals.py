@@ -17,6 +17,7 @@ from wallet_app.errors import (
     BulkStateError,
     DriftedError,
     MakerDisabledError,
+    MakerRoleError,
     SelfApprovalError,
     WalletServiceError,
 )
@@ -27,6 +28,7 @@ from wallet_app.service.audit import Act, By
 from wallet_app.service.bulk_views import BulkRunView
 from wallet_app.service.four_eyes import lock_acting
 from wallet_app.service.operations import BulkOperation, RunOperation, UndoOperation, payload_of
+from wallet_app.service.permissions import ROLES
 from wallet_app.service.repeatable import repeatable
 from wallet_app.service.sessions import Session, Visitor, require
 
@@ -52,8 +54,8 @@ def approve_bulk(session: Session, run_id: int, *, seen: str, comment: str, visi
     would refuse may be approved once it was shown; what the reason codes do not allow may not.
 
     Locks both operators, the request and the run. Raises PermissionDeniedError, ProofNeededError, BulkRunNotFoundError,
-    BulkStateError, SelfApprovalError, RequestDecidedError, MakerDisabledError, ReasonRefusedError, DriftedError,
-    BulkAlteredError, OverloadedError, OutcomeUnknownError.
+    BulkStateError, SelfApprovalError, RequestDecidedError, MakerDisabledError, MakerRoleError, ReasonRefusedError,
+    DriftedError, BulkAlteredError, OverloadedError, OutcomeUnknownError.
     """
     sessions.require(session, "approvals:decide", visitor=visitor, fresh=True)
     said = approvals.cleaned_comment(comment, is_required=False)
@@ -168,6 +170,8 @@ def _approve(
         return refuse(decided)
     if maker.is_disabled:
         return refuse(MakerDisabledError(request_id=request.request_id, maker=request.maker_name))
+    if "bulk:draft" not in ROLES[maker.role]:
+        return refuse(MakerRoleError(request_id=request.request_id, maker=request.maker_name, role=maker.role))
     locks.lock_bulk_run(connection, run.run_id)
     now = bulk_views.find_run(connection, run.run_id)
     if not _is_unaltered(connection, now, request):

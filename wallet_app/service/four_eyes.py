@@ -22,6 +22,7 @@ from wallet_app.db import db
 from wallet_app.errors import (
     DriftedError,
     MakerDisabledError,
+    MakerRoleError,
     NotSignedInError,
     OperationInvalidError,
     PermissionDeniedError,
@@ -147,8 +148,8 @@ def approve(
     answer: it may be possible later, and who asked need not ask again.
 
     Locks both operators, the request and the wallets. Raises PermissionDeniedError, ProofNeededError without a fresh
-    sign-in, RequestNotFoundError, SelfApprovalError, RequestDecidedError, MakerDisabledError, DriftedError,
-    RequestAlteredError, ReasonRefusedError, whatever the books decline with, and an UnavailableError.
+    sign-in, RequestNotFoundError, SelfApprovalError, RequestDecidedError, MakerDisabledError, MakerRoleError,
+    DriftedError, RequestAlteredError, ReasonRefusedError, whatever the books decline with, and an UnavailableError.
     """
     sessions.require(session, "approvals:decide", visitor=visitor, fresh=True)
     said = approvals.cleaned_comment(comment, is_required=False)
@@ -168,14 +169,13 @@ def _weigh(
     *,
     operator_id: int,
     role: str,
-    is_approved: bool = False,
     payload: Mapping[str, Any] | None = None,
 ) -> Weighed:
     connection = preview.connection
     problem: WalletServiceError | None = None
     stopped: WalletServiceError | None = None
-    outcome = _previewed(preview, operation, place, is_approved=is_approved)
-    if not is_approved and isinstance(outcome, WalletNotActiveError | StoppedError) and may_pass_freezes(operation):
+    outcome = _previewed(preview, operation, place, is_approved=False)
+    if isinstance(outcome, WalletNotActiveError | StoppedError) and may_pass_freezes(operation):
         stopped, outcome = outcome, _previewed(preview, operation, place, is_approved=True)
     receipt = outcome if isinstance(outcome, Receipt) else None
     if isinstance(outcome, WalletServiceError):
@@ -183,6 +183,8 @@ def _weigh(
     elif isinstance(outcome, Exception):
         raise outcome
     problem = _refused(connection, operation, place) or problem
+    # What is refused anyway passes nothing.
+    passes = [] if problem else weighing.stops_told(stopped)
     effects = weighing.effects_of(connection, None if problem else receipt, place.wallet_ids)
     moved = [] if receipt is None or problem else weighing.moved_by(receipt)
     looks = weighing.look(
@@ -201,7 +203,8 @@ def _weigh(
         similar=weighing.similar_to(connection, operation, effects),
         demands=looks.demands,
         problem=problem,
-        seen=weighing.sight_of(payload or payload_of(operation), effects, problem),
+        passes=passes,
+        seen=weighing.sight_of(payload or payload_of(operation), effects, problem, passes),
     )
 
 
@@ -221,7 +224,6 @@ def _weigh_request(preview: Preview, request: RequestView) -> Weighed:
         find_place(request.operation),
         operator_id=request.maker_id,
         role=role,
-        is_approved=True,
         payload=request.payload,
     )
 
@@ -252,6 +254,9 @@ def _drift(request: RequestView, weighed: Weighed) -> list[str]:
         if line["version"] != before["version"] and line["balanceBefore"] == before["balanceBefore"]:
             moves = line["version"] - before["version"]
             sentences.append(f"Wallet {line['walletId']}: {moves} entries came since, which left the same balance.")
+    # What stopped it when it was asked for is among what demanded a second person.
+    news = [stop for stop in weighed.passes if not any(stop in demand for demand in request.demands)]
+    sentences += [f"{stop} It was not so when this was asked for; approving passes that." for stop in news]
     return sentences
 
 
@@ -303,7 +308,8 @@ class _Doing:
         if (form := approvals.find_form(connection, self._form_key)) is not None:
             return self._asked_before(connection, form)
         approvals.note_due(connection, subject_of(self._operation))
-        outcome, stopped = self._post(connection)
+        alone, approved = self._command(is_approved=False), self._command(is_approved=True)
+        outcome, stopped = _post(connection, self._operation, alone, approved)
         # What was done is told first: meanwhile the reason code may have come out of use.
         if isinstance(outcome, Receipt) and outcome.is_replay:
             return [self._done_before(connection, outcome)]
@@ -315,16 +321,6 @@ class _Doing:
         if not isinstance(outcome, Receipt):
             return [outcome]
         return [self._weighed(connection, operator, outcome, stopped)]
-
-    def _post(self, connection: Connection) -> tuple[Outcome | Deferred, WalletServiceError | None]:
-        """Let the rules decide; what only a freeze stops, as if it were approved, and with what stops it."""
-        (outcome,) = posting.post(connection, [self._command(is_approved=False)])
-        if not isinstance(outcome, WalletNotActiveError | StoppedError) or not may_pass_freezes(self._operation):
-            return outcome, None
-        posting.take_back(connection)
-        stopped = outcome
-        (outcome,) = posting.post(connection, [self._command(is_approved=True)])
-        return outcome, stopped
 
     def _weighed(
         self,
@@ -481,7 +477,10 @@ class _Approving:
         # The maker's: they wanted it, and whose form it was. Who approved it stands with the request.
         origin = Origin(client=CONSOLE, actor=actor_of(request.maker_id), request_id=visitor.request_id)
         reference = f"{SYSTEM_REFERENCE}request:{request.request_id}:{request.payload_hash}"
-        self._command = command_of(request.operation, self._place, reference=reference, origin=origin, is_approved=True)
+        self._alone, self._command = (
+            command_of(request.operation, self._place, reference=reference, origin=origin, is_approved=is_approved)
+            for is_approved in (False, True)
+        )
         self._answer: Posted | None = None
 
     def run(self) -> Posted:
@@ -504,29 +503,37 @@ class _Approving:
         if maker.is_disabled:
             refused = MakerDisabledError(request_id=request_id, maker=self._request.maker_name)
             return [self._refuse(connection, refused)]
+        if "adjustments:request" not in ROLES[maker.role]:
+            refused_role = MakerRoleError(request_id=request_id, maker=self._request.maker_name, role=maker.role)
+            return [self._refuse(connection, refused_role)]
         if not self._is_unaltered():
             return [self._refuse(connection, RequestAlteredError(request_id))]
         return [self._execute(connection)]
 
     def _execute(self, connection: Connection) -> Outcome | Deferred:
-        outcome: Outcome | Deferred | None = _refused(connection, self._request.operation, self._place)
+        operation = self._request.operation
+        outcome: Outcome | Deferred | None = _refused(connection, operation, self._place)
+        stopped: WalletServiceError | None = None
         if outcome is None:
-            (outcome,) = posting.post(connection, [self._command])
+            outcome, stopped = _post(connection, operation, self._alone, self._command)
         if isinstance(outcome, Exception) and not isinstance(outcome, WalletServiceError):
             return outcome
         receipt = outcome if isinstance(outcome, Receipt) else None
         problem = outcome if isinstance(outcome, WalletServiceError) else None
         effects = weighing.effects_of(connection, receipt, self._place.wallet_ids)
-        sight = weighing.sight_of(self._request.payload, effects, problem)
+        passes = [] if problem else weighing.stops_told(stopped)
+        sight = weighing.sight_of(self._request.payload, effects, problem, passes)
         if not weighing.is_as_seen(sight, self._seen, although_moving=self._although_moving):
             posting.take_back(connection)
             return self._refuse(connection, DriftedError(self._request.request_id))
         if receipt is None or problem is not None:
             return outcome if problem is None else self._refuse(connection, problem)
-        self._write(connection, receipt, effects)
+        self._write(connection, receipt, effects, passes)
         return receipt
 
-    def _write(self, connection: Connection, receipt: Receipt, effects: Sequence[Effect]) -> None:
+    def _write(
+        self, connection: Connection, receipt: Receipt, effects: Sequence[Effect], passes: Sequence[str]
+    ) -> None:
         request_id, transaction_id = self._request.request_id, receipt.transaction.transaction_id
         approvals.decide(
             connection,
@@ -551,6 +558,8 @@ class _Approving:
             "payloadHash": self._request.payload_hash,
             "wallets": _snapshot(effects),
         }
+        if passes:
+            after["passes"] = list(passes)
         audit.record(connection, self._act(after=after))
         self._answer = Posted(receipt, is_replay=False)
 
@@ -587,6 +596,19 @@ class _Approving:
         )
         subject = f"request:{self._request.request_id}"
         return Act(by=by, action="approval:approve", subject=subject, after=after, outcome=outcome)
+
+
+def _post(
+    connection: Connection, operation: Operation, alone: Command, approved: Command
+) -> tuple[Outcome | Deferred, WalletServiceError | None]:
+    """Let the rules decide; what only a freeze or a switch stops, as if it were approved, and with what stops it."""
+    (outcome,) = posting.post(connection, [alone])
+    if not isinstance(outcome, WalletNotActiveError | StoppedError) or not may_pass_freezes(operation):
+        return outcome, None
+    posting.take_back(connection)
+    stopped = outcome
+    (outcome,) = posting.post(connection, [approved])
+    return outcome, stopped
 
 
 def _run(command: Command, work: Work) -> None:

@@ -7,6 +7,7 @@ comes back from a hold was the wallet's own and is no credit.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -102,7 +103,21 @@ def require_open(wallet: WalletState) -> None:
 
 
 def require_not_stopped(books: Books, plan: Plan) -> None:
-    """Raise WalletNotActiveError, or StoppedError, for an entry on a side that its wallet, or a switch, stops now."""
+    """Raise WalletNotActiveError, or StoppedError, for an entry on a side that its wallet, or a switch, stops now.
+
+    It is the first that is in the way; its `others` are the rest, for who can pass it and has to see them all.
+    """
+    if found := list(_stops(books, plan)):
+        found[0].others = tuple(found[1:])
+        raise found[0]
+
+
+def instant_text(instant: dt.datetime) -> str:
+    """Return the instant as a transaction keeps it: UTC, to the microsecond."""
+    return instant.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _stops(books: Books, plan: Plan) -> Iterator[WalletNotActiveError | StoppedError]:
     for entry in plan.entries:
         side = _side_of(entry)
         if side is None:
@@ -110,15 +125,10 @@ def require_not_stopped(books: Books, plan: Plan) -> None:
         frozen = books.wallets[entry.wallet_id].frozen
         until = frozen.debits if side == "debits" else frozen.credits
         if until is not None and (until == NO_END or until > books.now(entry.wallet_id)):
-            raise WalletNotActiveError(wallet_id=entry.wallet_id, side=side)
+            yield WalletNotActiveError(wallet_id=entry.wallet_id, side=side)
         for stop in books.stops.get(entry.wallet_id, ()):
             if stop.covers(side):
-                raise StoppedError(wallet_id=entry.wallet_id, side=side, target=stop.target)
-
-
-def instant_text(instant: dt.datetime) -> str:
-    """Return the instant as a transaction keeps it: UTC, to the microsecond."""
-    return instant.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+                yield StoppedError(wallet_id=entry.wallet_id, side=side, target=stop.target)
 
 
 def _side_of(entry: PlannedEntry) -> str | None:

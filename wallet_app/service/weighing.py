@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
-from wallet_app.errors import WalletServiceError
+from wallet_app.errors import StoppedError, WalletNotActiveError, WalletServiceError
 from wallet_app.money import format_amount
 from wallet_app.service import reasons
 from wallet_app.service.books import Receipt, reversed_parts
@@ -106,6 +106,8 @@ class Weighed:
     similar: Sequence[Similar]
     demands: Sequence[Demand]
     problem: WalletServiceError | None
+    passes: Sequence[str]
+    """The freezes and switches that it would pass, because two people decide on it; sentences."""
     seen: str
 
     @property
@@ -196,7 +198,8 @@ def look(
     if operation.permission not in ROLES[role]:
         demands.append(Demand("role", f"The role {role} may ask for this, and not do it alone."))
     if stopped is not None:
-        demands.append(Demand("stopped", f"{stopped.detail} A correction passes that when two people decide on it."))
+        told = " ".join(stops_told(stopped))
+        demands.append(Demand("stopped", f"{told} A correction passes that when two people decide on it."))
     if isinstance(operation, MoneyOperation):
         asset_ids = sorted({one.asset_id for one in moved} or {one.asset_id for one in effects})
         terms = reasons.terms_of(connection, operation.reason_code, asset_ids)
@@ -219,8 +222,20 @@ def similar_to(connection: Connection, operation: Operation, effects: Sequence[E
     return [Similar(*row) for row in connection.execute(_SIMILAR, values)]
 
 
-def sight_of(payload: Mapping[str, Any], effects: Sequence[Effect], problem: WalletServiceError | None) -> str:
-    """Return what stands for what would happen: two digests, of what changes and of the balances themselves."""
+def stops_told(stopped: WalletServiceError | None) -> list[str]:
+    """Return each freeze and each switch that is in the way as a sentence, sorted; none if nothing is."""
+    if not isinstance(stopped, WalletNotActiveError | StoppedError):
+        return []
+    return sorted({one.detail for one in (stopped, *stopped.others)})
+
+
+def sight_of(
+    payload: Mapping[str, Any], effects: Sequence[Effect], problem: WalletServiceError | None, passes: Sequence[str]
+) -> str:
+    """Return what stands for what would happen: two digests, of what changes and of the balances themselves.
+
+    What it passes belongs to the first: however fast the balances move, a stop that was set since has to be seen.
+    """
     changes = [
         [
             one.wallet_id,
@@ -231,7 +246,12 @@ def sight_of(payload: Mapping[str, Any], effects: Sequence[Effect], problem: Wal
         for one in effects
     ]
     balances = [[one.wallet_id, one.balance_before, one.held_before, one.owed_before] for one in effects]
-    what = {"payload": payload, "changes": changes, "problem": None if problem is None else problem.code}
+    what = {
+        "payload": payload,
+        "changes": changes,
+        "problem": None if problem is None else problem.code,
+        "passes": list(passes),
+    }
     return f"{_short(what)}.{_short({'balances': balances})}"
 
 
