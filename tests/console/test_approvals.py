@@ -207,6 +207,29 @@ def test_what_the_books_refuse_stays_waiting(support: Browser, approver: Browser
     assert decide(approver, request, "reject", comment="Too late").location == f"{request}?note=rejected"
 
 
+def test_amounts_in_refusals_are_as_people_read_them(support: Browser, approver: Browser, sql: Sql) -> None:
+    said = {**MUCH, "reason_code": "CORRECTION"}
+    sentence = "Wallet 3 has {} GOLD, {} needed."
+    has = balance(sql)
+    refused = send(
+        support, ADJUST, "check", open_form(support, ADJUST), **{**said, "direction": "debit", "amount": "1000000"}
+    )
+    assert sentence.format(f"{has:,}", "1,000,000") in text_of(refused)
+    assert send(support, ADJUST, "do", open_form(support, ADJUST), **said).status_code == 303
+    asked = {"direction": "debit", "reason_code": "CORRECTION", "amount": str(has + 1_000)}
+    request = ask(support, **asked)
+    less = {**said, "direction": "debit", "amount": "10"}
+    seen = Form(approver.get(f"{request}/approve")).fields
+    assert send(support, ADJUST, "do", open_form(support, ADJUST), **less).status_code == 303
+    sentence = sentence.format(f"{has + 990:,}", f"{has + 1_000:,}")
+    for answer in (
+        approver.get(request),
+        approver.get(f"{request}/approve"),
+        approver.post(f"{request}/approve", seen),
+    ):
+        assert sentence in text_of(answer)
+
+
 def test_closing_a_wallet_takes_two(app: Flask, support: Browser, approver: Browser, sql: Sql) -> None:
     user, _ = service.create_user(name="Ada", external_id="ada")
     wallet, _ = service.create_wallet(user_id=user.user_id, asset_code="GOLD")

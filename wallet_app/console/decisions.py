@@ -6,7 +6,7 @@ from flask import Response
 from werkzeug.exceptions import NotFound
 
 from wallet_app import service
-from wallet_app.console import browser, pages, requests
+from wallet_app.console import browser, pages, phrases, requests
 from wallet_app.console.screens import screen
 from wallet_app.errors import DriftedError, OperationInvalidError, WalletServiceError
 from wallet_app.fields import ID_MAX
@@ -90,7 +90,7 @@ def _form(verb: str, request_id: int, comment: str = "", error: WalletServiceErr
         may=may,
         **requests.context(found),
         comment=comment,
-        error=None if error is None else error.detail,
+        error=None if error is None else phrases.of_effects(error, found.weighed.effects if found.weighed else ()),
         has_drifted=isinstance(error, DriftedError),
         error_field="comment" if isinstance(error, OperationInvalidError) else None,
     )

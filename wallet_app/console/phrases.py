@@ -6,11 +6,12 @@ Pure: what is shown comes from the service, here it is only worded.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 
 from wallet_app import service
 from wallet_app.console import words
 from wallet_app.errors import InsufficientBalanceError, WalletNotEmptyError, WalletServiceError
-from wallet_app.service import ReasonView, WalletView
+from wallet_app.service import Effect, ReasonView, WalletView
 
 SIDES = {
     "debits": "Debits: nothing leaves it",
@@ -35,6 +36,8 @@ def money(amount: int, wallet: WalletView) -> str:
 def of_error(error: WalletServiceError, wallet: WalletView) -> str:
     """Return the error's sentence; where it has amounts, with those as the asset shows them."""
     scale = wallet.asset_scale
+    if isinstance(error, InsufficientBalanceError) and int(error.details["wallet_id"]) == wallet.wallet_id:
+        return _too_little(error, wallet.asset_code, scale)
     if scale and isinstance(error, InsufficientBalanceError):
         has, needed = (words.amount(int(error.details[name]), scale) for name in ("balance", "required"))
         return f"Wallet {error.details['wallet_id']} has {has}, {needed} needed."
@@ -44,6 +47,15 @@ def of_error(error: WalletServiceError, wallet: WalletView) -> str:
             f"Wallet {error.details['wallet_id']} has {has}, {held} held, and owes {owed}: only an empty one can be "
             "closed."
         )
+    return error.detail
+
+
+def of_effects(error: WalletServiceError, effects: Sequence[Effect]) -> str:
+    """Return the error's sentence, with amounts as the asset of the wallet shows them that it is about."""
+    if isinstance(error, InsufficientBalanceError):
+        for one in effects:
+            if one.wallet_id == int(error.details["wallet_id"]):
+                return _too_little(error, one.asset_code, one.asset_scale)
     return error.detail
 
 
@@ -72,3 +84,8 @@ def of_freeze(until: dt.datetime | None) -> str:
 def of_end(until: dt.datetime | None) -> str:
     """Return when a freeze that is asked for ends."""
     return "when it is lifted" if until is None else words.absolute(until)
+
+
+def _too_little(error: InsufficientBalanceError, code: str, scale: int) -> str:
+    has, needed = (words.amount(int(error.details[name]), scale) for name in ("balance", "required"))
+    return f"Wallet {error.details['wallet_id']} has {has} {code}, {needed} needed."

@@ -21,6 +21,7 @@ from wallet_app.service import (
     TransferOperation,
     UndoOperation,
     UnfreezeOperation,
+    Weighed,
 )
 
 KINDS = {
@@ -134,6 +135,7 @@ def context(found: RequestPage) -> dict[str, Any]:
         "what": in_words(found.request),
         "facts_asked": facts(found.request),
         "now": found.weighed,
+        "problem": _problem(found.weighed),
         "changes": ({}, {}) if found.weighed is None else _changes(found.request, found.weighed.effects),
         "then": _then(found.request),
         "drift": found.drift,
@@ -141,6 +143,11 @@ def context(found: RequestPage) -> dict[str, Any]:
         "run_id": found.request.operation.run_id if isinstance(found.request.operation, RunOperation) else None,
         "may_withdraw": found.may_withdraw,
     }
+
+
+def _problem(found: Weighed | None) -> str | None:
+    """Return why it cannot be done now, None if it can."""
+    return None if found is None or found.problem is None else phrases.of_effects(found.problem, found.effects)
 
 
 def _changes(asked: RequestView, effects: Sequence[Effect]) -> Changes:
