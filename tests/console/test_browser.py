@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -54,6 +55,7 @@ class Site:
     url: str
     environment: dict[str, str]
     passwords: dict[str, str]
+    used: set[tuple[str, str]] = field(default_factory=set)
 
     def flask(self, *command: str) -> str:
         done = subprocess.run(
@@ -68,7 +70,11 @@ class Site:
         return done.stdout
 
     def code(self, email: str) -> str:
-        return self.flask("code", email).strip()
+        """Return a code that was not used yet: each is good once, so for a second one the next half minute comes."""
+        while (found := (email, self.flask("code", email).strip())) in self.used:
+            time.sleep(1)
+        self.used.add(found)
+        return found[1]
 
 
 @pytest.fixture(scope="module")

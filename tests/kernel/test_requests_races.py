@@ -71,6 +71,7 @@ def test_of_two_who_decide_at_once_one_does_and_the_other_is_told(office: Office
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_500_races_are_decided_once_each(office: Office) -> None:
     assert set(race_many(office, 500)) == {"approved", "rejected", "withdrawn"}

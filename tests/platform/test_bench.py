@@ -60,6 +60,7 @@ def test_a_tiny_run_reports_rates_ratios_and_right_books_and_leaves_no_database(
     assert left == []
 
 
+@pytest.mark.long
 def test_a_tiny_growth_makes_ledgers_that_verify_and_measures_them_all(tmp_path: Path) -> None:
     said, result = measure("bench.growth", tmp_path)
     assert result["faults"] == []
