@@ -108,6 +108,7 @@ def test_fields_that_a_form_does_not_have_are_refused(browser: Browser) -> None:
     assert "role: is not a field of this form" in text_of(answer)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
 def test_no_get_changes_anything(browsers: Callable[..., Browser], database: URL, app: Flask, method: str) -> None:
     nobody, half, signed_in = browsers(), browsers(), browsers()
@@ -140,6 +141,7 @@ def test_no_get_changes_anything(browsers: Callable[..., Browser], database: URL
     assert {**after, "audit_log": before["audit_log"]} == before
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("screen", READS, ids=name_of)
 def test_pages_are_not_kept_and_load_only_what_is_ours(browser: Browser, screen: Screen) -> None:
     browser.sign_in("admin")

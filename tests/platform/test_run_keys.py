@@ -41,6 +41,7 @@ def statuses(service: Service, key: str, count: int = 30) -> set[int]:
     return {service.request("GET", "/wallets/3", key=key)[0] for _ in range(count)}
 
 
+@pytest.mark.slow
 def test_a_revoked_key_ends_in_every_process_within_five_seconds(database_url: str, start: Start) -> None:
     settings = {"DATABASE_URL": database_url, **ENVIRONMENT}
     service = start(WALLET_WORKERS="2", **settings)
