@@ -146,7 +146,7 @@ def test_what_a_key_cannot_be_is_said_at_its_field(admin: Browser, sql: Sql) -> 
             client="shop",
             settings=service.KeySettings(scopes=["admin:keys"]),
             by=By(actor=session.actor),
-            form=Form(session, service.make_form_key()),
+            form=Form(session, service.make_secret_form_key()),
         )
     assert sql("SELECT count(*) FROM clients WHERE name = 'shop'") == [(0,)]
 
@@ -266,7 +266,7 @@ def test_whoever_was_kept_out_while_their_form_was_on_its_way_changes_nothing(ad
     session = service.find_session(str(admin.cookie))
     assert session is not None
     service.change_role(email_of("admin"), "viewer", by=By(actor="test"))
-    by, form = By(actor=session.actor), Form(session, service.make_form_key())
+    by, form = By(actor=session.actor), Form(session, service.make_secret_form_key())
     gate = admin.client.application.extensions["wallet_gate"]
     settings = service.KeySettings(scopes=["wallets:read"])
     goodwill = service.get_reason("GOODWILL").settings
@@ -297,7 +297,7 @@ STOP_GOLD = SwitchSettings(target="asset", asset_code="GOLD", side="debits", rea
 def test_the_same_form_at_once_makes_one_key(admin: Browser, app: Flask, sql: Sql) -> None:
     session = service.find_session(str(admin.cookie))
     assert session is not None
-    form, gate, texts = Form(session, service.make_form_key()), app.extensions["wallet_gate"], []
+    form, gate, texts = Form(session, service.make_secret_form_key()), app.extensions["wallet_gate"], []
 
     def make() -> None:
         with app.app_context():

@@ -31,16 +31,7 @@ ROW_STATES = {
 
 RESULT_COLUMNS = (
     "row",
-    "row_ref",
-    "user_id",
-    "external_id",
-    "wallet_id",
-    "asset",
-    "direction",
-    "amount",
-    "reason_code",
-    "ticket",
-    "note",
+    *service.BULK_COLUMNS,
     "status",
     "transaction_id",
     "moved",

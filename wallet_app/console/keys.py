@@ -80,7 +80,7 @@ def check_key() -> Response:
         settings=settings,
         scopes=service.SCOPES,
         everybodys=current_settings().rate_limit_key,
-        form_key=service.make_form_key(),
+        form_key=service.make_secret_form_key(),
         back=admin_forms.address_of("/console/keys/new", form),
     )
 
@@ -108,7 +108,7 @@ def key(key_id: str) -> Response:
 @screen("GET", "/keys/<key_id>/rotate", permission="keys:manage", fresh=True)
 def key_rotate(key_id: str) -> Response:
     """Say what a second key means."""
-    return pages.page("key_rotate.html", **_of_key(key_id, _NONE), form_key=service.make_form_key())
+    return pages.page("key_rotate.html", **_of_key(key_id, _NONE), form_key=service.make_secret_form_key())
 
 
 @screen("POST", "/keys/<key_id>/rotate", permission="keys:manage", fresh=True)
@@ -120,7 +120,7 @@ def post_rotate(key_id: str) -> Response:
         sent = Form(browser.session(), form["form_key"])
         made = access.gate_of(current_app).rotate_key(key_id, by=by(form), form=sent)
     except (BadFieldError, ClientRevokedError, TooManyKeysError, KeyRevokedError, FormUsedError) as error:
-        return refused("key_rotate.html", error, **context, form_key=service.make_form_key())
+        return refused("key_rotate.html", error, **context, form_key=service.make_secret_form_key())
     return _made(made, replaces=key_id)
 
 

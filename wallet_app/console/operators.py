@@ -54,7 +54,7 @@ def check_operator() -> Response:
         "operator_check.html",
         form=form,
         granted=_granted(form["role"]),
-        form_key=service.make_form_key(),
+        form_key=service.make_secret_form_key(),
         back=admin_forms.address_of("/console/operators/new", form),
     )
 
@@ -164,7 +164,7 @@ def _code_page(code: str, email: str) -> Response:
 
 
 def _reset(found: OperatorView, form: Any) -> dict[str, Any]:
-    return {"operator": found, "form": form, "form_key": service.make_form_key()}
+    return {"operator": found, "form": form, "form_key": service.make_secret_form_key()}
 
 
 def _find(operator_id: int) -> OperatorView:

@@ -130,8 +130,7 @@ from wallet_app.service.explanations import (
 )
 from wallet_app.service.exports import EXPORT_ROWS_MAX, export
 from wallet_app.service.filters import RANGE_DAYS_MAX, Filters
-from wallet_app.service.form_keys import Sent, find_sent, read_form_key, sign_form_key
-from wallet_app.service.forms import FORM_SECONDS_MAX, Form, make_form_key
+from wallet_app.service.form_keys import Sent, find_sent, new_form_key, read_form_key, sign_form_key
 from wallet_app.service.four_eyes import (
     Asked,
     Posted,
@@ -139,7 +138,6 @@ from wallet_app.service.four_eyes import (
     approve,
     carry_out,
     get_request,
-    new_form_key,
     weigh,
 )
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
@@ -253,6 +251,7 @@ from wallet_app.service.search import (
 from wallet_app.service.second_factor import (
     RECOVERY_CODES,
 )
+from wallet_app.service.secret_forms import FORM_SECONDS_MAX, Form, make_secret_form_key
 from wallet_app.service.seeding import seed, seed_users
 from wallet_app.service.server import ServerSetting, ServerView, get_server
 from wallet_app.service.sessions import (
@@ -379,7 +378,7 @@ __all__ = [
     "list_past_switches",
     "list_stops",
     "list_stops_of",
-    "make_form_key",
+    "make_secret_form_key",
     "preview_key",
     "preview_operator",
     "require_may_switch",

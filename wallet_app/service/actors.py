@@ -33,10 +33,10 @@ from wallet_app.service.audit import By
 from wallet_app.service.callers import ANONYMOUS, Actor, actor_of_key, actor_of_user
 from wallet_app.service.credentials import KEY_PREFIX, Digest, Vault
 from wallet_app.service.denials import Denials, Seldom
-from wallet_app.service.forms import Form
 from wallet_app.service.key_views import IS_LIVE, KeySettings
 from wallet_app.service.keys import NewKey
 from wallet_app.service.permits import TOKEN_SCOPES
+from wallet_app.service.secret_forms import Form
 from wallet_app.service.sessions import Session
 from wallet_app.service.tokens import MadeToken, Signer, UserToken
 

@@ -7,6 +7,7 @@ twice, by a double click, a reload or the back button, asks for the same thing u
 from __future__ import annotations
 
 import re
+import secrets
 import uuid
 from typing import NamedTuple
 
@@ -16,11 +17,15 @@ from wallet_app.db import reads
 from wallet_app.errors import FormKeyError
 from wallet_app.service import sealing
 from wallet_app.service.commands import SYSTEM_REFERENCE
-from wallet_app.service.four_eyes import new_form_key
 from wallet_app.service.sessions import Session
 
 _PURPOSE = "form key"
 _KEY = re.compile(r"(?P<key>[A-Za-z0-9_-]{22})\.(?P<proof>[0-9a-f]{64})")
+
+
+def new_form_key() -> str:
+    """Return a form's one-time key: the reference of what is done with it, so that it is done once."""
+    return secrets.token_urlsafe(16)
 
 
 def sign_form_key(session: Session, act: str) -> str:

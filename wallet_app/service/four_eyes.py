@@ -9,7 +9,6 @@ person is taken back before it is written, and asked for instead.
 from __future__ import annotations
 
 import re
-import secrets
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -84,11 +83,6 @@ class RequestPage:
     drift: Sequence[str]
     why_not: str | None
     may_withdraw: bool
-
-
-def new_form_key() -> str:
-    """Return a form's one-time key: the reference of what is done with it, so that it is done once."""
-    return secrets.token_urlsafe(16)
 
 
 def weigh(session: Session, operation: Operation) -> Weighed:

@@ -28,9 +28,9 @@ from wallet_app.service import audit, grants, locks, sessions
 from wallet_app.service.audit import Act, By
 from wallet_app.service.callers import Actor
 from wallet_app.service.credentials import Digest, MadeKey, Vault
-from wallet_app.service.forms import FORM_SECONDS_MAX, Form
 from wallet_app.service.key_views import IS_LIVE, KeySettings, KeyView, find_row, get_row, view_of
 from wallet_app.service.permits import SCOPES
+from wallet_app.service.secret_forms import FORM_SECONDS_MAX, Form
 from wallet_app.service.sessions import Session
 
 KEYS_MAX = 2

@@ -22,8 +22,8 @@ from wallet_app.errors import (
 )
 from wallet_app.service import audit, locks, passwords, second_factor, sessions
 from wallet_app.service.audit import By
-from wallet_app.service.forms import FORM_SECONDS_MAX, Form
 from wallet_app.service.permissions import ROLES
+from wallet_app.service.secret_forms import FORM_SECONDS_MAX, Form
 from wallet_app.service.sessions import Session, actor_of
 
 SET_UP_HOURS = 24

@@ -36,6 +36,6 @@ class Form:
         return sealing.derived(f"{self.session.operator_id} {self.key}", purpose=f"form: {purpose}")
 
 
-def make_form_key() -> str:
+def make_secret_form_key() -> str:
     """Return the key of a form that is about to be shown."""
     return secrets.token_urlsafe(32)
