@@ -16,7 +16,7 @@ import structlog
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 
-from wallet_app import cli, service
+from wallet_app import cli, metrics, service
 from wallet_app.db import is_away, log_fault
 
 log = structlog.get_logger("wallet")
@@ -60,6 +60,8 @@ class _Worker:
 
     def run(self) -> None:
         """Work until the event is set, or the parent has ended; return when the jobs have come to an end."""
+        # So that the wait for a database that is stopped ends.
+        metrics.start()
         log.info("worker_started", worker=str(self._id), jobs=[job.name for job in service.JOBS])
         threads = [
             threading.Thread(target=self._repeat, args=(job,), name=job.name, daemon=True) for job in service.JOBS
