@@ -105,9 +105,10 @@ class _Worker:
         except Exception:
             self._note(job, at=_now(), failed=True, amount=0)
             raise
-        self._note(job, at=_now(), succeededAt=_now(), failed=False, amount=amount)
+        seconds = time.monotonic() - began
+        self._note(job, at=_now(), succeededAt=_now(), failed=False, amount=amount, seconds=round(seconds, 3))
         if amount:
-            log.info("job_done", job=job.name, amount=amount, ms=round((time.monotonic() - began) * 1000, 1))
+            log.info("job_done", job=job.name, amount=amount, ms=round(seconds * 1000, 1))
 
     def _note(self, job: service.Job, **noted: Any) -> None:
         """Keep what the next sign of life tells of the job: whether it runs (`since`), and how it ended before."""
