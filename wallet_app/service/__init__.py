@@ -320,6 +320,7 @@ from wallet_app.service.verification import (
 )
 from wallet_app.service.wallets import create_wallet
 from wallet_app.service.weighing import Demand, Effect, Similar, Total, Weighed
+from wallet_app.service.work_figures import JobFigures, WorkFigures, get_work_figures
 
 __all__ = [
     "HITS_MAX",
@@ -352,7 +353,10 @@ __all__ = [
     "get_chains",
     "get_economy",
     "get_integrity_state",
+    "get_work_figures",
     "get_work_state",
+    "JobFigures",
+    "WorkFigures",
     "last_full_run",
     "list_actor_names",
     "list_audit",
