@@ -19,7 +19,7 @@ from wallet_app.db import snapshot
 from wallet_app.errors import AssetNotFoundError, BadFilterError, InstantAheadError, ReportBehindError
 from wallet_app.service.listings import AssetView
 from wallet_app.service.permits import Permit
-from wallet_app.service.totals_at import Sums, Totals, standing, totals_at
+from wallet_app.service.totals_at import ENTRIES, Sums, Totals, standing, totals_at
 
 WALLETS_MAX = 500_000
 """The wallets of more users are not added up for a report; `verify` compares them, a part at a time."""
@@ -183,11 +183,11 @@ def get_asset_report(
         # What was created in the very instant of the look is not ahead of it.
         if (until or since or now) > now + _MICROSECOND or (since or now) > now:
             raise InstantAheadError
-        stands = standing(connection)
+        stands = standing(connection, ENTRIES)
         if until is None and not stands.is_whole:
             raise ReportBehindError(stands.reaches_to)
         instants = [instant for instant in (since, until) if instant is not None]
-        *found, everything = totals_at(connection, list(side.owners), instants, stands=stands)
+        *found, everything = totals_at(connection, ENTRIES, list(side.owners), instants, stands=stands)
         opening = found[0] if since is not None else {}
         closing = found[-1] if until is not None else everything
         after = side.outstanding(everything).minus(side.outstanding(closing))

@@ -22,7 +22,7 @@ from wallet_app.service.loading import ENTRIES_OF_TRANSACTION
 from wallet_app.service.permits import Permit
 from wallet_app.service.queries import WalletView, get_wallet
 from wallet_app.service.references import first_id
-from wallet_app.service.totals_at import standing
+from wallet_app.service.totals_at import ENTRIES, standing
 
 DAYS_MAX = 366
 """How many days are read at once."""
@@ -88,7 +88,7 @@ def list_system_days(
     wallet = _system_wallet(wallet_id, permit)
     limit = min(limit, DAYS_MAX)
     with snapshot() as connection:
-        stands = standing(connection)
+        stands = standing(connection, ENTRIES)
         values = {
             "wallet_id": wallet_id,
             "since": since or dt.date.min,

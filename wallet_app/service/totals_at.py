@@ -1,8 +1,8 @@
-"""What the entries against some SYSTEM wallets make together up to an instant; in one snapshot, and exact.
+"""What all that was posted makes together up to an instant; in one snapshot, and exact.
 
-Whole days come from the daily totals, what is not in these yet from the newest transactions, and the part of a day
-before an instant from that day's transactions: along ids, whose time is their entries' `created_at`. Of a day it is the
-shorter side that is looked at, since both together are the day's total.
+Whole days come from totals that the worker keeps, what is not in these yet from the newest transactions, and the part
+of a day before an instant from that day's transactions: along ids, whose time is their entries' `created_at`. Of a day
+it is the shorter side that is looked at, since both together are the day's total.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, TextClause, text
 
 from wallet_app.errors import ReportBehindError, ReportTooFineError
 from wallet_app.service import daily_totals, settled
@@ -46,14 +47,30 @@ class Sums(NamedTuple):
         return Sums(self.entries - other.entries, self.credits - other.credits, self.debits - other.debits)
 
 
-Key = tuple[str, int]
-"""An entry type, and the SYSTEM wallet on the other side."""
+Key = tuple[Any, ...]
+"""What totals are kept by: of the daily totals, an entry type and the SYSTEM wallet on the other side."""
 
 Totals = dict[Key, Sums]
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Totals that a consumer of settled transactions keeps by day, and how the same is made of transactions.
+
+    Each statement returns `period`, what the totals are kept by, and entries, credits and debits. `days` is asked for
+    the number of `days` (in order) that its days have reached; `tail` for transactions above `position` and `instants`
+    that they have reached; `part` for transactions up to `position` from `first` on, below `last`, created from `since`
+    on, before `until`. What they are narrowed to is in `of`.
+    """
+
+    consumer: str
+    days: TextClause
+    tail: TextClause
+    part: TextClause
+
+
 class Standing(NamedTuple):
-    """How far the daily totals have come. Unless `is_whole`, more came after it than is looked at.
+    """How far totals have come. Unless `is_whole`, more came after it than is looked at.
 
     At the beginning and not whole, they are being made anew.
     """
@@ -71,10 +88,10 @@ class Standing(NamedTuple):
         return _id_at(instant, rounds_up=True) <= self.position
 
 
-def standing(connection: Connection) -> Standing:
-    """Return how far the daily totals have come in this snapshot."""
+def standing(connection: Connection, kept: Kept) -> Standing:
+    """Return how far the totals have come in this snapshot."""
     row = connection.execute(
-        _STANDING, {"consumer": daily_totals.NAME, "beginning": settled.BEGINNING, "rows_max": PART_MAX}
+        _STANDING, {"consumer": kept.consumer, "beginning": settled.BEGINNING, "rows_max": PART_MAX}
     ).one()
     if row.is_restarting:
         return Standing(settled.BEGINNING, is_whole=False)
@@ -82,28 +99,26 @@ def standing(connection: Connection) -> Standing:
 
 
 def totals_at(
-    connection: Connection, wallet_ids: Sequence[int], instants: Sequence[dt.datetime], *, stands: Standing
+    connection: Connection, kept: Kept, of: object, instants: Sequence[dt.datetime], *, stands: Standing
 ) -> list[Totals]:
-    """Return what all entries before each of the instants make, which are in order; and then what all entries make.
+    """Return what all before each of the instants makes, which are in order; and then what everything makes.
 
-    Of entries against the SYSTEM wallets of these ids, in the connection's snapshot. Raises ReportTooFineError, and
-    ReportBehindError for an instant that the totals do not reach while they are not whole; what all entries make is
-    then what the totals have.
+    In the connection's snapshot, in which the totals stand there. Raises ReportTooFineError, and ReportBehindError for
+    an instant that the totals do not reach while they are not whole; what everything makes is then what they have.
     """
     if not stands.is_whole and not all(stands.covers(instant) for instant in instants):
         raise ReportBehindError(stands.reaches_to)
-    values = {"wallet_ids": list(wallet_ids), "position": stands.position}
-    parts = [_part_of_day(connection, instant, values) for instant in instants]
+    values = {"of": of, "position": stands.position}
+    parts = [_part_of_day(connection, kept, instant, values) for instant in instants]
     days = sorted({part.day for part in parts})
-    of_days = connection.execute(_DAYS, values | {"days": days}).all()
-    of_tail = connection.execute(_TAIL, values | {"instants": list(instants)}).all() if stands.is_whole else []
+    of_days = connection.execute(kept.days, values | {"days": days}).all()
+    of_tail = connection.execute(kept.tail, values | {"instants": list(instants)}).all() if stands.is_whole else []
     found = []
     for index, part in enumerate(parts):
-        totals = _sum([row for row in of_days if row.period <= days.index(part.day)])
+        totals = _add({}, [row for row in of_days if row.period <= days.index(part.day)])
         _add(totals, [row for row in of_tail if row.period <= index])
-        _add(totals, part.rows, sign=part.sign)
-        found.append(totals)
-    return [*found, _add(_sum(of_days), of_tail)]
+        found.append(_add(totals, part.rows, sign=part.sign))
+    return [*found, _add(_add({}, of_days), of_tail)]
 
 
 class _Part(NamedTuple):
@@ -114,7 +129,7 @@ class _Part(NamedTuple):
     sign: int
 
 
-def _part_of_day(connection: Connection, instant: dt.datetime, values: Mapping[str, Any]) -> _Part:
+def _part_of_day(connection: Connection, kept: Kept, instant: dt.datetime, values: Mapping[str, Any]) -> _Part:
     begin = instant.astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if instant == begin:
         return _Part(begin.date(), (), 1)
@@ -127,17 +142,14 @@ def _part_of_day(connection: Connection, instant: dt.datetime, values: Mapping[s
     if min(lengths) > PART_MAX:
         raise ReportTooFineError(instant, transactions_max=PART_MAX)
     if lengths[0] <= lengths[1]:
-        return _Part(begin.date(), connection.execute(_PART, {**values, **before}).all(), 1)
-    return _Part(end.date(), connection.execute(_PART, {**values, **after}).all(), -1)
-
-
-def _sum(rows: Iterable[Row[Any]]) -> Totals:
-    return _add({}, rows)
+        return _Part(begin.date(), connection.execute(kept.part, {**values, **before}).all(), 1)
+    return _Part(end.date(), connection.execute(kept.part, {**values, **after}).all(), -1)
 
 
 def _add(totals: Totals, rows: Iterable[Row[Any]], *, sign: int = 1) -> Totals:
     for row in rows:
-        key, sums = (row.entry_type, row.contra_wallet_id), Sums(row.entries, int(row.credits), int(row.debits))
+        key: Key = tuple(row[1:-3])
+        sums = Sums(row.entries, int(row.credits), int(row.debits))
         known = totals.get(key, Sums())
         totals[key] = known.plus(sums) if sign > 0 else known.minus(sums)
     return totals
@@ -163,40 +175,37 @@ SELECT coalesce(cursor.position, CAST(:beginning AS uuid)) AS position, further.
        ) AS further ON true
 """)
 
-# By the index of SYSTEM wallets and days, so that another asset's days cost nothing.
-_DAYS = text("""
-SELECT width_bucket(totals.day, CAST(:days AS date[])) AS period, totals.entry_type, totals.contra_wallet_id,
-       CAST(sum(totals.entries) AS bigint) AS entries, sum(totals.credits) AS credits, sum(totals.debits) AS debits
-  FROM unnest(CAST(:wallet_ids AS bigint[])) AS asked (wallet_id)
-  JOIN daily_totals AS totals ON totals.contra_wallet_id = asked.wallet_id
- GROUP BY period, totals.entry_type, totals.contra_wallet_id
-""")
+SETTLED_PART = "transaction_id >= :first AND transaction_id < :last AND transaction_id <= :position"
+"""Which transactions `Kept.part` is asked about."""
+
+_LENGTH = text(f"""
+SELECT count(*) FROM (SELECT FROM transactions WHERE {SETTLED_PART} ORDER BY transaction_id LIMIT :rows) AS part
+""")  # noqa: S608 - constants
 
 _ENTRIES = f"""
+SELECT {{period}} AS period, entries.entry_type, entries.contra_wallet_id, count(*) AS entries,
+       coalesce(sum(entries.amount) FILTER (WHERE entries.amount > 0), 0) AS credits,
+       coalesce(-sum(entries.amount) FILTER (WHERE entries.amount < 0), 0) AS debits
   FROM (SELECT * FROM transactions WHERE {{range}} ORDER BY transaction_id OFFSET 0) AS transactions
   {ENTRIES_OF_TRANSACTION}
- WHERE entries.contra_wallet_id = ANY (CAST(:wallet_ids AS bigint[])) AND {{conditions}}
+ WHERE entries.contra_wallet_id = ANY (CAST(:of AS bigint[])) AND {{conditions}}
  GROUP BY period, entries.entry_type, entries.contra_wallet_id
 """  # noqa: S608 - constants
 
-_SUMS = """
-       entries.entry_type, entries.contra_wallet_id, count(*) AS entries,
-       coalesce(sum(entries.amount) FILTER (WHERE entries.amount > 0), 0) AS credits,
-       coalesce(-sum(entries.amount) FILTER (WHERE entries.amount < 0), 0) AS debits
-"""
+REACHED = "width_bucket(entries.created_at, CAST(:instants AS timestamptz[]))"
+WITHIN = "entries.created_at >= :since AND entries.created_at < :until"
 
-_TAIL = text(
-    f"SELECT width_bucket(entries.created_at, CAST(:instants AS timestamptz[])) AS period, {_SUMS}"
-    + _ENTRIES.format(range="transaction_id > :position", conditions="true")
+ENTRIES = Kept(
+    consumer=daily_totals.NAME,
+    # By the index of SYSTEM wallets and days, so that another asset's days cost nothing.
+    days=text("""
+SELECT width_bucket(totals.day, CAST(:days AS date[])) AS period, totals.entry_type, totals.contra_wallet_id,
+       CAST(sum(totals.entries) AS bigint) AS entries, sum(totals.credits) AS credits, sum(totals.debits) AS debits
+  FROM unnest(CAST(:of AS bigint[])) AS asked (wallet_id)
+  JOIN daily_totals AS totals ON totals.contra_wallet_id = asked.wallet_id
+ GROUP BY period, totals.entry_type, totals.contra_wallet_id
+"""),
+    tail=text(_ENTRIES.format(period=REACHED, range="transaction_id > :position", conditions="true")),
+    part=text(_ENTRIES.format(period="0", range=SETTLED_PART, conditions=WITHIN)),
 )
-
-_OF_DAY = "transaction_id >= :first AND transaction_id < :last AND transaction_id <= :position"
-
-_LENGTH = text(f"""
-SELECT count(*) FROM (SELECT FROM transactions WHERE {_OF_DAY} ORDER BY transaction_id LIMIT :rows) AS part
-""")  # noqa: S608 - constants
-
-_PART = text(
-    f"SELECT 0 AS period, {_SUMS}"
-    + _ENTRIES.format(range=_OF_DAY, conditions="entries.created_at >= :since AND entries.created_at < :until")
-)
+"""The entries against SYSTEM wallets of these ids, by type and wallet."""
