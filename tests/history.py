@@ -49,7 +49,7 @@ class History:
         for day in range(days):
             if day % 100 == 0:
                 expected.append(settled.expect_older())
-            for at in sorted(self.dice.randrange(86_400_000_000) for _ in range(self.dice.choice((0, 1, 1, 2)))):
+            for at in sorted(self.dice.randrange(86_400_000_000) for _ in range(self.dice.choice((0, 1, 1, 1, 2, 5)))):
                 # Now and then on the very instant at which a day begins.
                 instant = self.begin + dt.timedelta(days=day, microseconds=at if at % 7 else 0)
                 self._post(list(self._commands(f"{day}-{at}")), instant)
