@@ -16,6 +16,7 @@ from tests.test_daily_totals import some_of_each
 from tests.test_reports import added_up, no_slack
 from tests.test_verify import move
 from wallet_app import service
+from wallet_app.console import system_wallets
 from wallet_app.service import system_days, totals_at
 
 __all__ = ["no_slack"]
@@ -72,19 +73,23 @@ def test_a_system_wallet_by_day(browser: Browser, sql: Sql, monkeypatch: pytest.
         assert found.days[0].closing == found.wallet.balance
     page = text_of(browser.get("/console/wallets/1"))
     assert "By day" in page
-    today = re.findall(r'href="(/console/wallets/1/days/[0-9-]+)"', page)[0]
-    counted = statements(lambda: browser.get(today))
-    monkeypatch.setattr(system_days, "ROWS_MAX", 3)
-    seen: list[str] = []
-    path = today
-    while path:
-        page = text_of(browser.get(path))
-        seen += re.findall(r'href="/console/transactions/([0-9a-f-]+)"', page)
-        following = re.search(r'href="([^"]*before=[^"]*)" rel="next"', page)
-        path = following[1] if following else ""
-    expected = sql("SELECT transaction_id::text FROM ledger_entries WHERE contra_wallet_id = 1 ORDER BY 1 DESC")
-    assert seen == [row[0] for row in expected]
-    assert statements(lambda: browser.get(today)) == counted
+    counted = statements(lambda: browser.get(f"/console/wallets/1/days/{found.days[0].day}"))
+    ((clearing,),) = sql("SELECT contra_wallet_id FROM ledger_entries WHERE entry_type = 'TRANSFER' LIMIT 1")
+    for wallet_id, rows_max, limit in ((1, 3, 50), (clearing, 2_000, 3), (clearing, 2, 1)):
+        monkeypatch.setattr(system_days, "ROWS_MAX", rows_max)
+        monkeypatch.setattr(system_wallets, "ENTRIES", limit)
+        seen: list[str] = []
+        path = f"/console/wallets/{wallet_id}/days/{found.days[0].day}"
+        while path:
+            page = text_of(browser.get(path))
+            seen += re.findall(r'href="/console/transactions/([0-9a-f-]+)"', page)
+            following = re.search(r'href="([^"]*before=[^"]*)" rel="next"', page)
+            path = following[1] if following else ""
+        expected = sql(
+            "SELECT transaction_id::text FROM ledger_entries WHERE contra_wallet_id = %s ORDER BY 1 DESC", wallet_id
+        )
+        assert seen == [row[0] for row in expected] != []
+    assert statements(lambda: browser.get(f"/console/wallets/1/days/{found.days[0].day}")) == counted
     rows = rows_of(browser.get("/console/wallets/1/days.csv"))
     assert int(rows[0]["closing"]) == service.get_wallet(1).balance
     assert browser.get("/console/wallets/3/days/2026-01-01").status_code == 404

@@ -187,7 +187,7 @@ def get_asset_report(
         if until is None and not stands.is_whole:
             raise ReportBehindError(stands.reaches_to)
         instants = [instant for instant in (since, until) if instant is not None]
-        *found, everything = totals_at(connection, ENTRIES, list(side.owners), instants, stands=stands)
+        *found, everything = totals_at(connection, ENTRIES, {"wallet_ids": list(side.owners)}, instants, stands=stands)
         opening = found[0] if since is not None else {}
         closing = found[-1] if until is not None else everything
         after = side.outstanding(everything).minus(side.outstanding(closing))

@@ -60,7 +60,7 @@ class Kept:
     Each statement returns `period`, what the totals are kept by, and entries, credits and debits. `days` is asked for
     the number of `days` (in order) that its days have reached; `tail` for transactions above `position` and `instants`
     that they have reached; `part` for transactions up to `position` from `first` on, below `last`, created from `since`
-    on, before `until`. What they are narrowed to is in `of`.
+    on, before `until`. What they are narrowed to is told by values of their own.
     """
 
     consumer: str
@@ -99,16 +99,17 @@ def standing(connection: Connection, kept: Kept) -> Standing:
 
 
 def totals_at(
-    connection: Connection, kept: Kept, of: object, instants: Sequence[dt.datetime], *, stands: Standing
+    connection: Connection, kept: Kept, of: Mapping[str, Any], instants: Sequence[dt.datetime], *, stands: Standing
 ) -> list[Totals]:
     """Return what all before each of the instants makes, which are in order; and then what everything makes.
 
-    In the connection's snapshot, in which the totals stand there. Raises ReportTooFineError, and ReportBehindError for
-    an instant that the totals do not reach while they are not whole; what everything makes is then what they have.
+    Of what `of` names, in the connection's snapshot, in which the totals stand there. Raises ReportTooFineError, and
+    ReportBehindError for an instant that the totals do not reach while they are not whole; what everything makes is
+    then what they have.
     """
     if not stands.is_whole and not all(stands.covers(instant) for instant in instants):
         raise ReportBehindError(stands.reaches_to)
-    values = {"of": of, "position": stands.position}
+    values = {**of, "position": stands.position}
     parts = [_part_of_day(connection, kept, instant, values) for instant in instants]
     days = sorted({part.day for part in parts})
     of_days = connection.execute(kept.days, values | {"days": days}).all()
@@ -188,7 +189,7 @@ SELECT {{period}} AS period, entries.entry_type, entries.contra_wallet_id, count
        coalesce(-sum(entries.amount) FILTER (WHERE entries.amount < 0), 0) AS debits
   FROM (SELECT * FROM transactions WHERE {{range}} ORDER BY transaction_id OFFSET 0) AS transactions
   {ENTRIES_OF_TRANSACTION}
- WHERE entries.contra_wallet_id = ANY (CAST(:of AS bigint[])) AND {{conditions}}
+ WHERE entries.contra_wallet_id = ANY (CAST(:wallet_ids AS bigint[])) AND {{conditions}}
  GROUP BY period, entries.entry_type, entries.contra_wallet_id
 """  # noqa: S608 - constants
 
@@ -201,11 +202,11 @@ ENTRIES = Kept(
     days=text("""
 SELECT width_bucket(totals.day, CAST(:days AS date[])) AS period, totals.entry_type, totals.contra_wallet_id,
        CAST(sum(totals.entries) AS bigint) AS entries, sum(totals.credits) AS credits, sum(totals.debits) AS debits
-  FROM unnest(CAST(:of AS bigint[])) AS asked (wallet_id)
+  FROM unnest(CAST(:wallet_ids AS bigint[])) AS asked (wallet_id)
   JOIN daily_totals AS totals ON totals.contra_wallet_id = asked.wallet_id
  GROUP BY period, totals.entry_type, totals.contra_wallet_id
 """),
     tail=text(_ENTRIES.format(period=REACHED, range="transaction_id > :position", conditions="true")),
     part=text(_ENTRIES.format(period="0", range=SETTLED_PART, conditions=WITHIN)),
 )
-"""The entries against SYSTEM wallets of these ids, by type and wallet."""
+"""The entries against the SYSTEM wallets `wallet_ids`, by type and wallet."""
