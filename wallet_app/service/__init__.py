@@ -60,7 +60,8 @@ from wallet_app.service.books import (
 )
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
 from wallet_app.service.bulk_approvals import approve_bulk, ask_bulk, request_of_run
-from wallet_app.service.bulk_drafts import BulkFile, BulkProblems, Sum, campaign_of, draft_bulk
+from wallet_app.service.bulk_drafts import BulkFile, BulkProblems, campaign_of, draft_bulk
+from wallet_app.service.bulk_outlook import Outlook, Sum
 from wallet_app.service.bulk_reading import (
     BULK_COLUMNS,
     BULK_ROWS_MAX,
@@ -654,6 +655,7 @@ __all__ = [
     "request_of_run",
     "BulkFile",
     "BulkProblems",
+    "Outlook",
     "Sum",
     "campaign_of",
     "draft_bulk",
