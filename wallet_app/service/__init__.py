@@ -237,6 +237,10 @@ from wallet_app.service.reasons import (
 )
 from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
 from wallet_app.service.references import check_anew as check_references_anew
+from wallet_app.service.reports import HOLD_LINES as REPORT_HOLD_LINES
+from wallet_app.service.reports import LINES as REPORT_LINES
+from wallet_app.service.reports import AssetReport, Outstanding, get_asset_report
+from wallet_app.service.reports import Line as ReportLine
 from wallet_app.service.reversal_views import DebtsView, DebtView, Moved, find_moved_wallets, list_debts
 from wallet_app.service.reversals import DEBTS_MAX, REVERSIBLE
 from wallet_app.service.search import (
@@ -305,6 +309,16 @@ from wallet_app.service.switches import (
 )
 from wallet_app.service.switches import (
     require_may as require_may_switch,
+)
+from wallet_app.service.system_days import (
+    DAYS_MAX,
+    DayEntries,
+    SystemDay,
+    SystemDays,
+    TypeOfDay,
+    list_day_entries,
+    list_system_days,
+    list_types_of_day,
 )
 from wallet_app.service.timelines import Happening, kinds, list_timeline, walk_timeline
 from wallet_app.service.tokens import TOKEN_SECONDS_MAX, MadeToken, Signer, UserToken
@@ -681,4 +695,18 @@ __all__ = [
     "walk_bulk_rows",
     "RunOperation",
     "UndoOperation",
+    "AssetReport",
+    "DAYS_MAX",
+    "DayEntries",
+    "Outstanding",
+    "REPORT_HOLD_LINES",
+    "REPORT_LINES",
+    "ReportLine",
+    "SystemDay",
+    "SystemDays",
+    "TypeOfDay",
+    "get_asset_report",
+    "list_day_entries",
+    "list_system_days",
+    "list_types_of_day",
 ]
