@@ -130,6 +130,15 @@ from wallet_app.service.explanations import (
     walk_statement,
 )
 from wallet_app.service.exports import EXPORT_ROWS_MAX, export
+from wallet_app.service.file_imports import (
+    FileImportView,
+    begin_import,
+    end_import,
+    imports_that_need_somebody,
+    list_imports,
+    note_import,
+    see_import,
+)
 from wallet_app.service.filters import RANGE_DAYS_MAX, Filters
 from wallet_app.service.form_keys import Sent, find_sent, new_form_key, read_form_key, sign_form_key
 from wallet_app.service.four_eyes import (
@@ -369,6 +378,13 @@ __all__ = [
     "get_economy",
     "get_integrity_state",
     "get_work_figures",
+    "FileImportView",
+    "begin_import",
+    "end_import",
+    "imports_that_need_somebody",
+    "list_imports",
+    "note_import",
+    "see_import",
     "get_work_state",
     "JobFigures",
     "WorkFigures",

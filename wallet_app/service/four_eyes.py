@@ -112,10 +112,15 @@ def carry_out(session: Session, operation: Operation, *, form_key: str, visitor:
     return doing.run()
 
 
-def get_request(session: Session, request_id: int) -> RequestPage:
-    """Return the request as this operator sees it, with a fresh preview while it waits. Raises RequestNotFoundError."""
+def get_request(session: Session, request_id: int, *, visitor: Visitor) -> RequestPage:
+    """Return the request as this operator sees it, with a fresh preview while it waits.
+
+    Raises RequestNotFoundError; PermissionDeniedError for another's, in a role that does not see requests.
+    """
     request = approvals.get_request_view(request_id)
     is_maker = request.maker_id == session.operator_id
+    if not is_maker:
+        sessions.require(session, "approvals:read", visitor=visitor)
     may_withdraw = request.is_pending and is_maker
     if not request.is_pending or isinstance(request.operation, RunOperation):
         # What a bulk run would do is shown with the run, where it is decided on.
