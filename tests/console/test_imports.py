@@ -1,4 +1,4 @@
-"""Files that were imported at the command line, on the home page of who looks after that: until one says it was seen."""
+"""Files that were imported at the command line, on the home page of who looks after that, until one was seen."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ GOOD = "topup,3,5,ref-1,"
 
 def states(sql: Sql) -> list[tuple[object, ...]]:
     return sql("SELECT file_name, state, rows, accepted, problem IS NULL FROM file_imports ORDER BY id")
+
+
+def never(*_: object, **__: object) -> None:
+    raise OperationalError("", {}, Exception())
 
 
 def test_an_import_that_left_rows_undone_waits_until_somebody_has_seen_it(
@@ -63,9 +67,7 @@ def test_who_imports_the_same_file_again_deals_with_it(
     assert "It was cut off." in text_of(finance.get("/console"))
     # One that was killed says nothing more: after a while that is told.
     with monkeypatch.context() as killed:
-        killed.setattr(
-            service, "end_import", lambda *_, **__: (_ for _ in ()).throw(OperationalError("", {}, Exception()))
-        )
+        killed.setattr(service, "end_import", never)
         assert run(app, file)[0] == 0
     assert "rows.csv" not in text_of(finance.get("/console")), "it goes on, as far as anybody knows"
     sql("UPDATE file_imports SET beat_at = beat_at - interval '16 minutes'")
