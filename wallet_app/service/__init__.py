@@ -59,8 +59,9 @@ from wallet_app.service.books import (
     reversed_parts,
 )
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
-from wallet_app.service.bulk_approvals import approve_bulk, ask_bulk, request_of_run
+from wallet_app.service.bulk_approvals import approve_bulk, ask_bulk
 from wallet_app.service.bulk_drafts import BulkFile, BulkProblems, campaign_of, draft_bulk
+from wallet_app.service.bulk_notices import RecentRows, recent_rows
 from wallet_app.service.bulk_outlook import Outlook, Sum
 from wallet_app.service.bulk_reading import (
     BULK_COLUMNS,
@@ -109,6 +110,7 @@ from wallet_app.service.daily_totals import rebuild_totals
 from wallet_app.service.devices import (
     SECONDS_MAX as DEVICE_SECONDS_MAX,
 )
+from wallet_app.service.drafts import open_draft, seal_draft
 from wallet_app.service.dry_run import (
     NO_ID,
     preview_atomic,
@@ -300,7 +302,7 @@ from wallet_app.service.sign_in import (
     sign_in_with_passkey,
     sign_in_with_password,
 )
-from wallet_app.service.states import Close, Freeze, Side, Unfreeze
+from wallet_app.service.states import Close, Freeze, Side, Unfreeze, instant_text
 from wallet_app.service.switches import (
     PERMISSION_OF,
     STOPS_MAX,
@@ -411,6 +413,7 @@ __all__ = [
     "get_server",
     "list_asset_facts",
     "list_past_switches",
+    "instant_text",
     "list_stops",
     "list_stops_of",
     "make_secret_form_key",
@@ -583,6 +586,7 @@ __all__ = [
     "check_references_anew",
     "rebuild_balances",
     "rebuild_totals",
+    "seal_draft",
     "seed",
     "set_rate",
     "set_switch",
@@ -682,7 +686,9 @@ __all__ = [
     "Weighed",
     "approve_bulk",
     "ask_bulk",
-    "request_of_run",
+    "RecentRows",
+    "recent_rows",
+    "open_draft",
     "BulkFile",
     "BulkProblems",
     "Outlook",
