@@ -51,6 +51,7 @@ NOTES = MappingProxyType(
         "bulk-discarded": "It is discarded. Nothing was posted.",
         "bulk-stopping": "It ends after the rows that are being posted at this moment.",
         "bulk-checked": "It was checked again: what you see is as of now.",
+        "import-seen": "It is noted that you have looked at it.",
         "verification": "The verification is asked for. The worker begins within seconds.",
         "back-with-entries": "This is what you had entered. Nothing was done with it yet.",
         "session-over": "Your session had ended, so nothing was done. Sign in, and you are back at that form with what "
