@@ -22,6 +22,8 @@ NOTES = MappingProxyType(
     {
         "signed-out": "You are signed out.",
         "set-up": "Sign in. If you have just been set up and saw no recovery codes, make new ones in your account.",
+        "sent-twice": "That code was accepted a moment ago, most likely by the first of two clicks, and its answer did "
+        "not arrive here. Sign in again, with the next code of your app.",
         "ended": "You are signed out everywhere.",
         "password": "The password is changed, and you are signed out everywhere. Sign in with the new one.",
         "passkey-added": "The passkey is added. You can sign in with it from now on.",
@@ -80,7 +82,7 @@ def page(template: str, status: int = 200, /, **context: Any) -> Response:
     response = Response(body, status, content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = POLICY
     if g.get("new_cookie") is not None:
-        browser.set_session(response, g.new_cookie)
+        browser.set_first(response, g.new_cookie)
     return response
 
 
@@ -90,9 +92,10 @@ def go(path: str, *, note: str | None = None, form: str | None = None) -> Respon
     return _to(path, {name: value for name, value in query.items() if value is not None})
 
 
-def go_and_return(path: str, next_path: str) -> Response:
+def go_and_return(path: str, next_path: str, *, note: str | None = None) -> Response:
     """Return what sends the browser to a page that leads on to `next_path`."""
-    return _to(path, {} if next_path == "/console" else {"next": next_path})
+    query = {"next": None if next_path == "/console" else next_path, "note": note}
+    return _to(path, {name: value for name, value in query.items() if value is not None})
 
 
 def options(json: str) -> Response:
