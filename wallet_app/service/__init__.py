@@ -48,7 +48,6 @@ from wallet_app.service.audit_views import (
     walk_audit,
 )
 from wallet_app.service.books import (
-    NO_END,
     Entry,
     Frozen,
     Hold,
@@ -85,25 +84,33 @@ from wallet_app.service.bulk_views import (
 )
 from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.commands import (
+    GRACE_DAYS_MAX,
     HOLD_SECONDS_MAX,
+    ON_EXPIRED,
     SHORTFALLS,
     SYSTEM_REFERENCE,
+    UNSAID,
     Bonus,
     CaptureHold,
     Command,
     Exchange,
+    ExtendLot,
     Leg,
     Movement,
     OnHold,
+    OnLot,
     Origin,
     PlaceHold,
     Purchase,
     ReleaseHold,
     ReverseTransaction,
+    RevokeLot,
     Seed,
     Spend,
     TopUp,
     Transfer,
+    Unsaid,
+    Until,
 )
 from wallet_app.service.credentials import MadeKey, Vault, key_id_at, place_of
 from wallet_app.service.daily_totals import rebuild_totals
@@ -155,6 +162,7 @@ from wallet_app.service.four_eyes import (
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
 from wallet_app.service.history import Page, find_entries, list_transactions, places_of, walk_transactions
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds, list_open_holds
+from wallet_app.service.instants import NO_END
 from wallet_app.service.integrity import (
     Chains,
     IntegrityState,
@@ -169,6 +177,7 @@ from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
 from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
 from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
+from wallet_app.service.lots import LOTS_MAX, Lot
 from wallet_app.service.operations import (
     KINDS as OPERATION_KINDS,
 )
@@ -302,7 +311,7 @@ from wallet_app.service.sign_in import (
     sign_in_with_passkey,
     sign_in_with_password,
 )
-from wallet_app.service.states import Close, Freeze, Side, Unfreeze, instant_text
+from wallet_app.service.states import Close, Freeze, Side, Unfreeze
 from wallet_app.service.switches import (
     PERMISSION_OF,
     STOPS_MAX,
@@ -480,9 +489,19 @@ __all__ = [
     "MadeToken",
     "Movement",
     "OnHold",
+    "OnLot",
     "Origin",
     "NEW_KEY_SECONDS",
     "NO_END",
+    "UNSAID",
+    "ON_EXPIRED",
+    "GRACE_DAYS_MAX",
+    "LOTS_MAX",
+    "ExtendLot",
+    "Lot",
+    "RevokeLot",
+    "Unsaid",
+    "Until",
     "NO_ID",
     "NO_TRANSACTION",
     "NewKey",
