@@ -14,6 +14,7 @@ from wallet_app import (
     cli_import,
     cli_keys,
     cli_operators,
+    cli_assets,
     cli_rates,
     cli_switches,
     cli_worker,
@@ -49,6 +50,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     cli.init_app(app)
     cli_keys.init_app(app)
     cli_erase.init_app(app)
+    cli_assets.init_app(app)
     cli_rates.init_app(app)
     cli_switches.init_app(app)
     cli_import.init_app(app)

@@ -17,6 +17,7 @@ from wallet_app.service import (
     DebtsView,
     Entry,
     EntryView,
+    Expiring,
     Frozen,
     Hold,
     HoldView,
@@ -363,30 +364,48 @@ def new_key(made: NewKey) -> dict[str, Any]:
 
 def asset(view: AssetView) -> dict[str, Any]:
     """Present an asset."""
-    return {"code": view.code, "name": view.name, "scale": view.scale}
+    return {
+        "code": view.code,
+        "name": view.name,
+        "scale": view.scale,
+        "timeZone": view.time_zone,
+        "bonusDays": view.bonus_days,
+        "paidDays": view.paid_days,
+    }
 
 
 def balance(view: WalletView) -> dict[str, Any]:
     """Present a wallet's balance."""
-    # What is due comes back, and repays what is owed; the rest of it can be spent.
-    repaid = min(view.due, view.owed)
     return {
         "walletId": view.wallet_id,
         "userId": view.user_id,
         "asset": {"code": view.asset_code, "name": view.asset_name},
         "balance": json_integer(view.balance),
-        "held": view.held - view.due,
-        "available": json_integer(view.balance + view.due - repaid),
-        "total": json_integer(view.balance + view.held - repaid),
-        "owed": view.owed - repaid,
+        "held": view.held_now,
+        "available": json_integer(view.available),
+        "bonus": view.bonus,
+        "paid": json_integer(view.paid),
+        "due": view.expiring.over,
+        "total": json_integer(view.available + view.held_now),
+        "owed": view.owed_now,
+        "expiring": _expiring(view.expiring),
         "version": view.version if view.user_type == "USER" else None,
         "updatedAt": instant(view.updated_at),
     }
 
 
+def _expiring(ends: Expiring) -> dict[str, Any]:
+    return {
+        "nextAt": _instant_if(ends.next_at),
+        "nextAmount": ends.next_amount,
+        "within7d": ends.within_7_days,
+        "within30d": ends.within_30_days,
+    }
+
+
 def balance_at(view: WalletView, moment: dt.datetime) -> dict[str, Any]:
     """Present a wallet's balance as it was at the instant."""
-    return {**balance(view), "at": instant(moment)}
+    return {**balance(view), "bonus": None, "paid": None, "expiring": None, "at": instant(moment)}
 
 
 def rate(applied: AppliedRate) -> dict[str, Any]:
