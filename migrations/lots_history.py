@@ -274,8 +274,8 @@ _ANALYZE = text("ANALYZE lot_movements")
 _MAKE_LOTS = text("""
 INSERT INTO lots (wallet_id, seq, part, lot_id, kind, amount, available, held, consumed, expired, revoked, expires_at,
                   created_at, changed_at)
-SELECT wallet_id, 0, 0, CAST(lpad(to_hex(wallet_id), 32, '0') AS uuid), 'bonus', granted, granted - held - consumed - revoked, held, consumed, 0,
-       revoked, '9999-01-01 00:00:00+00', created_at, changed_at
+SELECT wallet_id, 0, 0, CAST(lpad(to_hex(wallet_id), 32, '0') AS uuid), 'bonus', granted,
+       granted - held - consumed - revoked, held, consumed, 0, revoked, '9999-01-01 00:00:00+00', created_at, changed_at
   FROM (SELECT wallet_id, coalesce(sum(amount) FILTER (WHERE kind = 'grant'), 0) AS granted,
                coalesce(sum(amount) FILTER (WHERE kind = 'hold'), 0)
                    - coalesce(sum(amount) FILTER (WHERE kind = 'release'), 0) AS held,

@@ -46,7 +46,9 @@ def list_assets() -> None:
 @assets.command("life")
 @click.argument("code")
 @click.option("--time-zone", help="In which a day ends, by its IANA name, like Europe/Berlin.")
-@click.option("--bonus-days", callback=_days, help="For how many days a bonus lives that says nothing itself, or never.")
+@click.option(
+    "--bonus-days", callback=_days, help="For how many days a bonus lives that says nothing itself, or never."
+)
 @click.option("--paid-days", callback=_days, help="For how many days what is paid for lives, or never.")
 @REASON
 @TICKET
@@ -57,7 +59,9 @@ def say_life(code: str, *, reason: str | None, ticket: str | None, **asked: Any)
     It counts for what is granted from now on, and ends with a day in the asset's time zone. Credit that is there keeps
     its end. That paid credit ends may be against the law, or the rules of a shop, where your users are.
     """
-    said = {name: None if value == _NEVER else value for name, value in asked.items() if value is not None}
+    said: dict[str, Any] = {
+        name: None if value == _NEVER else value for name, value in asked.items() if value is not None
+    }
     wanted = replace(service.get_asset(code).life, **said)
     changed = service.change_asset(code, life=wanted, by=by(reason, ticket))
     _show(changed, changed.life)

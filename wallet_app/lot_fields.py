@@ -113,7 +113,7 @@ GraceDays = Annotated[
     PlainValidator(_grace_days),
     WithJsonSchema(
         {
-            "description": "For how many days what is granted anew lives; with `onExpired` \"regrant\" alone. A string "
+            "description": 'For how many days what is granted anew lives; with `onExpired` "regrant" alone. A string '
             "of digits is accepted too.",
             "anyOf": [
                 {"type": "integer", "minimum": 1, "maximum": GRACE_DAYS_MAX},

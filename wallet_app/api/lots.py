@@ -39,8 +39,8 @@ def list_lots(wallet_id: str) -> Response:
 
     A lot is what one grant brought, with what became of it; bonus without an end lies in one standing lot. Those that
     have something left, `open`, in the order in which they are spent, or `all`, the newest first. Paid credit has no
-    lots, unless the asset lets it expire. While there are more, the answer has `next`: repeat the request with the query
-    parameter `cursor` set to it.
+    lots, unless the asset lets it expire. While there are more, the answer has `next`: repeat the request with the
+    query parameter `cursor` set to it.
     """
     refuse_unknown_parameters(("state", "limit", "cursor"))
     wallet, state, limit = parameters.wallet_id(wallet_id), parameters.lot_state(), parameters.limit()

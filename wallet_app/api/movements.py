@@ -8,8 +8,8 @@ from wallet_app import service
 from wallet_app.api import parameters
 from wallet_app.api.body import read_reference
 from wallet_app.api.commands import perform, read_command_body
+from wallet_app.api.lot_schemas import BonusRequest
 from wallet_app.api.operations import operation
-from wallet_app.api.lot_schemas import BonusAnswer, BonusRequest
 from wallet_app.api.schemas import MovementAnswer, MovementRequest
 from wallet_app.web import origin
 
@@ -41,7 +41,7 @@ def top_up(wallet_id: str) -> Response:
     tag="Movements",
     scope="wallets:bonus",
     request=BonusRequest,
-    answer=BonusAnswer,
+    answer=MovementAnswer,
     parameters=(parameters.WALLET_ID,),
     problems=_PROBLEMS,
 )
@@ -49,7 +49,7 @@ def grant_bonus(wallet_id: str) -> Response:
     """Grant a wallet a bonus.
 
     `expiresAt` says until when it can be spent: an instant, or a day at whose end in the asset's time zone it is over.
-    Null: for ever; without it, as the asset's `bonusDays` say. 409 `already_expired` for what would be over by now, 409
+    Null: for ever; without it, as the asset's `bonusDays` say. 409 `lot_end_passed` for what would be over by now, 409
     `too_many_lots` if the wallet has 10,000 grants with something left. What expires first is spent first.
 
     Safe to repeat: the same referenceId on the same wallet answers with the original transaction and changes nothing.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wallet_app.models import ENTRY_TYPES, HOLD_STATES, SIDES, SWITCH_TARGETS
+from wallet_app.models import ENTRY_TYPES, HOLD_STATES, LOT_KINDS, SIDES, SWITCH_TARGETS
 from wallet_app.service.account import (
     change_password,
     new_recovery_codes,
@@ -23,6 +23,7 @@ from wallet_app.service.approvals import (
     withdraw,
 )
 from wallet_app.service.assets import (
+    LIFE_DAYS_MAX,
     SCALE_MAX,
     WALLETS_COUNTED_MAX,
     AssetFacts,
@@ -83,21 +84,26 @@ from wallet_app.service.bulk_views import (
 )
 from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.commands import (
+    GRACE_DAYS_MAX,
     HOLD_SECONDS_MAX,
+    ON_EXPIRED,
     SHORTFALLS,
     SYSTEM_REFERENCE,
     Bonus,
     CaptureHold,
     Command,
     Exchange,
+    ExtendLot,
     Leg,
     Movement,
     OnHold,
+    OnLot,
     Origin,
     PlaceHold,
     Purchase,
     ReleaseHold,
     ReverseTransaction,
+    RevokeLot,
     Seed,
     Spend,
     TopUp,
@@ -158,6 +164,8 @@ from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
 from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
 from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
+from wallet_app.service.lot_views import LotView, find_lot_wallets, get_lot, list_lots
+from wallet_app.service.lots import Lot
 from wallet_app.service.operations import (
     KINDS as OPERATION_KINDS,
 )
@@ -216,6 +224,7 @@ from wallet_app.service.preview import NO_TRANSACTION, Preview, previewing
 from wallet_app.service.queries import (
     PAGE_MAX,
     EntryView,
+    Expiring,
     TransactionView,
     WalletView,
     get_transaction,
@@ -369,6 +378,19 @@ __all__ = [
     "WALLETS_COUNTED_MAX",
     "AssetFacts",
     "CreditLife",
+    "Expiring",
+    "ExtendLot",
+    "GRACE_DAYS_MAX",
+    "LIFE_DAYS_MAX",
+    "LOT_KINDS",
+    "Lot",
+    "LotView",
+    "ON_EXPIRED",
+    "OnLot",
+    "RevokeLot",
+    "find_lot_wallets",
+    "get_lot",
+    "list_lots",
     "change_asset",
     "create_asset",
     "get_asset",

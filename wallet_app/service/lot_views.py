@@ -85,7 +85,12 @@ def list_lots(
     limit = min(limit, PAGE_MAX) + 1
     if state == "all":
         _, _, seq, part = after or (0, 0, _SEQ_MAX, 0)
-        values = {"wallet_id": wallet_id, "limit": limit, "seq": min(seq, _SEQ_MAX), "part": min(part, _PART_MAX)}
+        values: dict[str, Any] = {
+            "wallet_id": wallet_id,
+            "limit": limit,
+            "seq": min(seq, _SEQ_MAX),
+            "part": min(part, _PART_MAX),
+        }
         return [_view(row, is_by_end=False) for row in connection.execute(_ALL, values)]
     end, kind, seq, part = after or (0, 0, 0, 0)
     values = {
@@ -140,54 +145,40 @@ SELECT lots.wallet_id, lots.seq, lots.part, lots.lot_id, lots.kind, lots.amount,
   LEFT JOIN ledger_entries AS entry ON entry.wallet_id = lots.wallet_id AND entry.seq = lots.seq
 """  # noqa: S608 - constants
 
-_CLOCK = f"WITH clock AS MATERIALIZED (SELECT {_NOW.format(wallet=':wallet_id')} AS now)"  # noqa: S608 - constants
+_CLOCK = f"WITH clock AS MATERIALIZED (SELECT {_NOW.format(wallet=':wallet_id')} AS now)"
 
 _LOT = text(
-    _VIEW.format(lots="lots")
-    .replace("clock.now", f"({_NOW.format(wallet='lots.wallet_id')})")
+    _VIEW.format(lots="lots").replace("clock.now", f"({_NOW.format(wallet='lots.wallet_id')})")
     + " WHERE lots.lot_id = :lot_id"
 )
 
-_ALL = text(
-    _CLOCK
-    + _VIEW.format(
-        lots="""(
+_NEWEST = """(
        SELECT * FROM lots WHERE wallet_id = :wallet_id AND (seq, part) < (:seq, :part)
         ORDER BY seq DESC, part DESC LIMIT :limit
-       ) AS lots
- CROSS JOIN clock"""
-    )
-    + " ORDER BY lots.seq DESC, lots.part DESC"
-)
+       ) AS lots CROSS JOIN clock"""
+_ALL = text(_CLOCK + _VIEW.format(lots=_NEWEST) + " ORDER BY lots.seq DESC, lots.part DESC")
 
 _BEHIND = """
           AND (lots.expires_at, lots.kind, lots.seq, lots.part)
               > (CAST(:expires_at AS timestamptz), :kind, :seq, :part)
         ORDER BY lots.expires_at, lots.kind, lots.seq, lots.part LIMIT :limit
 """
-
+_KEPT = UNITS_OF_HOLDS.format(wallet=":wallet_id", which="true")
 # Along the order of taking; and what has nothing left but what holds keep, which is looked up by these.
-_OPEN = text(
-    _CLOCK
-    + _VIEW.format(
-        lots=f"""(
+_TAKEN_NEXT = f"""(
        SELECT * FROM ((
        SELECT lots.* FROM lots
         WHERE lots.wallet_id = :wallet_id AND lots.available > 0 AND lots.expires_at > (SELECT now FROM clock)
           {_BEHIND}
        ) UNION ALL (
        SELECT lots.*
-         FROM (SELECT DISTINCT seq, part FROM ({UNITS_OF_HOLDS.format(wallet=":wallet_id", which="true")}) AS units
-              ) AS kept
+         FROM (SELECT DISTINCT seq, part FROM ({_KEPT}) AS units) AS kept
          JOIN lots ON lots.wallet_id = :wallet_id AND lots.seq = kept.seq AND lots.part = kept.part
         WHERE (lots.available = 0 OR lots.expires_at <= (SELECT now FROM clock))
           {_BEHIND}
        )) AS found ORDER BY expires_at, kind, seq, part LIMIT :limit
-       ) AS lots
- CROSS JOIN clock"""
-    )
-    + " ORDER BY lots.expires_at, lots.kind, lots.seq, lots.part"
-)
+       ) AS lots CROSS JOIN clock"""  # noqa: S608 - constants
+_OPEN = text(_CLOCK + _VIEW.format(lots=_TAKEN_NEXT) + " ORDER BY lots.expires_at, lots.kind, lots.seq, lots.part")
 
 _WALLETS = text("SELECT lot_id, wallet_id FROM lots WHERE lot_id = ANY (CAST(:lot_ids AS uuid[]))")
 

@@ -10,17 +10,20 @@ from wallet_app.db import reads
 from wallet_app.errors import InstantAheadError, SystemEntriesError
 from wallet_app.service.commands import HOLD_SECONDS_MAX
 from wallet_app.service.holds import HOLDS_MAX
-from wallet_app.service.lot_rules import LOTS_MAX
 from wallet_app.service.permits import Permit
 from wallet_app.service.queries import Expiring, WalletView, get_wallet
 from wallet_app.service.walks import search
+
+_SETTLED_MAX = 10_000 + HOLDS_MAX
+"""How many entries settle what is due of a wallet at most."""
 
 
 def get_wallet_at(wallet_id: int, instant: dt.datetime, *, permit: Permit | None = None) -> WalletView:
     """Return the wallet with the balance that a read would have told at the instant (UTC), which is included.
 
     Before its first entry that is 0 at version 0, also before there was the wallet. Names and status are today's. What
-    had expired and was not booked then is told; what was granted, and what was about to expire, is not. Raises WalletNotFoundError, AssetNotAllowedError, SystemEntriesError, and InstantAheadError.
+    had expired and was not booked then is told; what was granted, and what was about to expire, is not. Raises
+    WalletNotFoundError, AssetNotAllowedError, SystemEntriesError, and InstantAheadError.
     """
     today = get_wallet(wallet_id, permit=permit)
     if today.user_type == "SYSTEM":
@@ -35,7 +38,7 @@ def _at(connection: Connection, today: WalletView, instant: dt.datetime) -> Wall
         "instant": instant,
         "updated_at": today.updated_at,
         "hold_seconds_max": HOLD_SECONDS_MAX,
-        "settled_max": LOTS_MAX + HOLDS_MAX,
+        "settled_max": _SETTLED_MAX,
     }
     found = connection.execute(_AT, values).one()
     if found.is_ahead:
