@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -27,12 +28,16 @@ Key = tuple[int, int]
 
 
 class Step(NamedTuple):
-    """An entry of a wallet that is walked through, with what its transaction tells."""
+    """An entry of a wallet that is walked through, with what its transaction tells.
+
+    A reversal that found nothing to take back has no entry, and then one step without a seq.
+    """
 
     wallet_id: int
-    seq: int
+    seq: int | None
     entry_type: str
     amount: int
+    balance_after: int
     created_at: dt.datetime
     transaction_id: uuid.UUID
     kind: str
@@ -40,8 +45,12 @@ class Step(NamedTuple):
     """Wallet and seq of each entry of its transaction, where it has several, in order."""
     hold_seq: int | None
     """That of the hold which it gives back a part of."""
-    reverses: Sequence[Any] | None
+    undoes: Sequence[Sequence[int]] | None
     """What its transaction reverses: of each entry the wallet, the seq, what was moved and what is owed."""
+    rate: Sequence[int] | None
+    """That of an exchange, as a fraction."""
+    is_repayment: bool
+    """Whether it repays what is owed for an entry that was reversed before."""
 
 
 class Movement(NamedTuple):
@@ -66,35 +75,45 @@ class Walk:
     held: dict[Key, int] = field(default_factory=dict)
     """How much of that lot a hold keeps."""
     moved: dict[Key, tuple[int, int]] = field(default_factory=dict)
-    """Of an entry that was reversed: the bonus and the paid credit that are still to be given back."""
+    """Of an entry that was reversed: how much bonus and how much paid credit it moved."""
+    claimed: Counter[Key] = field(default_factory=Counter)
+    """How much of such an entry was reversed so far, or is owed."""
 
     def walk(self, transaction: Sequence[Step]) -> Iterator[Movement]:
         """Yield what the transaction's entries, in their order, did to standing lots."""
-        parts = [part for part in transaction[0].reverses or () if part[2]]
-        source: tuple[int, int] | None = None
-        for index, step in enumerate(transaction):
+        undoes = transaction[0].undoes or ()
+        undone = iter([(wallet_id, seq) for wallet_id, seq, moved, _ in undoes if moved])
+        taken = paid = 0
+        for step in transaction:
+            if step.seq is None:
+                continue
             if step.entry_type == "REVERSAL":
-                yield from self._reverse(step, (parts[index][0], parts[index][1]))
+                yield from self._reverse(step, next(undone))
             elif step.entry_type == "RELEASE":
                 yield from self._give_back(step, transaction)
             elif step.kind == "CAPTURE":
                 continue
             elif step.amount > 0:
-                yield from self._credit(step, source)
+                yield from self._credit(step, bonus=taken, paid=paid)
             else:
                 taken = self._take(step)
-                source = taken, -step.amount
+                paid = -step.amount - taken
                 yield from self._told(step, "hold" if step.entry_type == "HOLD" else "consume", taken)
+        for wallet_id, seq, moved, owed in undoes:
+            self.claimed[wallet_id, seq] += abs(moved) + owed
 
-    def _credit(self, step: Step, source: tuple[int, int] | None) -> Iterator[Movement]:
+    def _credit(self, step: Step, *, bonus: int, paid: int) -> Iterator[Movement]:
         """Yield a grant of what of the credit is bonus: all of a bonus, of a transfer what the giver's was."""
         granted = 0
         if step.entry_type in ("BONUS", "ADJUSTMENT"):
             granted = step.amount
-        elif step.entry_type in ("TRANSFER", "EXCHANGE") and source is not None:
+        elif step.entry_type == "TRANSFER":
+            granted = bonus
+        elif step.rate is not None:
             # Paid credit is rounded down, so that no bonus becomes paid.
-            bonus, given = source
-            granted = step.amount - step.amount * (given - bonus) // given
+            numerator, denominator = step.rate
+            granted = step.amount - paid * numerator // denominator
+        self._remember(step, granted)
         self.bonus[step.wallet_id] = self.bonus.get(step.wallet_id, 0) + granted
         yield from self._told(step, "grant", granted)
 
@@ -103,12 +122,14 @@ class Walk:
         there = self.bonus.get(step.wallet_id, 0)
         taken = min(there, -step.amount)
         self.bonus[step.wallet_id] = there - taken
-        key = step.wallet_id, step.seq
         if step.entry_type == "HOLD":
-            self.held[key] = taken
-        elif key in self.undone:
-            self.moved[key] = taken, -step.amount - taken
+            self.held[_key(step)] = taken
+        self._remember(step, taken)
         return taken
+
+    def _remember(self, step: Step, bonus: int) -> None:
+        if _key(step) in self.undone:
+            self.moved[_key(step)] = bonus, abs(step.amount) - bonus
 
     def _give_back(self, step: Step, transaction: Sequence[Step]) -> Iterator[Movement]:
         """Yield what a hold gave back, and what of it was spent: its bonus first."""
@@ -117,34 +138,43 @@ class Walk:
         captured = 0
         if spent is not None:
             captured = min(self.held[hold], -spent.amount)
-            self.held[hold] -= captured
-            key = spent.wallet_id, spent.seq
-            if key in self.undone:
-                self.moved[key] = captured, -spent.amount - captured
-        # What is left of the hold has the bonus behind what was spent of it; all of it comes back together, or nothing.
+            self._remember(spent, captured)
+        # Beside what was spent of it, all that is left of the hold comes back, or nothing.
         back = step.amount + (spent.amount if spent else 0)
-        released = self.held[hold] if back else 0
-        self.held[hold] -= released
+        released = self.held[hold] - captured if back else 0
+        self.held[hold] -= captured + released
         self.bonus[step.wallet_id] = self.bonus.get(step.wallet_id, 0) + released
         yield from self._told(step, "release", released + captured)
         if spent is not None:
             yield from self._told(spent, "consume", captured)
 
     def _reverse(self, step: Step, undone: Key) -> Iterator[Movement]:
-        """Yield what a reversal gave back to the lot, paid credit first, or took from it."""
-        if step.amount < 0:
-            taken = self._take(step)
-            yield from self._told(step, "revoke", taken)
+        """Yield what a reversal gave back to the lot, or took from it: of what the entry moved last, first."""
+        bonus, paid = self.moved.get(undone, (0, 0))
+        paid_left = max(0, paid - self.claimed[undone])
+        bonus_left = max(0, bonus - max(0, self.claimed[undone] - paid))
+        there = self.bonus.get(step.wallet_id, 0)
+        if step.amount > 0:
+            restored = min(bonus_left, step.amount - min(paid_left, step.amount))
+            self.bonus[step.wallet_id] = there + restored
+            yield from self._told(step, "restore", restored)
             return
-        bonus, paid = self.moved.get(undone, (0, step.amount))
-        restored = max(0, step.amount - paid)
-        self.moved[undone] = bonus - restored, paid - (step.amount - restored)
-        self.bonus[step.wallet_id] = self.bonus.get(step.wallet_id, 0) + restored
-        yield from self._told(step, "restore", restored)
+        # What the entry brought goes first, as far as it is there; then bonus, then paid credit. A repayment takes in
+        # the order of taking alone.
+        amount = -step.amount
+        wanted = 0 if step.is_repayment else min(paid_left, amount)
+        paid_first = min(wanted, step.balance_after + amount - there)
+        revoked = min(there, amount - paid_first)
+        self.bonus[step.wallet_id] = there - revoked
+        yield from self._told(step, "revoke", revoked)
 
     def _told(self, step: Step, kind: str, amount: int) -> Iterator[Movement]:
         if amount:
-            yield Movement(step.wallet_id, step.seq, kind, amount, step.created_at, step.transaction_id)
+            yield Movement(*_key(step), kind, amount, step.created_at, step.transaction_id)
+
+
+def _key(step: Step) -> Key:
+    return step.wallet_id, step.seq or 0
 
 
 def in_order(steps: Iterable[Step]) -> Iterator[list[Step]]:
@@ -156,12 +186,12 @@ def in_order(steps: Iterable[Step]) -> Iterator[list[Step]]:
     last: dict[int, int] = {}
     for _, together in groupby(steps, key=lambda step: step.created_at):
         waiting = [_arranged(list(steps)) for _, steps in groupby(together, key=lambda step: step.transaction_id)]
-        waiting.sort(key=lambda transaction: transaction[0][:2])
+        waiting.sort(key=lambda transaction: _key(transaction[0]))
         while waiting:
             still = []
             for transaction in waiting:
                 if all(last.get(wallet_id, 0) + 1 == seq for wallet_id, seq in _first(transaction)):
-                    last.update((step.wallet_id, step.seq) for step in transaction)
+                    last.update(_key(step) for step in transaction if step.seq is not None)
                     yield transaction
                 else:
                     still.append(transaction)
@@ -174,14 +204,15 @@ def _arranged(steps: list[Step]) -> list[Step]:
     """Return the steps of a transaction in the order in which they were made."""
     keys = steps[0].keys or ()
     places = {(keys[place], keys[place + 1]): place for place in range(0, len(keys), 2)}
-    return sorted(steps, key=lambda step: places.get((step.wallet_id, step.seq), 0))
+    return sorted(steps, key=lambda step: places.get(_key(step), 0))
 
 
 def _first(transaction: Sequence[Step]) -> list[Key]:
     """Return the transaction's first entry in each of its wallets."""
     first: dict[int, int] = {}
     for step in transaction:
-        first[step.wallet_id] = min(first.get(step.wallet_id, step.seq), step.seq)
+        if step.seq is not None:
+            first[step.wallet_id] = min(first.get(step.wallet_id, step.seq), step.seq)
     return list(first.items())
 
 
@@ -248,15 +279,20 @@ SELECT wallet_id, seq, transaction_id, 1, 0, 0, CASE WHEN moved > 0 THEN 'grant'
 _UNDONE = text("SELECT wallet_id, seq FROM reversed_entries")
 
 _STEPS = text("""
-SELECT entries.wallet_id, entries.seq, entries.entry_type, entries.amount, entries.created_at, entries.transaction_id,
-       transactions.kind, transactions.entry_keys, holds.seq,
-       CASE WHEN transactions.reverses IS NOT NULL THEN transactions.result -> 'parts' END
+SELECT entries.wallet_id, entries.seq, entries.entry_type, entries.amount, entries.balance_after, entries.created_at,
+       entries.transaction_id, transactions.kind, transactions.entry_keys, holds.seq,
+       CASE WHEN transactions.reverses IS NOT NULL THEN transactions.result -> 'parts' END,
+       transactions.result -> 'rate', transactions.request ->> 'repays' IS NOT NULL
   FROM ledger_entries AS entries
   JOIN woven_wallets ON woven_wallets.wallet_id = entries.wallet_id
   JOIN transactions ON transactions.transaction_id = entries.transaction_id
   LEFT JOIN (SELECT wallet_id, seq, unnest(changes) AS change FROM holds) AS holds
     ON holds.wallet_id = entries.wallet_id AND holds.change = entries.seq
- ORDER BY entries.created_at, entries.transaction_id, entries.wallet_id, entries.seq
+ UNION ALL
+SELECT wallet_id, NULL, 'REVERSAL', 0, 0, created_at, transaction_id, kind, NULL, NULL, result -> 'parts', NULL, false
+  FROM transactions
+ WHERE reverses IS NOT NULL AND seq IS NULL AND coalesce(cardinality(entry_keys), 0) = 0
+ ORDER BY 6, 7, 1, 2
 """)
 
 _INSERT = text("""
