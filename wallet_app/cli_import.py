@@ -33,6 +33,7 @@ _PERMIT = service.Permit(
             "wallets:spend",
             "wallets:transfer",
             "holds:write",
+            "lots:write",
             "transactions:reverse",
             "wallets:freeze",
             "wallets:close",

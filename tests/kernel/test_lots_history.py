@@ -75,8 +75,10 @@ class Play:
         wallet = chance.choice([JOHN, JOHN_DIAMOND, DOE])
         said: dict[str, Any] = {"reference": f"play-{next(self.numbers)}", "origin": ORIGIN}
         amount = chance.randint(1, 80)
-        kind = chance.choice(["topup", "bonus", "bonus", "spend", "spend", "transfer", "exchange", "purchase"] * 2
-                             + ["hold", "hold", "on_hold", "on_hold", "reversal", "reversal", "reversal"])
+        kind = chance.choice(
+            ["topup", "bonus", "bonus", "spend", "spend", "transfer", "exchange", "purchase"] * 2
+            + ["hold", "hold", "on_hold", "on_hold", "reversal", "reversal", "reversal"]
+        )
         if kind == "on_hold" and self.holds:
             hold = chance.choice(self.holds)
             said |= {"wallet_id": hold.wallet_id, "hold_id": hold.hold_id}
@@ -122,6 +124,7 @@ def test_try(app: Flask, owner: Connection) -> None:
     play = Play(1)
     play.do(400)
     from collections import Counter
+
     print(Counter(one.kind for one in play.transactions))
     forget(owner)
     history().fill_lots(owner)
@@ -130,5 +133,5 @@ def test_try(app: Flask, owner: Connection) -> None:
     print(owner.execute(text("SELECT kind, count(*) FROM lot_movements GROUP BY 1")).all())
     owner.commit()
     report = service.verify(full=True)
-    print([ (f.name, f.examples) for f in report.findings.values() if f.faults])
+    print([(f.name, f.examples) for f in report.findings.values() if f.faults])
     assert not report.broken()

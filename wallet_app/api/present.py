@@ -24,6 +24,7 @@ from wallet_app.service import (
     KeyView,
     MadeToken,
     NewKey,
+    PostedTransaction,
     Receipt,
     SwitchView,
     TransactionView,
@@ -67,7 +68,15 @@ def movement(receipt: Receipt) -> dict[str, Any]:
         "balanceAfter": entry.balance_after,
         "seq": entry.seq,
         "createdAt": instant(transaction.created_at),
+        **_end(transaction),
     }
+
+
+def _end(transaction: PostedTransaction) -> dict[str, Any]:
+    """Return which lot the transaction made, and until when it could be spent then; nothing for credit without end."""
+    if not transaction.result or "expiresAt" not in transaction.result:
+        return {}
+    return {"lotId": _if_made(transaction.transaction_id), "expiresAt": transaction.result["expiresAt"]}
 
 
 def on_hold(posted: Receipt) -> dict[str, Any]:
@@ -209,7 +218,22 @@ def reversal(posted: Receipt) -> dict[str, Any]:
         "walletId": transaction.wallet_id,
         "reverses": str(transaction.reverses),
         "reason": transaction.requested["reason"],
+        **({"lotId": transaction.requested["lot"]} if "lot" in transaction.requested else {}),
         "movements": movements,
+    }
+
+
+def extension(posted: Receipt) -> dict[str, Any]:
+    """Present the receipt of what let a lot live longer."""
+    wallet, transaction = posted.wallets[0], posted.transaction
+    result = transaction.result or {}
+    return {
+        **_posted(posted),
+        "type": transaction.kind,
+        "reason": transaction.requested["reason"],
+        **_standing(wallet),
+        "lotId": result["lot"],
+        "expiresAt": result["expiresAt"],
     }
 
 
@@ -246,6 +270,7 @@ _BY_KIND = {
     "RELEASE": on_hold,
     "HOLD_EXPIRY": on_hold,
     "REVERSAL": reversal,
+    "EXTEND": extension,
     "FREEZE": state,
     "UNFREEZE": state,
     "CLOSE": state,

@@ -80,6 +80,10 @@ class MovementAnswer(Outside):
     balance_after: Integer53 = Field(description="The balance right after this transaction's entry.")
     seq: int = Field(description="The number of this transaction's entry; belongs to `balanceAfter`.")
     created_at: Instant
+    lot_id: IfMade = Field(default=None, description="The lot that it made; absent for credit without an end.")
+    expires_at: Instant | None = Field(
+        default=None, description="Until when the lot could be spent then; absent for credit without an end."
+    )
     dry_run: DryRun = None
 
 
