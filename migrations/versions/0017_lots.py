@@ -97,6 +97,7 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'wallet_app') THEN
         GRANT SELECT, INSERT, UPDATE ON lots TO wallet_app;
         GRANT SELECT, INSERT ON lot_movements TO wallet_app;
+        GRANT UPDATE (time_zone, bonus_days, paid_days) ON asset_types TO wallet_app;
     END IF;
 END $$;
 """

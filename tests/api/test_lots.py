@@ -120,7 +120,8 @@ def test_a_day_ends_where_the_asset_is_and_what_is_unsaid_is_the_asset_s(
 
 
 @pytest.mark.parametrize(
-    "value", ["", "2090-02-30", "2090-01-01T00:00:00", "1999-12-31", "3000-01-01", 5, "Never", "2090-01-01T24:00:00Z", {}]
+    "value",
+    ["", "2090-02-30", "2090-01-01T00:00:00", "1999-12-31", "3000-01-01", 5, "Never", "2090-01-01T24:00:00Z", {}],
 )
 def test_an_end_that_is_none_is_refused(client: FlaskClient, value: object) -> None:
     sent = movement(1, expiresAt=value)
@@ -190,7 +191,7 @@ def test_what_is_due_is_not_counted_though_nobody_books_it(
     assert (body["balance"], body["due"], body["available"], body["held"]) == (10, 0, 10, 0)
     assert parts(client.get(f"/lots/{lot}").json) == (30, 0, 0, 12, 18, 0)
     assert expiry.expire_due(lambda: False) >= 1
-    assert expiry.expire_due_lots(lambda: False) == 0
+    expiry.expire_due_lots(lambda: False)
     body = balance(client, wallet)
     assert (body["balance"], body["available"], body["version"]) == (10, 10, 7)
     assert client.get(f"/holds/{hold}").json["state"] == "expired"
@@ -199,9 +200,11 @@ def test_what_is_due_is_not_counted_though_nobody_books_it(
 def test_the_sweep_books_what_nobody_came_for(client: FlaskClient, app_with_clock: Flask, wallet: int) -> None:
     end = now(app_with_clock) + STEP
     granted = [grant(client, wallet, amount, told(end))["lotId"] for amount in (1, 2, 3)]
-    assert expiry.expire_due_lots(lambda: False) == 0
+    expiry.expire_due_lots(lambda: False)
+    assert [parts(lot)[4] for lot in lots(client, wallet)] == [0, 0, 0]
     clock.move(1)
-    assert expiry.expire_due_lots(lambda: False) == len(granted)
+    # Other tests' wallets may have something due, too.
+    assert expiry.expire_due_lots(lambda: False) >= len(granted)
     assert expiry.expire_due_lots(lambda: False) == 0
     assert [parts(lot)[4] for lot in lots(client, wallet, "?state=all")] == [3, 2, 1]
     assert lots(client, wallet) == []
@@ -287,7 +290,12 @@ def test_what_a_reversal_gives_back_expires_or_is_granted_anew(
     undone = post(client, f"/transactions/{spent}/reversal", amount=5, reason="Broken")
     assert undone["movements"][0]["balance"] == 0
     assert parts(client.get(f"/lots/{lot}").json) == (30, 0, 0, 15, 15, 0)
-    wrong = [{"onExpired": "regrant"}, {"graceDays": 3}, {"onExpired": "regrant", "graceDays": 0}, {"onExpired": "keep"}]
+    wrong = [
+        {"onExpired": "regrant"},
+        {"graceDays": 3},
+        {"onExpired": "regrant", "graceDays": 0},
+        {"onExpired": "keep"},
+    ]
     for said in wrong:
         sent = {"reason": "Broken", "referenceId": new_reference()} | said
         assert_problem(client.post(f"/transactions/{spent}/reversal", json=sent), 422, "validation_error")
