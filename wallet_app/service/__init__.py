@@ -89,6 +89,7 @@ from wallet_app.service.commands import (
     ON_EXPIRED,
     SHORTFALLS,
     SYSTEM_REFERENCE,
+    UNSAID,
     Bonus,
     CaptureHold,
     Command,
@@ -108,6 +109,8 @@ from wallet_app.service.commands import (
     Spend,
     TopUp,
     Transfer,
+    Unsaid,
+    Until,
 )
 from wallet_app.service.credentials import MadeKey, Vault, key_id_at, place_of
 from wallet_app.service.daily_totals import rebuild_totals
@@ -165,7 +168,7 @@ from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key
 from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
 from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
 from wallet_app.service.lot_views import LotView, find_lot_wallets, get_lot, list_lots
-from wallet_app.service.lots import Lot
+from wallet_app.service.lots import LOTS_MAX, Lot
 from wallet_app.service.operations import (
     KINDS as OPERATION_KINDS,
 )
@@ -246,6 +249,10 @@ from wallet_app.service.reasons import (
 )
 from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
 from wallet_app.service.references import check_anew as check_references_anew
+from wallet_app.service.reports import HOLD_LINES as REPORT_HOLD_LINES
+from wallet_app.service.reports import LINES as REPORT_LINES
+from wallet_app.service.reports import AssetReport, Outstanding, get_asset_report
+from wallet_app.service.reports import Line as ReportLine
 from wallet_app.service.reversal_views import DebtsView, DebtView, Moved, find_moved_wallets, list_debts
 from wallet_app.service.reversals import DEBTS_MAX, REVERSIBLE
 from wallet_app.service.search import (
@@ -315,6 +322,16 @@ from wallet_app.service.switches import (
 from wallet_app.service.switches import (
     require_may as require_may_switch,
 )
+from wallet_app.service.system_days import (
+    DAYS_MAX,
+    DayEntries,
+    SystemDay,
+    SystemDays,
+    TypeOfDay,
+    list_day_entries,
+    list_system_days,
+    list_types_of_day,
+)
 from wallet_app.service.timelines import Happening, kinds, list_timeline, walk_timeline
 from wallet_app.service.tokens import TOKEN_SECONDS_MAX, MadeToken, Signer, UserToken
 from wallet_app.service.users import UserView, create_user, find_users, get_user
@@ -330,6 +347,7 @@ from wallet_app.service.verification import (
 )
 from wallet_app.service.wallets import create_wallet
 from wallet_app.service.weighing import Demand, Effect, Similar, Total, Weighed
+from wallet_app.service.work_figures import JobFigures, WorkFigures, get_work_figures
 
 __all__ = [
     "HITS_MAX",
@@ -362,7 +380,10 @@ __all__ = [
     "get_chains",
     "get_economy",
     "get_integrity_state",
+    "get_work_figures",
     "get_work_state",
+    "JobFigures",
+    "WorkFigures",
     "last_full_run",
     "list_actor_names",
     "list_audit",
@@ -469,6 +490,10 @@ __all__ = [
     "Origin",
     "NEW_KEY_SECONDS",
     "NO_END",
+    "UNSAID",
+    "LOTS_MAX",
+    "Unsaid",
+    "Until",
     "NO_ID",
     "NO_TRANSACTION",
     "NewKey",
@@ -699,4 +724,18 @@ __all__ = [
     "walk_bulk_rows",
     "RunOperation",
     "UndoOperation",
+    "AssetReport",
+    "DAYS_MAX",
+    "DayEntries",
+    "Outstanding",
+    "REPORT_HOLD_LINES",
+    "REPORT_LINES",
+    "ReportLine",
+    "SystemDay",
+    "SystemDays",
+    "TypeOfDay",
+    "get_asset_report",
+    "list_day_entries",
+    "list_system_days",
+    "list_types_of_day",
 ]

@@ -10,11 +10,12 @@ from wallet_app.db import reads
 from wallet_app.errors import InstantAheadError, SystemEntriesError
 from wallet_app.service.commands import HOLD_SECONDS_MAX
 from wallet_app.service.holds import HOLDS_MAX
+from wallet_app.service.lots import LOTS_MAX
 from wallet_app.service.permits import Permit
 from wallet_app.service.queries import Expiring, WalletView, get_wallet
 from wallet_app.service.walks import search
 
-_SETTLED_MAX = 10_000 + HOLDS_MAX
+_SETTLED_MAX = LOTS_MAX + HOLDS_MAX
 """How many entries settle what is due of a wallet at most."""
 
 
