@@ -156,6 +156,18 @@ from wallet_app.service.integrity import (
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
 from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
+from wallet_app.service.limit_rules import RAISE_DAYS_MAX, RaiseLimits
+from wallet_app.service.limit_settings import (
+    USER_TYPES,
+    LimitSetting,
+    LimitTarget,
+    get_limit_setting,
+    list_limit_settings,
+    set_limits,
+)
+from wallet_app.service.limit_views import LimitsView, RaiseView, get_limits
+from wallet_app.service.limits import FIGURES as LIMIT_FIGURES
+from wallet_app.service.limits import WalletLimits, Window
 from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
 from wallet_app.service.operations import (
     KINDS as OPERATION_KINDS,
@@ -675,4 +687,18 @@ __all__ = [
     "walk_bulk_rows",
     "RunOperation",
     "UndoOperation",
+    "LIMIT_FIGURES",
+    "RAISE_DAYS_MAX",
+    "USER_TYPES",
+    "LimitSetting",
+    "LimitTarget",
+    "LimitsView",
+    "RaiseLimits",
+    "RaiseView",
+    "WalletLimits",
+    "Window",
+    "get_limit_setting",
+    "get_limits",
+    "list_limit_settings",
+    "set_limits",
 ]

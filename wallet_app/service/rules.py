@@ -6,7 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from wallet_app.errors import VersionMismatchError, WalletNotFoundError
-from wallet_app.service import adjustments, exchanges, holds, movements, purchases, reversals, states, transfers
+from wallet_app.service import (
+    adjustments,
+    exchanges,
+    holds,
+    limit_rules,
+    movements,
+    purchases,
+    reversals,
+    states,
+    transfers,
+)
 from wallet_app.service.books import Books, Plan, Receipt, WalletState
 from wallet_app.service.commands import (
     Bonus,
@@ -45,6 +55,7 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
     states.Freeze: states.freeze,
     states.Unfreeze: states.unfreeze,
     states.Close: states.close,
+    limit_rules.RaiseLimits: limit_rules.raise_limits,
 }
 
 
@@ -79,6 +90,8 @@ def decide(books: Books, command: Command) -> Receipt:
     plan = RULES[type(command)](books, command)
     if not command.passes_freezes:
         states.require_not_stopped(books, plan)
+    if books.limits:
+        limit_rules.require_within(books, command, plan)
     if permit is not None and permit.amount_max is not None:
         permit.require_amount(_most(plan))
     receipt = books.apply(command, plan)
