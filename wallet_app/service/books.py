@@ -25,11 +25,9 @@ from wallet_app.errors import (
 from wallet_app.money import AMOUNT_MAX
 from wallet_app.service import chain
 from wallet_app.service.commands import Command, Requested
+from wallet_app.service.faults import BookkeepingError as BookkeepingError
 from wallet_app.service.limits import SPENDING, LimitsOf, WalletLimits, hour_of
-
-
-class BookkeepingError(Exception):
-    """A plan would break the books: a fault in a rule, never the caller's. Nothing was changed."""
+from wallet_app.service.lots import Extension, Lot, LotKey, LotMove, LotMovement
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +40,10 @@ class Asset:
     scale: int
     contra: Mapping[str, int]
     time_zone: str = "UTC"
-
-
-NO_END = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
-"""Until when something without an end is frozen: an instant that every driver can read, as it could not `infinity`."""
+    """Where its days end."""
+    bonus_days: int | None = None
+    paid_days: int | None = None
+    """For how many days after that of the credit a bonus, or what is topped up, can be used; None: for ever."""
 
 
 class Frozen(NamedTuple):
@@ -92,6 +90,15 @@ class WalletState(NamedTuple):
     """What could not be taken back of its entries that were reversed; later credits repay it."""
     frozen: Frozen = NOT_FROZEN
     state_transaction_id: uuid.UUID | None = None
+    bonus: int = 0
+    """What is available of its bonus lots; the rest of the balance is paid."""
+    lots: int = 0
+    """How many of its lots count (`Lot.counts`). With 0, `bonus` is what its standing lot has, and no other has any."""
+
+    @property
+    def has_lots(self) -> bool:
+        """Whether anything of its balance is of a lot."""
+        return self.bonus > 0 or self.lots > 0
 
 
 STATE_KINDS = ("FREEZE", "UNFREEZE", "CLOSE")
@@ -119,6 +126,8 @@ class Hold(NamedTuple):
     created_at: dt.datetime
     ended_at: dt.datetime | None
     changes: tuple[int, ...]
+    lots: tuple[tuple[LotKey, int], ...] = ()
+    """What of it that is still held is of lots; the rest is paid."""
 
     @property
     def remaining(self) -> int:
@@ -176,6 +185,8 @@ class PlannedEntry(NamedTuple):
     entry_type: str
     amount: int
     contra: str
+    lots: tuple[LotMove, ...] = ()
+    """What it does to lots of the wallet, in the order in which they are taken or come; the rest is paid credit."""
 
 
 class NewState(NamedTuple):
@@ -206,6 +217,7 @@ class Plan(NamedTuple):
     """What is to be kept of the decision, where the entries do not say it: a replay tells the same."""
     state: NewState | None = None
     limits: NewLimits | None = None
+    extension: Extension | None = None
 
 
 class Entry(NamedTuple):
@@ -306,6 +318,14 @@ class Books:
     spent: dict[int, dict[dt.datetime, int]] = field(default_factory=dict)
     """By the hour, what the wallets have spent lately for which that is limited."""
     changed_hours: set[tuple[int, dt.datetime]] = field(default_factory=set)
+    lots: dict[int, dict[LotKey, Lot]] = field(default_factory=dict)
+    """By wallet: the lots that are due, those that commands concern, and of the others in the order of taking as many
+    as the commands can take from. A standing lot that is not here has nothing."""
+    movements: dict[tuple[int, int], tuple[LotMovement, ...]] = field(default_factory=dict)
+    """What the entries of the originals did to lots, by wallet and seq."""
+    changed_lots: dict[tuple[int, LotKey], Lot | None] = field(default_factory=dict)
+    """The lots that were changed, as they were before; None for new ones."""
+    lot_movements: list[LotMovement] = field(default_factory=list)
 
     def wallet(self, wallet_id: int) -> WalletState:
         """Return the wallet; raise WalletNotFoundError, or SystemWalletError for one that no command may target."""
@@ -735,4 +755,6 @@ def _with_entry(before: WalletState, entry: Entry, *, is_hold: bool) -> WalletSt
         owed=before.owed,
         frozen=before.frozen,
         state_transaction_id=before.state_transaction_id,
+        bonus=before.bonus,
+        lots=before.lots,
     )

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from wallet_app.errors import EndPassedError, LimitExceededError, LimitNotRaisedError, RaiseTooLongError
 from wallet_app.service.books import Books, NewLimits, Plan, WalletState
 from wallet_app.service.commands import Bonus, Command, Exchange, PlaceHold, Purchase, Requested, Spend, TopUp, Transfer
+from wallet_app.service.instants import instant_text
 from wallet_app.service.limits import FIGURES, WalletLimits, next_day, used_lately, used_today
-from wallet_app.service.states import instant_text
 
 LIMITED = frozenset([one.kind for one in (TopUp, Bonus, Spend, PlaceHold, Transfer, Exchange, Purchase)])
 """The kinds of commands that limits bound."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
+
+from wallet_app.service.instants import day_of, end_of_day
 
 HOUR = dt.timedelta(hours=1)
 ROLLING = dt.timedelta(hours=24)
@@ -76,31 +76,25 @@ class Window(NamedTuple):
 NOTHING_USED = Window(0, None, 0)
 
 
-@lru_cache(maxsize=64)
-def zone_of(name: str) -> ZoneInfo:
-    """Return the time zone."""
-    return ZoneInfo(name)
-
-
-def day_of(instant: dt.datetime, zone: str) -> dt.datetime:
-    """Return when the calendar day of the instant began there, in UTC: also where that was not at midnight."""
-    return _midnight(instant.astimezone(zone_of(zone)).date(), zone)
+def begin_of_day(instant: dt.datetime, zone: str) -> dt.datetime:
+    """Return when the instant's calendar day began there, in UTC."""
+    return end_of_day(day_of(instant, zone) - dt.timedelta(days=1), zone)
 
 
 def next_day(instant: dt.datetime, zone: str) -> dt.datetime:
     """Return when the calendar day after the instant's begins there, in UTC."""
-    return _midnight(instant.astimezone(zone_of(zone)).date() + dt.timedelta(days=1), zone)
+    return end_of_day(day_of(instant, zone), zone)
 
 
 def hour_of(instant: dt.datetime, zone: str) -> dt.datetime:
     """Return the beginning of the hour in which what is spent at the instant counts."""
-    day = day_of(instant, zone)
+    day = begin_of_day(instant, zone)
     return day + (instant - day) // HOUR * HOUR
 
 
 def used_today(hours: Hours, now: dt.datetime, zone: str) -> Window:
     """Return what was spent on this calendar day; all of it is free when the next one begins."""
-    day = day_of(now, zone)
+    day = begin_of_day(now, zone)
     used = sum(amount for hour, amount in hours.items() if hour >= day)
     return Window(used, next_day(now, zone), used) if used else NOTHING_USED
 
@@ -131,7 +125,3 @@ def by_hours(quarters: Hours, zone: str, *, after: dt.datetime) -> dict[dt.datet
         if hour > after:
             hours[hour] = hours.get(hour, 0) + amount
     return hours
-
-
-def _midnight(date: dt.date, zone: str) -> dt.datetime:
-    return dt.datetime.combine(date, dt.time(), tzinfo=zone_of(zone)).astimezone(dt.UTC)

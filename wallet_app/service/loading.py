@@ -59,6 +59,9 @@ class _WalletRow(NamedTuple):
     asset_code: str
     asset_name: str
     asset_scale: int
+    time_zone: str
+    bonus_days: int | None
+    paid_days: int | None
     debits_frozen_until: dt.datetime | None
     credits_frozen_until: dt.datetime | None
     state_transaction_id: uuid.UUID | None
@@ -215,7 +218,9 @@ def _add_holds(books: Books, holds: Sequence[Hold] = (), counts: Sequence[tuple[
 
 def hold_of(columns: Sequence[Any]) -> Hold:
     """Return the hold that a row of HOLD_COLUMNS is."""
-    return Hold._make((*columns[:11], tuple(columns[11])))
+    numbers = columns[12]
+    lots = [((seq, part), amount) for seq, part, amount in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)]
+    return Hold._make((*columns[:11], tuple(columns[11]), tuple(lots)))
 
 
 def _wallet_states(
@@ -226,11 +231,11 @@ def _wallet_states(
     states, busy, missing = {}, set(), []
     for _, wallet_id, user_id, status, user_type, has_balance, asset_id, *_, debits, credits_, changed_by, _, _ in rows:
         if (row := balances.get(wallet_id)) is not None:
-            _, balance, held, version, chain, updated_at, owed = row
+            _, balance, held, version, chain, updated_at, owed, bonus, lots = row
             asset, frozen = assets[asset_id], NOT_FROZEN if changed_by is None else Frozen(debits, credits_)
             states[wallet_id] = WalletState(
                 *(wallet_id, user_id, asset, status, balance, held, version, chain, updated_at, owed, frozen),
-                changed_by,
+                *(changed_by, bonus, lots),
             )
         elif user_type == "USER":
             busy.add(wallet_id)
@@ -249,7 +254,10 @@ def _assets(connection: Connection, wallets: Iterable[_WalletRow]) -> dict[int, 
         (rows,) = ask(connection, _LOAD_CONTRA(unknown))
         contra |= {asset_id: dict(zip(owners, wallet_ids, strict=True)) for asset_id, owners, wallet_ids in rows}
     return {
-        asset_id: Asset(asset_id, row.asset_code, row.asset_name, row.asset_scale, contra[asset_id])
+        asset_id: Asset(
+            *(asset_id, row.asset_code, row.asset_name, row.asset_scale, contra[asset_id]),
+            *(row.time_zone, row.bonus_days, row.paid_days),
+        )
         for asset_id, row in found.items()
     }
 
@@ -323,6 +331,7 @@ _LOAD_WALLETS = Statement(
 SELECT clock.now, wallets.id, wallets.user_id, wallets.status, users.user_type,
        EXISTS (SELECT FROM wallet_balances WHERE wallet_id = wallets.id) AS has_balance,
        asset_types.id, asset_types.code, asset_types.name, asset_types.scale,
+       asset_types.time_zone, asset_types.bonus_days, asset_types.paid_days,
        wallets.debits_frozen_until, wallets.credits_frozen_until, wallets.state_transaction_id,
        -- Asked for each wallet only where any switch is set: usually this is one look at an index with nothing in it.
        CASE WHEN (SELECT EXISTS (SELECT FROM stop_switches WHERE lifted_at IS NULL)) THEN (
@@ -464,7 +473,7 @@ SELECT {REVERSED_COLUMNS}
 
 HOLD_COLUMNS = """
        holds.wallet_id, holds.seq, holds.hold_id, holds.amount, holds.captured, holds.released, holds.expired,
-       holds.state, holds.expires_at, holds.created_at, holds.ended_at, holds.changes
+       holds.state, holds.expires_at, holds.created_at, holds.ended_at, holds.changes, holds.lots
 """
 
 # Three ways to a hold, each by an index alone: it is due; it was placed under this reference; it is named.

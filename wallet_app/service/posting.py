@@ -24,6 +24,7 @@ from wallet_app.service.books import Books, Details, Entry, Hold, PostedTransact
 from wallet_app.service.chain import GENESIS, json_text
 from wallet_app.service.commands import Command
 from wallet_app.service.loading import Clock, MissingBalancesError
+from wallet_app.service.lots import LotKey
 from wallet_app.service.rules import decide
 
 log = structlog.get_logger("wallet")
@@ -46,6 +47,10 @@ class BalanceRow(Protocol):
     def updated_at(self) -> dt.datetime: ...
     @property
     def owed(self) -> int: ...
+    @property
+    def bonus(self) -> int: ...
+    @property
+    def lots(self) -> int: ...
 
 
 class Deferred(Enum):
@@ -198,6 +203,8 @@ def _balances(wallets: Sequence[BalanceRow]) -> Question:
         [wallet.chain for wallet in wallets],
         [wallet.updated_at for wallet in wallets],
         [wallet.owed for wallet in wallets],
+        [wallet.bonus for wallet in wallets],
+        [wallet.lots for wallet in wallets],
     )
 
 
@@ -238,8 +245,16 @@ def _details_row(one: PostedTransaction, details: Details) -> tuple[Any, ...]:
 
 
 def _columns_of_holds(holds: Collection[Hold]) -> Iterable[Sequence[Any]]:
-    rows = [(*hold[:11], "{" + ",".join(map(str, hold.changes)) + "}") for hold in holds]
+    rows = [(*hold[:11], _array(hold.changes), _array(_numbers(hold.lots))) for hold in holds]
     return zip(*rows, strict=True)
+
+
+def _array(numbers: Iterable[int]) -> str:
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
+def _numbers(lots: Iterable[tuple[LotKey, int]]) -> Iterable[int]:
+    return [number for (seq, part), amount in lots for number in (seq, part, amount)]
 
 
 def _columns_of_states(books: Books) -> Iterable[Sequence[Any]]:
@@ -335,8 +350,9 @@ _UPDATE_BALANCES = Statement(
     """
 UPDATE wallet_balances
    SET balance = posted.balance, held = posted.held, version = posted.version, chain = posted.chain,
-       updated_at = posted.updated_at, owed = posted.owed
-  FROM unnest($1, $2, $3, $4, $5, $6, $7) AS posted (wallet_id, balance, held, version, chain, updated_at, owed)
+       updated_at = posted.updated_at, owed = posted.owed, bonus = posted.bonus, lots = posted.lots
+  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    AS posted (wallet_id, balance, held, version, chain, updated_at, owed, bonus, lots)
  WHERE wallet_balances.wallet_id = posted.wallet_id
 """,
     WHOLE_NUMBERS,
@@ -346,21 +362,23 @@ UPDATE wallet_balances
     BYTES,
     INSTANTS,
     WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
 )
 
 _UPSERT_HOLDS = Statement(
     "upsert_holds",
     """
 INSERT INTO holds (wallet_id, seq, hold_id, amount, captured, released, expired, state, expires_at, created_at,
-                   ended_at, changes)
+                   ended_at, changes, lots)
 SELECT wallet_id, seq, hold_id, amount, captured, released, expired, state, expires_at, created_at, ended_at,
-       CAST(changes AS bigint[])
-  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+       CAST(changes AS bigint[]), CAST(lots AS bigint[])
+  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     AS posted (wallet_id, seq, hold_id, amount, captured, released, expired, state, expires_at, created_at, ended_at,
-               changes)
+               changes, lots)
 ON CONFLICT (wallet_id, seq) DO UPDATE
    SET captured = excluded.captured, released = excluded.released, expired = excluded.expired, state = excluded.state,
-       ended_at = excluded.ended_at, changes = excluded.changes
+       ended_at = excluded.ended_at, changes = excluded.changes, lots = excluded.lots
 """,
     WHOLE_NUMBERS,
     WHOLE_NUMBERS,
@@ -373,6 +391,7 @@ ON CONFLICT (wallet_id, seq) DO UPDATE
     INSTANTS,
     INSTANTS,
     INSTANTS,
+    TEXTS,
     TEXTS,
 )
 
@@ -435,7 +454,7 @@ DELETE FROM transaction_details
 LEDGER_SAYS = """
 SELECT wallets.id AS wallet_id, coalesce(last.balance_after, 0) AS balance, coalesce(holds.held, 0) AS held,
        coalesce(last.seq, 0) AS version, coalesce(last.hash, :genesis) AS chain,
-       coalesce(last.created_at, wallets.created_at) AS updated_at, debts.owed
+       coalesce(last.created_at, wallets.created_at) AS updated_at, debts.owed, granted.bonus, granted.lots
   FROM wallets
   JOIN users ON users.id = wallets.user_id AND users.user_type = 'USER'
   LEFT JOIN LATERAL (
@@ -452,13 +471,18 @@ SELECT wallets.id AS wallet_id, coalesce(last.balance_after, 0) AS balance, coal
        SELECT CAST(coalesce(sum(owed), 0) AS bigint) AS owed FROM reversed_entries
         WHERE wallet_id = wallets.id AND owed > 0
        ) AS debts
+ CROSS JOIN LATERAL (
+       SELECT CAST(coalesce(sum(available) FILTER (WHERE kind = 'bonus'), 0) AS bigint) AS bonus,
+              CAST(count(*) FILTER (WHERE held > 0 OR (seq > 0 AND available > 0)) AS integer) AS lots
+         FROM lots WHERE wallet_id = wallets.id
+       ) AS granted
  WHERE wallets.id = ANY (CAST(:wallet_ids AS bigint[]))
  ORDER BY wallets.id
 """
 """Selects what the ledger says that the rows of wallet_balances should be, for user wallets among `wallet_ids`."""
 
 _HEAL = text(f"""
-INSERT INTO wallet_balances (wallet_id, balance, held, version, chain, updated_at, owed)
+INSERT INTO wallet_balances (wallet_id, balance, held, version, chain, updated_at, owed, bonus, lots)
 {LEDGER_SAYS}
 ON CONFLICT (wallet_id) DO NOTHING
 """)

@@ -254,7 +254,7 @@ SELECT clock_timestamp(), set_config('idle_in_transaction_session_timeout', '0',
 _NOW = text("SELECT clock_timestamp()")
 
 _BALANCES = text("""
-SELECT wallet_id, balance, held, version, chain, updated_at, owed
+SELECT wallet_id, balance, held, version, chain, updated_at, owed, bonus, lots
   FROM wallet_balances
  WHERE wallet_id = ANY (CAST(:wallet_ids AS bigint[]))
 """)

@@ -132,7 +132,7 @@ def _most(plan: Plan) -> int:
     What it makes the wallet owe counts as taken.
     """
     sums: dict[tuple[int, bool], int] = {}
-    for wallet_id, _, amount, contra in plan.entries:
+    for wallet_id, _, amount, contra, _ in plan.entries:
         side = wallet_id, amount > 0
         if side[1] and contra == "Holds":
             continue
