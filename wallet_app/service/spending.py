@@ -181,26 +181,28 @@ SELECT kept.wallet_id, kept.hour, kept.amount, kept.seq
     row=Kept._make,
 )
 
-# How many entries came before the instant is found by halving: along seq the time never falls. A capture is no
-# spending, because its hold was; and what was reversed, released or has expired is none any more.
-_RECOUNT = Statement(
-    "recount_spending",
-    """
-WITH RECURSIVE search (wallet_id, first, low, high) AS (
-    SELECT wallet_id, greatest(version - $4, 0), greatest(version - $4, 0), version
-      FROM unnest($1, $2) AS asked (wallet_id, version)
+# How many entries came before the instant is found by halving: along seq the time never falls.
+BEGUN = """
+search (wallet_id, since, first, low, high) AS (
+    SELECT wallet_id, since, greatest(version - entries_max, 0), greatest(version - entries_max, 0), version FROM asked
      UNION ALL
-    SELECT search.wallet_id, first, CASE WHEN middle.is_before THEN middle.seq ELSE low END,
+    SELECT search.wallet_id, since, first, CASE WHEN middle.is_before THEN middle.seq ELSE low END,
            CASE WHEN middle.is_before THEN high ELSE (low + high - 1) / 2 END
       FROM search
       LEFT JOIN LATERAL (
-           SELECT seq, created_at < $3 AS is_before FROM ledger_entries
+           SELECT seq, created_at < search.since AS is_before FROM ledger_entries
             WHERE wallet_id = search.wallet_id AND seq = (search.low + search.high + 1) / 2 OFFSET 0
            ) AS middle ON true
      WHERE low < high
 ), begun AS MATERIALIZED (
     SELECT wallet_id, low AS seq, low > 0 AND low = first AS is_cut FROM search WHERE low = high
-), spent AS (
+)
+"""
+"""The last entry of each wallet of `asked` (wallet_id, version, since, entries_max) before the instant."""
+
+# A capture is no spending, because its hold was; and what was reversed, released or has expired is none any more.
+SPENT = """
+spent AS (
     SELECT begun.wallet_id, entry.created_at, -entry.amount - coalesce(became.reversed, 0) AS amount
       FROM begun
      CROSS JOIN LATERAL (
@@ -235,6 +237,16 @@ WITH RECURSIVE search (wallet_id, first, low, high) AS (
            SELECT * FROM holds WHERE wallet_id = begun.wallet_id AND seq > begun.seq OFFSET 0
            ) AS hold
 )
+"""
+"""What the wallets of `begun` spent after that entry: wallet_id, created_at, amount."""
+
+_RECOUNT = Statement(
+    "recount_spending",
+    f"""
+WITH RECURSIVE asked AS (
+    SELECT wallet_id, version, CAST($3 AS timestamptz) AS since, CAST($4 AS bigint) AS entries_max
+      FROM unnest($1, $2) AS asked (wallet_id, version)
+), {BEGUN}, {SPENT}
 SELECT begun.wallet_id, begun.is_cut, quarters.quarter, quarters.amount
   FROM begun
   LEFT JOIN (
@@ -242,7 +254,7 @@ SELECT begun.wallet_id, begun.is_cut, quarters.quarter, quarters.amount
               sum(amount) AS amount
          FROM spent GROUP BY 1, 2
        ) AS quarters USING (wallet_id)
-""",
+""",  # noqa: S608 - constants
     WHOLE_NUMBERS,
     WHOLE_NUMBERS,
     INSTANT,

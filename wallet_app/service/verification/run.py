@@ -22,6 +22,7 @@ from wallet_app.service.verification.holds import (
     OVERDUE,
     OVERDUE_MINUTES,
 )
+from wallet_app.service.verification.limits import LIMIT_TRANSACTION_INVARIANTS, LIMIT_WALLET_INVARIANTS
 from wallet_app.service.verification.parts import SEQ_MAX, Budget, Start
 from wallet_app.service.verification.references import BEHIND, REFERENCE_INVARIANT
 from wallet_app.service.verification.report import Fault, Finding, VerifyReport
@@ -39,12 +40,14 @@ _OF_WALLETS = (
     *HOLD_WALLET_INVARIANTS,
     *REVERSAL_WALLET_INVARIANTS,
     *STATE_WALLET_INVARIANTS,
+    *LIMIT_WALLET_INVARIANTS,
 )
 _OF_TRANSACTIONS = (
     *TRANSACTION_INVARIANTS,
     *HOLD_TRANSACTION_INVARIANTS,
     *REVERSAL_TRANSACTION_INVARIANTS,
     *STATE_TRANSACTION_INVARIANTS,
+    *LIMIT_TRANSACTION_INVARIANTS,
     REFERENCE_INVARIANT,
     *APPROVAL_TRANSACTION_INVARIANTS,
 )
