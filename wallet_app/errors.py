@@ -1249,6 +1249,7 @@ class LimitNotRaisedError(RefusedError):
             bound=bound,
             figure=figure,
         )
+        self.field = limit
 
 
 class RaiseTooLongError(InvalidError):

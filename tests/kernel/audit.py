@@ -247,8 +247,9 @@ CHECKS = {
                                  WHERE t.kind = 'CAPTURE' AND t.request ->> 'hold' = h.hold_id::text), 0)
                FROM holds h
         ), says AS (
-             SELECT m.wallet_id, m.amount, (SELECT max(b.hour) FROM spend_buckets b
-                                              WHERE b.wallet_id = m.wallet_id AND b.hour <= m.at AND b.amount > 0) AS hour
+             SELECT m.wallet_id, m.amount,
+                    (SELECT max(b.hour) FROM spend_buckets b
+                      WHERE b.wallet_id = m.wallet_id AND b.hour <= m.at AND b.amount > 0) AS hour
                FROM moves m
         )
         SELECT b.wallet_id, b.hour, b.amount, sum(s.amount) FROM counted c

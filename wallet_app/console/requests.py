@@ -1,17 +1,18 @@
-"""How requests for approval are said: what they ask for, what has drifted since, and their rows in a file; pure."""
+"""How requests for approval are said: what they ask for, what has drifted since, and their rows in a file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from wallet_app.console import phrases, weighed, words
+from wallet_app.console import limits, phrases, weighed, words
 from wallet_app.console.weighed import Changes
 from wallet_app.service import (
     AdjustOperation,
     CloseOperation,
     Effect,
     FreezeOperation,
+    LimitRaiseOperation,
     Operation,
     ReleaseOperation,
     RequestPage,
@@ -32,6 +33,7 @@ KINDS = {
     "freeze": "Freeze",
     "unfreeze": "Unfreeze",
     "closing": "Closing",
+    "limit_raise": "Higher limits",
     "bulk": "Bulk run",
     "bulk_undo": "Undo of a bulk run",
 }
@@ -101,6 +103,8 @@ def in_words(asked: RequestView) -> str:
         return f"Reverse {amount} of a transaction of {asked.user_name}"
     if isinstance(one, ReleaseOperation):
         return f"Release a hold of {asked.user_name}"
+    if isinstance(one, LimitRaiseOperation):
+        return f"Raise limits of wallet {asked.wallet_id} of {asked.user_name} until {words.absolute(one.until)}"
     verb = {FreezeOperation: "Freeze", UnfreezeOperation: "Unfreeze", CloseOperation: "Close"}.get(type(one))
     return f"{verb or words.kind(one.kind)} wallet {asked.wallet_id} of {asked.user_name}"
 
@@ -120,6 +124,10 @@ def facts(asked: RequestView) -> list[tuple[str, str]]:
         found += [("Side", one.side), ("It ends", phrases.of_end(one.until))]
     if isinstance(one, UnfreezeOperation):
         found += [("Side", one.side)]
+    if isinstance(one, LimitRaiseOperation):
+        figures = one.figures._asdict().items()
+        found += [(phrases.LIMITS[name], _money(figure, asked)) for name, figure in figures if figure is not None]
+        found += [("It ends", words.absolute(one.until))]
     if isinstance(one, RunOperation):
         found += [("Rows", f"{one.rows:,}"), ("What", _sums(one)), ("SHA-256 of the rows", one.digest)]
     if isinstance(one, UndoOperation):
@@ -154,11 +162,15 @@ def _changes(asked: RequestView, effects: Sequence[Effect]) -> Changes:
     """Return what would change: balances, or of a closing that it is closed."""
     if isinstance(asked.operation, CloseOperation):
         return {"Status": "open"}, {"Status": "closed, for good"}
+    if isinstance(asked.operation, LimitRaiseOperation):
+        return limits.changes(asked.operation)
     return weighed.changes_of(effects)
 
 
 def _then(asked: RequestView) -> Changes:
-    """Return what would have changed when it was asked for."""
+    """Return what would have changed when it was asked for; of limits that is not known any more."""
+    if isinstance(asked.operation, LimitRaiseOperation):
+        return {}, {}
     effects = [
         Effect(
             wallet_id=line["walletId"],
