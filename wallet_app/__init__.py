@@ -15,6 +15,7 @@ from wallet_app import (
     cli_keys,
     cli_operators,
     cli_rates,
+    cli_report,
     cli_switches,
     cli_worker,
     config,
@@ -50,6 +51,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     cli_keys.init_app(app)
     cli_erase.init_app(app)
     cli_rates.init_app(app)
+    cli_report.init_app(app)
     cli_switches.init_app(app)
     cli_import.init_app(app)
     cli_operators.init_app(app)

@@ -900,6 +900,17 @@ class ReferenceMismatchError(InvalidError):
         )
 
 
+class NoSystemWalletError(RefusedError):
+    code = "no_system_wallet"
+    title = "Not a system wallet"
+
+    def __init__(self, wallet_id: int) -> None:
+        super().__init__(
+            f"Wallet {wallet_id} is a user's: it has entries of its own, and statements by entry, and no days.",
+            wallet_id=wallet_id,
+        )
+
+
 class SystemEntriesError(RefusedError):
     code = "system_wallet_entries"
     title = "System wallet"
@@ -916,6 +927,20 @@ class BadFilterError(InvalidError):
 
     code = "bad_filter"
     title = "Bad filter"
+
+
+class ReportTooFineError(InvalidError):
+    """An instant within a day of which both parts are too long to be added up while somebody waits."""
+
+    code = "report_too_fine"
+    title = "Report too fine"
+
+    def __init__(self, instant: dt.datetime, *, transactions_max: int) -> None:
+        super().__init__(
+            f"More than {transactions_max} transactions lie between {instant.isoformat()} and either end of its day: "
+            "let the report begin and end with whole days (UTC).",
+            transactions_max=transactions_max,
+        )
 
 
 class ExportTooLongError(InvalidError):
@@ -966,6 +991,21 @@ class VerificationRunningError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__("Another verification is running.")
+
+
+class ReportBehindError(UnavailableError):
+    """The daily totals do not reach as far as the report, and too much came after them to be added up now."""
+
+    code = "report_behind"
+    title = "Report is behind"
+    retry_after = 30
+
+    def __init__(self, reaches_to: dt.datetime) -> None:
+        super().__init__(
+            f"The days are added up to {reaches_to.isoformat(timespec='seconds')}, and the report goes further. Ask "
+            "for one that ends before, or again when the worker has added up the rest.",
+            reaches_to=reaches_to.isoformat(),
+        )
 
 
 class OverloadedError(UnavailableError):

@@ -66,6 +66,8 @@ class DailyTotal(Base):
         CheckConstraint(f"entry_type IN ({', '.join(repr(name) for name in ENTRY_TYPES)})", name="entry_type_known"),
         CheckConstraint("entries >= 1 AND wallets >= 0 AND wallets <= entries", name="counts"),
         CheckConstraint("credits >= 0 AND debits >= 0", name="not_negative"),
+        # For reports, and for the days of a SYSTEM wallet: without those of other assets.
+        Index("ix_daily_totals_contra_wallet_id_day", "contra_wallet_id", "day"),
     )
 
     day: Mapped[dt.date] = mapped_column(Date, primary_key=True)

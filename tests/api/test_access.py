@@ -30,6 +30,7 @@ GUARDED = [row for row in TABLE if row.scope not in {access.PUBLIC, access.GUARD
 BY = By(actor="tests")
 JOHN = 2
 NOBODY = {
+    "asset_code": "SILVER",
     "wallet_id": "999999999",
     "user_id": "999999999",
     "transaction_id": str(uuid.UUID(int=7)),
@@ -142,7 +143,7 @@ def ask(client: FlaskClient, row: Row, *, objects: dict[str, str] | None = None,
 
 
 LEGS = {"wallets:spend", "wallets:topup", "wallets:bonus"}
-EXISTING = {**NOBODY, "wallet_id": "3", "user_id": "2", "filename": "docs/docs.js"}
+EXISTING = {**NOBODY, "asset_code": "GOLD", "wallet_id": "3", "user_id": "2", "filename": "docs/docs.js"}
 """And, once the keys are made, the `key_id` of one that nobody uses, and a `switch_id`: these tests revoke and lift."""
 
 
@@ -255,7 +256,7 @@ def doe(shared_app: Flask) -> dict[str, str]:
     asked = {"walletId": 5, "amount": 1, "expiresIn": 60, "referenceId": new_reference()}
     hold = client_of(shared_app).post("/holds", json=asked).json["hold"]["holdId"]
     others = {"wallet_id": "5", "user_id": "3", "transaction_id": posted.json["transactionId"], "hold_id": hold}
-    return others | {name: EXISTING[name] for name in ("key_id", "switch_id")}
+    return others | {name: EXISTING[name] for name in ("key_id", "switch_id", "asset_code")}
 
 
 def told(answer: Any, objects: dict[str, str]) -> tuple[object, ...]:

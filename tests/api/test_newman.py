@@ -32,6 +32,7 @@ def test_the_collection_calls_every_operation() -> None:
             r"\{\{(wallet|otherWallet|systemWallet|noWallet)\}\}", "{walletId}", "/" + "/".join(request["url"]["path"])
         )
         path = re.sub(r"(?<=^/transactions/)[^/]+", "{transactionId}", path)
+        path = re.sub(r"(?<=^/reports/assets/)[^/]+", "{assetCode}", path)
         path = re.sub(r"(?<=^/users/)[^/]+", "{userId}", path)
         path = re.sub(r"(?<=^/holds/)[^/]+", "{holdId}", path)
         path = re.sub(r"(?<=^/keys/)[^/]+", "{keyId}", path)

@@ -410,6 +410,7 @@ _CURSOR = {
 _NO_WALLET = {"wallet": _problem(404, "wallet_not_found", "Wallet not found", "There is no wallet 99.", walletId=99)}
 _NO_USER = {"user": _problem(404, "user_not_found", "User not found", "There is no user 99.", userId=99)}
 _NO_ASSET = {"asset": _problem(404, "asset_not_found", "Asset not found", "There is no asset SILVER.", asset="SILVER")}
+NO_ASSET = _NO_ASSET
 _TAKEN = {
     "taken": _problem(
         409,

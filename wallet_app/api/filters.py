@@ -20,6 +20,7 @@ T = TypeVar("T")
 _INSTANT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}):([0-9]{2})(?:\.([0-9]+))?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _INSTANT_CHARACTERS_MAX = 60
 _AMOUNT = re.compile(r"[0-9]{1,16}")
 _KEY = re.compile(text.KEY_PATTERN.removeprefix("^").removesuffix("$"))
@@ -49,6 +50,7 @@ def _parameter(name: str, description: str, schema: dict[str, Any], example: obj
 
 
 _INSTANT_SCHEMA = {"type": "string", "format": "date-time"}
+_DAY_SCHEMA = {"type": "string", "format": "date"}
 _AMOUNT_SCHEMA = {"type": "integer", "minimum": 0, "maximum": AMOUNT_MAX}
 
 TYPE = _parameter("type", "Only entries of this type", {"type": "string", "enum": list(ENTRY_TYPES)}, "SPEND")
@@ -110,6 +112,23 @@ AT = _parameter(
     _INSTANT_SCHEMA,
     "2026-01-31T12:00:00Z",
 )
+REPORT_AT = _parameter(
+    "at",
+    "From the beginning to this instant, which is included and not in the future; RFC 3339, with a zone",
+    _INSTANT_SCHEMA,
+    "2026-03-31T15:00:00Z",
+)
+REPORT_FROM = _parameter(
+    "from", "Beginning with this instant; RFC 3339, with a zone", _INSTANT_SCHEMA, "2026-01-01T00:00:00Z"
+)
+REPORT_TO = _parameter(
+    "to",
+    "Up to this instant, which is not included and not in the future; RFC 3339, with a zone",
+    _INSTANT_SCHEMA,
+    "2026-02-01T00:00:00Z",
+)
+FROM_DAY = _parameter("from", "Only this day and later ones (UTC)", _DAY_SCHEMA, "2026-01-01")
+TO_DAY = _parameter("to", "Only days before this one (UTC)", _DAY_SCHEMA, "2026-02-01")
 RATES_AT = _parameter(
     "at", "The rates at this instant instead of now; RFC 3339, with a zone", _INSTANT_SCHEMA, "2026-01-31T12:00:00Z"
 )
@@ -128,6 +147,16 @@ def filters_of_transactions() -> Filters:
 def at() -> dt.datetime | None:
     """Return the instant that the caller asks about, if any: the microsecond that it falls into."""
     return _read("at", _floor)
+
+
+def period() -> tuple[dt.datetime | None, dt.datetime | None]:
+    """Return from when (included) until when (not) the caller asks, where they say so."""
+    return _read("from", _ceiling), _read("to", _ceiling)
+
+
+def days() -> tuple[dt.date | None, dt.date | None]:
+    """Return from which day (included) to which (not) the caller asks, where they say so."""
+    return _read("from", _day), _read("to", _day)
 
 
 def _filters(kind: str | None) -> Filters:
@@ -189,6 +218,15 @@ def _ceiling(value: str) -> dt.datetime:
     """Return the first microsecond that is not before the instant: what was created is known to the microsecond."""
     found, has_rest = _instant(value)
     return found + dt.timedelta(microseconds=1) if has_rest and found < _LAST else found
+
+
+def _day(value: str) -> dt.date:
+    if not _DAY.fullmatch(value):
+        raise ValueError("must be a day like 2026-01-31")
+    try:
+        return dt.date.fromisoformat(value)
+    except ValueError:
+        raise ValueError("must be a day that exists, like 2026-01-31") from None
 
 
 _LAST = dt.datetime.max.replace(tzinfo=dt.UTC)

@@ -12,6 +12,7 @@ from wallet_app import access
 from wallet_app.api import (
     examples,
     examples_reading,
+    report_examples,
     reversal_examples,  # noqa: F401 - to import it is to add to examples
     state_examples,
 )
@@ -66,6 +67,7 @@ _TAGS = {
     "Assets": "What wallets are of",
     "Wallets": "What a wallet has, and how it came to it",
     "Transactions": "What was accepted under a reference",
+    "Reports": "What users have of an asset, how it came about, and whether that ties to the books",
 }
 _HEADERS: dict[str, Any] = {
     "X-Request-Id": {
@@ -113,6 +115,7 @@ _DOCS_POLICY = (
 
 state_examples.add()
 examples_reading.add()
+report_examples.add()
 access.declare("api.openapi", access.PUBLIC)
 access.declare("api.docs", access.PUBLIC)
 

@@ -113,6 +113,14 @@ OF_ASSET: dict[str, Any] = {
     "description": "Only of the asset with this code",
     "schema": ASSET_CODE_SCHEMA,
 }
+ASSET_CODE: dict[str, Any] = {
+    "name": "assetCode",
+    "in": "path",
+    "required": True,
+    "description": "The asset's code",
+    "example": "GOLD",
+    "schema": ASSET_CODE_SCHEMA,
+}
 OF_CLIENT: dict[str, Any] = {
     "name": "client",
     "in": "query",
@@ -162,6 +170,11 @@ def of_asset() -> str | None:
     """Return the code of the asset that the caller asks for, if any."""
     value = request.args.get("asset")
     return None if value is None else _read("asset", read_asset_code, value)
+
+
+def asset_code(value: str) -> str:
+    """Return the code; 422 for what can be none."""
+    return _read("assetCode", read_asset_code, value)
 
 
 def of_client() -> str | None:

@@ -23,6 +23,7 @@ LINES = (
     Line("/console/transactions", "Transactions"),
     Line("/console/approvals", "Approvals"),
     Line("/console/bulk", "Bulk runs"),
+    Line("/console/reports", "Reports"),
     Line("/console/integrity", "Integrity"),
     Line("/console/audit", "Audit"),
     Line("/console/assets", "Assets"),

@@ -10,7 +10,7 @@ from flask import Response
 from markupsafe import Markup
 
 from wallet_app import service
-from wallet_app.console import charts, exports, limits, navigation, pages, requests, words
+from wallet_app.console import charts, exports, limits, navigation, pages, requests, system_wallets, words
 from wallet_app.console.asked import Asked, places_text, read_places
 from wallet_app.console.browser import session
 from wallet_app.console.charts import Series
@@ -52,7 +52,7 @@ def wallet(wallet_id: int) -> Response:
     """Show how it stands, and its timeline as far as the filters go."""
     found = service.get_wallet(read_wallet_id(str(wallet_id)))
     if found.user_type == "SYSTEM":
-        return pages.page("system_wallet.html", **head(found))
+        return system_wallets.page_of(found)
     asked = Asked(*NAMES)
     filters = read_filters(asked, found)
     before = read_places("before", 2)

@@ -249,6 +249,10 @@ from wallet_app.service.reasons import (
 )
 from wallet_app.service.rebuild import Change, RebuildReport, Refusal, rebuild_balances
 from wallet_app.service.references import check_anew as check_references_anew
+from wallet_app.service.reports import HOLD_LINES as REPORT_HOLD_LINES
+from wallet_app.service.reports import LINES as REPORT_LINES
+from wallet_app.service.reports import AssetReport, Outstanding, get_asset_report
+from wallet_app.service.reports import Line as ReportLine
 from wallet_app.service.reversal_views import DebtsView, DebtView, Moved, find_moved_wallets, list_debts
 from wallet_app.service.reversals import DEBTS_MAX, REVERSIBLE
 from wallet_app.service.search import (
@@ -318,6 +322,16 @@ from wallet_app.service.switches import (
 from wallet_app.service.switches import (
     require_may as require_may_switch,
 )
+from wallet_app.service.system_days import (
+    DAYS_MAX,
+    DayEntries,
+    SystemDay,
+    SystemDays,
+    TypeOfDay,
+    list_day_entries,
+    list_system_days,
+    list_types_of_day,
+)
 from wallet_app.service.timelines import Happening, kinds, list_timeline, walk_timeline
 from wallet_app.service.tokens import TOKEN_SECONDS_MAX, MadeToken, Signer, UserToken
 from wallet_app.service.users import UserView, create_user, find_users, get_user
@@ -333,6 +347,7 @@ from wallet_app.service.verification import (
 )
 from wallet_app.service.wallets import create_wallet
 from wallet_app.service.weighing import Demand, Effect, Similar, Total, Weighed
+from wallet_app.service.work_figures import JobFigures, WorkFigures, get_work_figures
 
 __all__ = [
     "HITS_MAX",
@@ -365,7 +380,10 @@ __all__ = [
     "get_chains",
     "get_economy",
     "get_integrity_state",
+    "get_work_figures",
     "get_work_state",
+    "JobFigures",
+    "WorkFigures",
     "last_full_run",
     "list_actor_names",
     "list_audit",
@@ -374,6 +392,21 @@ __all__ = [
     "FORM_SECONDS_MAX",
     "Form",
     "KEYS_MAX",
+    "LIMIT_FIGURES",
+    "RAISE_DAYS_MAX",
+    "USER_TYPES",
+    "LimitRaiseOperation",
+    "LimitSetting",
+    "LimitTarget",
+    "LimitsView",
+    "RaiseLimits",
+    "RaiseView",
+    "WalletLimits",
+    "Window",
+    "get_limit_setting",
+    "get_limits",
+    "list_limit_settings",
+    "set_limits",
     "NOT_FOR_OPERATORS",
     "PERMISSION_OF",
     "SCALE_MAX",
@@ -688,19 +721,18 @@ __all__ = [
     "walk_bulk_rows",
     "RunOperation",
     "UndoOperation",
-    "LIMIT_FIGURES",
-    "RAISE_DAYS_MAX",
-    "USER_TYPES",
-    "LimitRaiseOperation",
-    "LimitSetting",
-    "LimitTarget",
-    "LimitsView",
-    "RaiseLimits",
-    "RaiseView",
-    "WalletLimits",
-    "Window",
-    "get_limit_setting",
-    "get_limits",
-    "list_limit_settings",
-    "set_limits",
+    "AssetReport",
+    "DAYS_MAX",
+    "DayEntries",
+    "Outstanding",
+    "REPORT_HOLD_LINES",
+    "REPORT_LINES",
+    "ReportLine",
+    "SystemDay",
+    "SystemDays",
+    "TypeOfDay",
+    "get_asset_report",
+    "list_day_entries",
+    "list_system_days",
+    "list_types_of_day",
 ]

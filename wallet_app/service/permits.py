@@ -20,6 +20,7 @@ SCOPES = {
     "transactions:read": "Read transactions.",
     "transactions:reverse": "Reverse transactions.",
     "assets:read": "List assets.",
+    "reports:read": "Read what all users have of an asset, and how it came about.",
     "users:read": "Read users.",
     "users:write": "Make users.",
     "users:tokens": "Make tokens that speak for a user.",
