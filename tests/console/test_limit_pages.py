@@ -140,7 +140,7 @@ def test_a_refusal_by_a_limit_is_in_the_units_of_people(browser: Browser, app: F
     service.set_limits(service.LimitTarget(asset_code="SILVER"), service.WalletLimits(day=150), by=by)
     support = browser.sign_in("support")
     path = f"/console/wallets/{one.wallet_id}/transfer"
-    fields = open_form(support, path) | {"to_wallet_id": str(two.wallet_id), "amount": "2.00", "reason_code": "CORRECTION"}
-    refused = send(support, path, "check", fields, note="x", ticket="T-1")
+    fields = open_form(support, path) | {"to_wallet_id": str(two.wallet_id), "amount": "2.00", "note": "x"}
+    refused = send(support, path, "check", fields, reason_code="CORRECTION", ticket="T-1")
     assert refused.status_code == 409, text_of(refused)
     assert f"2.00 SILVER is above the limit of wallet {one.wallet_id} (spent on a day), 1.50 SILVER" in text_of(refused)

@@ -82,13 +82,17 @@ from wallet_app.service.bulk_views import (
 )
 from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.commands import (
+    GRACE_DAYS_MAX,
     HOLD_SECONDS_MAX,
+    ON_EXPIRED,
     SHORTFALLS,
     SYSTEM_REFERENCE,
+    UNSAID,
     Bonus,
     CaptureHold,
     Command,
     Exchange,
+    ExtendLot,
     Leg,
     Movement,
     OnHold,
@@ -97,10 +101,13 @@ from wallet_app.service.commands import (
     Purchase,
     ReleaseHold,
     ReverseTransaction,
+    RevokeLot,
     Seed,
     Spend,
     TopUp,
     Transfer,
+    Unsaid,
+    Until,
 )
 from wallet_app.service.credentials import MadeKey, Vault, key_id_at, place_of
 from wallet_app.service.daily_totals import rebuild_totals
@@ -169,6 +176,7 @@ from wallet_app.service.limit_views import LimitsView, RaiseView, get_limits
 from wallet_app.service.limits import FIGURES as LIMIT_FIGURES
 from wallet_app.service.limits import WalletLimits, Window
 from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
+from wallet_app.service.lots import LOTS_MAX, Lot
 from wallet_app.service.operations import (
     KINDS as OPERATION_KINDS,
 )
@@ -491,6 +499,15 @@ __all__ = [
     "Origin",
     "NEW_KEY_SECONDS",
     "NO_END",
+    "UNSAID",
+    "ON_EXPIRED",
+    "GRACE_DAYS_MAX",
+    "LOTS_MAX",
+    "ExtendLot",
+    "Lot",
+    "RevokeLot",
+    "Unsaid",
+    "Until",
     "NO_ID",
     "NO_TRANSACTION",
     "NewKey",

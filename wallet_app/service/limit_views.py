@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from wallet_app.db import snapshot
 from wallet_app.errors import SystemWalletError
-from wallet_app.service import holds, reversals
+from wallet_app.service import holds, lot_rules, reversals
 from wallet_app.service.books import Books
 from wallet_app.service.commands import Command, Origin
 from wallet_app.service.limits import (
@@ -84,6 +84,7 @@ def _get(connection: Connection, wallet_id: int) -> LimitsView:
     books = look_at(connection, [wallet_id])
     # As before any command: what is due is no more held, and so not spent.
     holds.settle(books, Command(wallet_id=wallet_id, reference="", origin=_ORIGIN))
+    lot_rules.settle(books, [wallet_id])
     reversals.repay(books, [wallet_id])
     wallet, now = books.wallets[wallet_id], books.now(wallet_id)
     limits = books.limits.get(wallet_id) or LimitsOf(NO_LIMITS, NO_LIMITS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -18,7 +18,7 @@ from uuid_utils import uuid7
 
 from wallet_app.parameters import INSTANT, TEXTS, UUIDS, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement, ask
-from wallet_app.service import spending
+from wallet_app.service import loading_lots, spending
 from wallet_app.service.books import (
     NOT_FROZEN,
     Asset,
@@ -31,8 +31,10 @@ from wallet_app.service.books import (
     Stop,
     WalletState,
 )
-from wallet_app.service.commands import Command, OnHold, PlaceHold, ReverseTransaction
+from wallet_app.service.commands import Command, OnHold, PlaceHold, ReverseTransaction, RevokeLot
+from wallet_app.service.loading_lots import LOT_MOVEMENT_COLUMNS
 from wallet_app.service.locks import LockedBalance
+from wallet_app.service.lots import LotMovement
 from wallet_app.service.spending import LIMITS_OF_WALLET
 
 Clock = Callable[[], dt.datetime]
@@ -116,7 +118,7 @@ def questions(wallet_ids: list[int], commands: Sequence[Command], clock: Clock |
         _LOAD_WALLETS(wallet_ids),
         _LOAD_TRANSACTIONS([pair[0] for pair in pairs], [pair[1] for pair in pairs]),
         *([_LOAD_RATES(wallet_ids)] if _use_rates(commands) else []),
-        *([_LOAD_ORIGINALS(originals)] if (originals := _originals(commands)) else []),
+        *([_LOAD_ORIGINALS(*originals), _LOAD_MOVEMENTS(*originals)] if any(originals := _originals(commands)) else []),
         *_questions_of_holds(wallet_ids, commands, clock),
     )
 
@@ -127,15 +129,21 @@ def load_books(
     commands: Sequence[Command],
     answers: Sequence[list[Any]],
     clock: Clock | None = None,
+    *,
+    whole: Collection[int] | None = None,
 ) -> tuple[Books, frozenset[int]]:
     """Return the books of the locked wallets, and the ids of those that are busy: they exist, but are not locked.
 
     `answers` are those to `questions` about the commands, asked while the caller held the locks on the balance rows
-    `locked`. Raises MissingBalancesError.
+    `locked`. Raises MissingBalancesError. For a preview, `whole` are the wallets of which all lots are loaded that have
+    anything, and no standing lot is left out.
     """
     rows, transactions, *more = answers
     rates = _rates(more.pop(0)) if _use_rates(commands) else {}
-    originals: list[_OriginalRow] = more.pop(0) if _originals(commands) else []
+    originals: list[_OriginalRow] = []
+    movements: list[LotMovement] = []
+    if any(_originals(commands)):
+        originals, movements, *more = more
     now: dt.datetime = rows[0].now
     wallets: list[_WalletRow] = [row for row in rows if row.wallet_id is not None]
     states, busy = _wallet_states(wallets, locked, _assets(connection, wallets))
@@ -150,32 +158,39 @@ def load_books(
         stops={row.wallet_id: tuple([Stop(*one.split()) for one in row.stops]) for row in wallets if row.stops},
     )
     spending.add_limits(books, [(row.wallet_id, row.limits) for row in wallets if row.limits])
-    _add_originals(books, originals)
+    _add_originals(books, originals, movements)
     if more:
         _add_holds(books, *more)
     holding = [] if more else [row[0] for row in locked if row[2]]
     owing = [row[0] for row in locked if row[6]]
     limited = spending.limited(books)
-    if holding or owing or limited:
-        # Only now it is known that they hold or owe something, or that what they spend is limited: one more round trip
-        # for them, and none for all others.
+    lots = loading_lots.questions(books, commands, latest=None if clock is None else _LATEST, whole=whole)
+    if holding or owing or lots or limited:
+        # Only now it is known that they hold or owe something, have lots, or that what they spend is limited: one more
+        # round trip for them, and none for all others.
         asked = [_LOAD_HOLDS(holding, _until(clock), [], [], [])] if holding else []
         asked += [_LOAD_DEBTS(owing)] if owing else []
-        found = ask(connection, *asked, *([spending.question(books, limited)] if limited else []))
+        found = ask(connection, *asked, *lots, *([spending.question(books, limited)] if limited else []))
         if limited and (stale := spending.add(books, limited, found.pop())):
             (rows,) = ask(connection, spending.recount(books, stale))
             spending.add_recounted(books, stale, rows)
+        loading_lots.add(books, found.pop() if lots else [])
         _add_reversed(books, found.pop() if owing else [])
         _add_holds(books, *found)
     return books, busy
 
 
-def _originals(commands: Sequence[Command]) -> list[uuid.UUID]:
-    """Return the transactions that the commands want to reverse."""
-    return list(dict.fromkeys([one.transaction_id for one in commands if isinstance(one, ReverseTransaction)]))
+def _originals(commands: Sequence[Command]) -> tuple[list[uuid.UUID], list[uuid.UUID]]:
+    """Return the transactions that the commands want to reverse, and the lots whose grants they do."""
+    transactions = dict.fromkeys([one.transaction_id for one in commands if isinstance(one, ReverseTransaction)])
+    lots = dict.fromkeys([one.lot_id for one in commands if isinstance(one, RevokeLot)])
+    return list(transactions), list(lots)
 
 
-def _add_originals(books: Books, rows: Sequence[_OriginalRow]) -> None:
+def _add_originals(books: Books, rows: Sequence[_OriginalRow], movements: Sequence[LotMovement]) -> None:
+    for movement in movements:
+        key = movement.wallet_id, movement.seq
+        books.movements[key] = (*books.movements.get(key, ()), movement)
     found: dict[uuid.UUID, list[TransactionRow]] = {}
     for row, _ in rows:
         found.setdefault(row.transaction_id, []).append(row)
@@ -441,11 +456,24 @@ def _original_of(columns: Sequence[Any]) -> _OriginalRow:
     return TransactionRow(*row), None if bound[0] is None else ReversedEntry._make(bound)
 
 
+# Named by themselves, or by a lot that they granted.
+_ASKED_ORIGINALS = """
+  FROM (SELECT transaction_id FROM unnest($1) AS named (transaction_id)
+         UNION
+        SELECT entry.transaction_id
+          FROM unnest($2) AS named (lot_id)
+         CROSS JOIN LATERAL (SELECT wallet_id, seq FROM lots WHERE lot_id = named.lot_id OFFSET 0) AS lot
+         CROSS JOIN LATERAL (
+               SELECT transaction_id FROM ledger_entries WHERE wallet_id = lot.wallet_id AND seq = lot.seq OFFSET 0
+               ) AS entry
+       ) AS asked
+"""
+
 _LOAD_ORIGINALS = Statement(
     "load_originals",
     f"""
 SELECT {TRANSACTION_COLUMNS}, {REVERSED_COLUMNS}
-  FROM unnest($1) AS asked (transaction_id)
+  {_ASKED_ORIGINALS}
  CROSS JOIN LATERAL (
        SELECT * FROM transactions WHERE transaction_id = asked.transaction_id OFFSET 0
        ) AS transactions
@@ -455,7 +483,33 @@ SELECT {TRANSACTION_COLUMNS}, {REVERSED_COLUMNS}
        ) AS reversed_entries ON true
 """,  # noqa: S608 - constants
     UUIDS,
+    UUIDS,
     row=_original_of,
+)
+
+_LOAD_MOVEMENTS = Statement(
+    "load_lot_movements",
+    f"""
+SELECT {LOT_MOVEMENT_COLUMNS}
+  {_ASKED_ORIGINALS}
+ CROSS JOIN LATERAL (
+       SELECT * FROM transactions WHERE transaction_id = asked.transaction_id OFFSET 0
+       ) AS transactions
+ CROSS JOIN LATERAL (
+       SELECT transactions.wallet_id, transactions.seq WHERE transactions.seq IS NOT NULL
+        UNION ALL
+       SELECT transactions.entry_keys[place], transactions.entry_keys[place + 1]
+         FROM generate_series(1, cardinality(transactions.entry_keys), 2) AS place
+       ) AS entry (wallet_id, seq)
+ CROSS JOIN LATERAL (
+       SELECT * FROM lot_movements
+        WHERE wallet_id = entry.wallet_id AND seq = entry.seq AND transaction_id = asked.transaction_id
+        ORDER BY place OFFSET 0
+       ) AS lot_movements
+""",  # noqa: S608 - constants
+    UUIDS,
+    UUIDS,
+    row=LotMovement._make,
 )
 
 _LOAD_DEBTS = Statement(

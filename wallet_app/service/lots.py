@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from wallet_app.service.faults import BookkeepingError
@@ -166,3 +167,82 @@ def fold(movements: Sequence[LotMovement]) -> Mapping[str, int]:
     for one in movements:
         sums = [total + effect * one.amount for total, effect in zip(sums, EFFECTS[one.kind], strict=True)]
     return dict(zip(("amount", "available", "held", "consumed", "expired", "revoked"), sums, strict=True))
+
+
+LOTS_MAX = 10_000
+"""How many lots that end a wallet may have something left of: all that are due are settled before its next command."""
+
+
+@dataclass(slots=True)
+class LotChanges:
+    """What a transaction's entries do to lots, one entry after the other. `known` are the lots before it, by wallet."""
+
+    known: Mapping[int, Mapping[LotKey, Lot]]
+    transaction_id: uuid.UUID
+    created_at: dt.datetime
+    lots: dict[tuple[int, LotKey], Lot] = field(default_factory=dict)
+    """Those that were changed, as they are then."""
+    movements: list[LotMovement] = field(default_factory=list)
+    _made: int = 0
+
+    def move(
+        self, *, wallet_id: int, seq: int, amount: int, kinds: Collection[str], moves: Sequence[LotMove]
+    ) -> tuple[int, int]:
+        """Do what an entry of `amount` (signed) does, by movements of these kinds; the rest of it is paid credit.
+
+        Returns by how much the wallet's `bonus` and `lots` change. Raises BookkeepingError.
+        """
+        total = bonus = count = 0
+        for place, one in enumerate(moves, start=1):
+            before = self._lot(wallet_id, seq, one)
+            after = moved(before, one.kind, one.amount, self.created_at)
+            if one.kind not in kinds or (one.kind == "expire" and before.expires_at > self.created_at):
+                raise BookkeepingError(f"{one} by entry {seq} of {amount} on wallet {wallet_id}")
+            change = after.available - before.available
+            total += change
+            bonus += change if after.kind == BONUS else 0
+            count += after.counts - before.counts
+            self.lots[wallet_id, one.key] = after
+            end = None if one.new is None else after.expires_at
+            self.movements.append(
+                LotMovement(
+                    *(wallet_id, seq, self.transaction_id, place, *one.key),
+                    *(one.kind, one.amount, end, self.created_at),
+                )
+            )
+        if not (0 <= total <= amount or amount <= total <= 0):
+            raise BookkeepingError(f"an entry of {amount} that moves lots by {total}: {moves}")
+        return bonus, count
+
+    def extend(self, wallet_id: int, version: int, extension: Extension) -> None:
+        """Give a lot its new end. Raises BookkeepingError for one that is not later."""
+        lot, expires_at = extension
+        if self._known(wallet_id, lot.key) != lot or not (lot.left and lot.seq and lot.expires_at < expires_at):
+            raise BookkeepingError(f"{lot} cannot be extended until {expires_at}")
+        self.lots[wallet_id, lot.key] = lot._replace(expires_at=expires_at, changed_at=self.created_at)
+        self.movements.append(
+            LotMovement(
+                *(wallet_id, version, self.transaction_id, 1, *lot.key),
+                *("extend", lot.left, expires_at, self.created_at),
+            )
+        )
+
+    def _lot(self, wallet_id: int, seq: int, one: LotMove) -> Lot:
+        """Return the lot before it is moved."""
+        known = self._known(wallet_id, one.key)
+        if (one.new is not None) != (one.kind == "grant"):
+            raise BookkeepingError(f"a grant tells what it makes, and nothing else does: {one}")
+        if one.new is None or (known is not None and one.key == STANDING):
+            if known is None:
+                raise BookkeepingError(f"{one} of a lot of wallet {wallet_id} that is not there")
+            return known
+        if one.key == STANDING:
+            return standing_lot(wallet_id, 0, self.created_at)
+        is_standing = one.new.expires_at == NO_END
+        if known is not None or is_standing or one.key[0] != seq or one.key[1] < 1:
+            raise BookkeepingError(f"{one} by entry {seq} of wallet {wallet_id}")
+        self._made += 1
+        return new_lot(wallet_id, one.key, one.new, lot_id_of(self.transaction_id, self._made), self.created_at)
+
+    def _known(self, wallet_id: int, key: LotKey) -> Lot | None:
+        return self.lots.get((wallet_id, key)) or self.known.get(wallet_id, {}).get(key)

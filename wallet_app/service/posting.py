@@ -24,7 +24,7 @@ from wallet_app.service.books import Books, Details, Entry, Hold, PostedTransact
 from wallet_app.service.chain import GENESIS, json_text
 from wallet_app.service.commands import Command
 from wallet_app.service.loading import Clock, MissingBalancesError
-from wallet_app.service.lots import LotKey
+from wallet_app.service.lots import Lot, LotKey
 from wallet_app.service.rules import decide
 
 log = structlog.get_logger("wallet")
@@ -184,6 +184,7 @@ def _write(connection: Connection, books: Books, slot: int | None) -> None:
         _balances(books.changed_wallets()),
         *([_UPSERT_HOLDS(*_columns_of_holds(books.changed_holds.values()))] if books.changed_holds else []),
         *([_reversed(books.changed_reversed.values())] if books.changed_reversed else []),
+        *(_lots(books) if books.lot_movements else []),
         *([_UPDATE_STATES(*_columns_of_states(books))] if books.changed_states else []),
         *([spending.insert_raises(books)] if books.new_limits else []),
         *([spending.upsert_buckets(books)] if books.changed_hours else []),
@@ -265,6 +266,17 @@ def _columns_of_states(books: Books) -> Iterable[Sequence[Any]]:
 
 def _reversed(entries: Collection[ReversedEntry]) -> Question:
     return _UPSERT_REVERSED_ENTRIES(*zip(*entries, strict=True))
+
+
+def _lots(books: Books) -> list[Question]:
+    lots = [_lot_row(books.lots[wallet_id][key], before) for (wallet_id, key), before in books.changed_lots.items()]
+    return [_MERGE_LOTS(*zip(*lots, strict=True)), _INSERT_LOT_MOVEMENTS(*zip(*books.lot_movements, strict=True))]
+
+
+def _lot_row(lot: Lot, before: Lot | None) -> tuple[Any, ...]:
+    """Return a lot with the differences of its parts: of a standing lot, not all of it may have been loaded."""
+    parts = lot[5:11] if before is None else [now - was for now, was in zip(lot[5:11], before[5:11], strict=True)]
+    return (*lot[:5], *parts, *lot[11:])
 
 
 def _entry_row(one: PostedTransaction, entry: Entry) -> tuple[Any, ...]:
@@ -430,6 +442,63 @@ ON CONFLICT (wallet_id, seq) DO UPDATE
     WHOLE_NUMBERS,
     WHOLE_NUMBERS,
     WHOLE_NUMBERS,
+    INSTANTS,
+)
+
+# No two postings can make the same lot: each has its wallet's lock.
+_MERGE_LOTS = Statement(
+    "merge_lots",
+    """
+MERGE INTO lots
+USING (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+           AS posted (wallet_id, seq, part, lot_id, kind, amount, available, held, consumed, expired, revoked,
+                      expires_at, created_at, changed_at)) AS posted
+   ON lots.wallet_id = posted.wallet_id AND lots.seq = posted.seq AND lots.part = posted.part
+ WHEN MATCHED THEN UPDATE
+  SET amount = lots.amount + posted.amount, available = lots.available + posted.available,
+      held = lots.held + posted.held, consumed = lots.consumed + posted.consumed,
+      expired = lots.expired + posted.expired, revoked = lots.revoked + posted.revoked,
+      expires_at = posted.expires_at, changed_at = posted.changed_at
+ WHEN NOT MATCHED THEN INSERT (wallet_id, seq, part, lot_id, kind, amount, available, held, consumed, expired, revoked,
+                               expires_at, created_at, changed_at)
+VALUES (posted.wallet_id, posted.seq, posted.part, posted.lot_id, posted.kind, posted.amount, posted.available,
+        posted.held, posted.consumed, posted.expired, posted.revoked, posted.expires_at, posted.created_at,
+        posted.changed_at)
+""",
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    UUIDS,
+    TEXTS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    INSTANTS,
+    INSTANTS,
+    INSTANTS,
+)
+
+_INSERT_LOT_MOVEMENTS = Statement(
+    "insert_lot_movements",
+    """
+INSERT INTO lot_movements (wallet_id, seq, transaction_id, place, lot_seq, lot_part, kind, amount, expires_at,
+                           created_at)
+SELECT wallet_id, seq, transaction_id, place, lot_seq, lot_part, kind, amount, expires_at, created_at
+  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    AS posted (wallet_id, seq, transaction_id, place, lot_seq, lot_part, kind, amount, expires_at, created_at)
+""",
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    UUIDS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    TEXTS,
+    WHOLE_NUMBERS,
+    INSTANTS,
     INSTANTS,
 )
 
