@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
+from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.api.support import assert_problem
+from tests.api.conftest import client_of
+from tests.api.support import assert_problem, new_reference
+from tests.api.test_keys import MakeKey, make
 from tests.api.test_openapi import validator
 from wallet_app import service
 from wallet_app.api.openapi import document
