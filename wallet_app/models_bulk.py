@@ -146,6 +146,7 @@ class BulkRow(Base):
             postgresql_where=text("status = 'done' AND reverses IS NULL"),
         ),
         Index("uq_bulk_rows_transaction_id", "transaction_id", unique=True, postgresql_where=text("status = 'done'")),
+        Index("ix_bulk_rows_expected_error", "run_id", "row_no", postgresql_where=text("expected_error IS NOT NULL")),
         Index("ix_bulk_rows_with_note", "wallet_id", postgresql_where=text("note IS NOT NULL")),
     )
 

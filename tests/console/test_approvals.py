@@ -69,7 +69,7 @@ def test_another_approves_and_it_is_done_once(support: Browser, approver: Browse
     assert balance(sql) == before + 1_000
     shown = text_of(approver.get(request))
     assert "Seen the ticket" in shown
-    assert "by Olga approver" in shown
+    assert "by <bdi>Olga approver</bdi>" in shown
     assert audited_of(sql, request) == [("approval:approve", "done")]
     # Whoever comes back to decide is led to what became of it.
     assert approver.get(f"{request}/reject").location == request

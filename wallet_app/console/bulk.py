@@ -91,16 +91,18 @@ def run_page(run: BulkRunView, status: int = 200, **more: Any) -> Response:
         status=chosen if chosen in service.ROW_STATUSES else None,
         only_expected=only_expected,
     )
-    asked = service.request_of_run(run)
+    found = None if run.request_id is None else service.get_request(browser.session(), run.request_id)
     answer = pages.page(
         "bulk_run.html",
         status,
         run=run,
+        recent=service.recent_rows(run.run_id) if run.state in {"ready", "pending_approval"} else None,
         figures=service.bulk_figures(run.run_id),
         rows=rows.items,
         chosen=chosen,
         row_states=ROW_STATES,
-        asked=asked,
+        asked=None if found is None else found.request,
+        why_not=None if found is None else found.why_not,
         is_maker=run.maker_id == browser.session().operator_id,
         is_silent=run.state == "running" and (run.silent_seconds or 0) > SILENT_SECONDS_MAX,
         may_undo=run.kind == "adjustment" and run.state in service.UNDOABLE and run.done > 0,

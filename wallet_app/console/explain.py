@@ -76,7 +76,7 @@ def statement_file(wallet_id: int, form: str) -> Response:
         return pages.page("bad_filter.html", 422, asked=asked, back=f"/console/wallets/{wallet_id}/statement")
     found = service.explain_balance(read_wallet_id(str(wallet_id)), since=since, until=until)
     entries = service.walk_statement(wallet_id, found.reach)
-    told = {"from": words.rfc3339(since), "to": words.rfc3339(until)}
+    told = {"from": service.instant_text(since), "to": service.instant_text(until)}
     rows = _rows(found, entries, since, until)
     return exports.export(form, f"statement-{wallet_id}", COLUMNS, rows, filters=told)
 
@@ -84,7 +84,9 @@ def statement_file(wallet_id: int, form: str) -> Response:
 def sentence(found: Explanation, since: dt.datetime | None, now: dt.datetime) -> str:
     """Return the explanation as text for a ticket."""
     wallet, scale = found.wallet, found.wallet.asset_scale
-    begun = f"Wallet {wallet.wallet_id} ({wallet.asset_code} of {wallet.user_name}, user {wallet.user_id})"
+    begun = (
+        f"Wallet {wallet.wallet_id} ({wallet.asset_code} of {words.isolated(wallet.user_name)}, user {wallet.user_id})"
+    )
     end = f"{words.amount(found.closing, scale)} {wallet.asset_code} on {words.absolute(now)}, version {wallet.version}"
     if not found.entries:
         return f"{begun} has {end}; nothing was moved{f' since {words.absolute(since)}' if since else ' ever'}."
@@ -114,7 +116,7 @@ def _part(one: SumOfType, scale: int) -> str:
 def _period(asked: Asked) -> tuple[dt.datetime, dt.datetime]:
     """Return from when until when; without a choice, this month so far."""
     now = dt.datetime.now(dt.UTC)
-    since, until = asked.begin("from"), asked.end("to")
+    since, until = asked.period()
     until = until or now
     if since is None:
         since = (min(until, now) - dt.timedelta(microseconds=1)).replace(

@@ -58,8 +58,9 @@ from wallet_app.service.books import (
     reversed_parts,
 )
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
-from wallet_app.service.bulk_approvals import approve_bulk, ask_bulk, request_of_run
+from wallet_app.service.bulk_approvals import approve_bulk, ask_bulk
 from wallet_app.service.bulk_drafts import BulkFile, BulkProblems, Sum, campaign_of, draft_bulk
+from wallet_app.service.bulk_notices import RecentRows, recent_rows
 from wallet_app.service.bulk_reading import (
     BULK_COLUMNS,
     BULK_ROWS_MAX,
@@ -114,6 +115,7 @@ from wallet_app.service.daily_totals import rebuild_totals
 from wallet_app.service.devices import (
     SECONDS_MAX as DEVICE_SECONDS_MAX,
 )
+from wallet_app.service.drafts import open_draft, seal_draft
 from wallet_app.service.dry_run import (
     NO_ID,
     preview_atomic,
@@ -149,7 +151,7 @@ from wallet_app.service.four_eyes import (
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
 from wallet_app.service.history import Page, find_entries, list_transactions, places_of, walk_transactions
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds, list_open_holds
-from wallet_app.service.instants import NO_END
+from wallet_app.service.instants import NO_END, instant_text
 from wallet_app.service.integrity import (
     Chains,
     IntegrityState,
@@ -430,6 +432,7 @@ __all__ = [
     "get_server",
     "list_asset_facts",
     "list_past_switches",
+    "instant_text",
     "list_stops",
     "list_stops_of",
     "make_secret_form_key",
@@ -611,6 +614,7 @@ __all__ = [
     "check_references_anew",
     "rebuild_balances",
     "rebuild_totals",
+    "seal_draft",
     "seed",
     "set_rate",
     "set_switch",
@@ -710,7 +714,9 @@ __all__ = [
     "Weighed",
     "approve_bulk",
     "ask_bulk",
-    "request_of_run",
+    "RecentRows",
+    "recent_rows",
+    "open_draft",
     "BulkFile",
     "BulkProblems",
     "Sum",
