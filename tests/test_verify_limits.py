@@ -16,6 +16,8 @@ from tests.kernel.operators import VISITOR, make_operator, sign_in
 from tests.test_verify import ORIGIN, Tamper
 from wallet_app import service
 
+pytestmark = pytest.mark.wide
+
 JOHN, DOE = 3, 5
 
 

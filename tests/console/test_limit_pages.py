@@ -34,6 +34,7 @@ def cells(answer: TestResponse, row: str) -> list[str]:
     raise AssertionError(f"no row {row}: {text_of(answer)}")
 
 
+@pytest.mark.wide
 def test_an_administrator_sets_limits_and_all_of_it_is_recorded(browser: Browser, sql: Sql) -> None:
     admin = browser.sign_in("admin")
     form = {
@@ -78,6 +79,7 @@ def limited(app: Flask) -> None:
     spend(70, "first")
 
 
+@pytest.mark.wide
 def test_a_wallets_page_says_what_is_used_and_when_it_is_free_again(browser: Browser, limited: None) -> None:
     support = browser.sign_in("support")
     page = support.get("/console/wallets/3")
@@ -132,6 +134,7 @@ def test_higher_limits_are_asked_for_and_approved_by_another(
     assert "Limit raise" in told or "A tournament" in told
 
 
+@pytest.mark.wide
 def test_a_refusal_by_a_limit_is_in_the_units_of_people(browser: Browser, app: Flask, sql: Sql) -> None:
     by = service.By(actor="tests")
     service.create_asset(code="SILVER", name="Silver", scale=2, by=by)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import settings_for
 from tests.every_case import every
 from tests.kernel.conftest import DOE, JOHN, JOHN_DIAMOND, ORIGIN, Books, outcome_of
+from tests.kernel.processes import execute, in_processes
 from tests.kernel.test_holds import Clock, capture, clock, place, placed, release
 from tests.kernel.test_preview import posted, previewed
 from tests.kernel.test_statements import names, round_trips
@@ -334,6 +337,29 @@ def test_a_crowd_spends_up_to_the_limit_and_not_one_more(books: Books, figure: s
     assert done == 14
     assert all(isinstance(one, service.Receipt | LimitExceededError) for one in outcomes)
     limit()
+
+
+def spend_sevens() -> list[str | None]:
+    """Spend until nothing is left of the limit, and twice more."""
+    told: list[str | None] = []
+    while told.count("LimitExceededError") < 2:
+        told.append(execute(spend_of(7)).error)
+    return told
+
+
+def spend_of(amount: int) -> service.Spend:
+    return service.Spend(wallet_id=JOHN, amount=amount, reference=f"ref-{uuid.uuid4()}", origin=ORIGIN)
+
+
+@pytest.mark.wide
+def test_two_processes_spend_up_to_the_limit_and_not_one_more(books: Books) -> None:
+    service.execute(books.top_up(JOHN, 10_000))
+    service.execute(spend_of(7))
+    limit(day=1_000, rolling=1_000)
+    told = in_processes(replace(settings_for(books.url), group_commit=True, pool_size=8), [spend_sevens] * 2, threads=4)
+    assert set(told) == {None, "LimitExceededError"}
+    assert told.count(None) == 1_000 // 7 - 1
+    assert used() == (994, 994)
 
 
 # --- what it costs ---

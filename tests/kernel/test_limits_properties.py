@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -214,6 +215,7 @@ class Player:
         self.seen["reversed"] += 1
 
 
+@pytest.mark.wide
 def test_the_kernel_refuses_what_a_plain_model_refuses_on_days_of_all_lengths(books: Books) -> None:
     """Also where the limits were lifted for a while, and nobody counted."""
     wallets = books.make_wallets(4, balance=1_000_000)
