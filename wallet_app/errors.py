@@ -14,6 +14,14 @@ from typing import Any, ClassVar
 
 from wallet_app.money import json_integer
 
+LIMIT_WORDS = {
+    "single": "a single amount",
+    "balance": "the balance",
+    "day": "what is spent on a day",
+    "rolling": "what is spent within 24 hours",
+}
+"""What each limit bounds."""
+
 
 class WalletServiceError(Exception):
     """Base of all that the service refuses; `details` are public and named in snake_case."""
@@ -1223,3 +1231,85 @@ class BulkAlteredError(RefusedError):
             "it, and tell whoever looks after the database.",
             run_id=json_integer(run_id),
         )
+
+
+class LimitExceededError(RefusedError):
+    """A limit of the wallet does not allow it. `frees_at` is when there is room for it; None where that is never."""
+
+    code = "limit_exceeded"
+    title = "Limit exceeded"
+
+    def __init__(
+        self,
+        *,
+        wallet_id: int,
+        asset_code: str,
+        limit: str,
+        bound: int,
+        used: int | None,
+        amount: int,
+        frees_at: dt.datetime | None,
+        balance: int,
+        version: int,
+    ) -> None:
+        """`limit` is single, balance, day or rolling; `used` None for the first."""
+        at = None if frees_at is None else frees_at.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+        if limit == "single":
+            told = f"Wallet {wallet_id} may move at most {bound} {asset_code} at once, not {amount}."
+        elif limit == "balance":
+            told = (
+                f"Wallet {wallet_id} has {used} {asset_code}, with what is held, and may have at most {bound}: "
+                f"{amount} more would be too much."
+            )
+        else:
+            window = "on a day" if limit == "day" else "within 24 hours"
+            room = "that is never free at once" if at is None else f"it is free at {at}"
+            told = (
+                f"Wallet {wallet_id} may spend at most {bound} {asset_code} {window} and has spent {used}: "
+                f"there is no room for {amount}, {room}."
+            )
+        super().__init__(
+            told,
+            wallet_id=wallet_id,
+            limit=limit,
+            bound=bound,
+            used=None if used is None else json_integer(used),
+            amount=json_integer(amount),
+            frees_at=at,
+            balance=balance,
+            version=version,
+        )
+        self.frees_at = frees_at
+
+
+class LimitNotRaisedError(RefusedError):
+    """What is asked for is no higher limit; `bound` is what is set, None where nothing is."""
+
+    code = "limit_not_raised"
+    title = "Limit not raised"
+
+    def __init__(self, *, wallet_id: int, asset_code: str, limit: str, bound: int | None, figure: int) -> None:
+        is_now = f"is {bound} {asset_code}" if bound is not None else "is not set"
+        super().__init__(
+            f"The limit of wallet {wallet_id} for {LIMIT_WORDS[limit]} {is_now}: {figure} would not raise it.",
+            wallet_id=wallet_id,
+            limit=limit,
+            bound=bound,
+            figure=figure,
+        )
+        self.field = limit
+
+
+class RaiseTooLongError(InvalidError):
+    code = "raise_too_long"
+    title = "Raise is too long"
+
+    def __init__(self, days_max: int) -> None:
+        super().__init__(f"Limits are raised for at most {days_max} days: name an earlier end.", days_max=days_max)
+
+
+class LimitsInvalidError(BadFieldError):
+    """What is to be set as limits is not accepted."""
+
+    code = "limits_invalid"
+    title = "Limits not accepted"

@@ -274,6 +274,41 @@ CHECKS = {
                                       AND m.wallet_id = e.wallet_id AND m.contra_wallet_id = e.contra_wallet_id
                                       AND sign(m.amount) = -sign(e.amount)))
     """,
+    "what is kept as spent is not what the entries of a wallet say": """
+        WITH counted AS (
+             SELECT w.wallet_id, w.updated_at - interval '26 hours' AS since FROM wallet_balances w
+              WHERE w.version = (SELECT max(seq) FROM spend_buckets b
+                                  WHERE b.wallet_id = w.wallet_id AND b.hour > w.updated_at - interval '26 hours')
+        ), moves AS (
+             SELECT e.wallet_id, e.created_at AS at, abs(e.amount) - coalesce(r.reversed, 0) AS amount
+               FROM ledger_entries e JOIN transactions t USING (transaction_id)
+               LEFT JOIN reversed_entries r ON (r.wallet_id, r.seq) = (e.wallet_id, e.seq)
+              WHERE e.amount < 0 AND t.kind IN ('SPEND', 'TRANSFER', 'EXCHANGE', 'PURCHASE')
+              UNION ALL
+             SELECT h.wallet_id, h.created_at, h.amount - h.released - h.expired
+                    - coalesce((SELECT sum(r.reversed) FROM transactions t
+                                  JOIN reversed_entries r USING (transaction_id)
+                                 WHERE t.kind = 'CAPTURE' AND t.request ->> 'hold' = h.hold_id::text), 0)
+               FROM holds h
+        ), says AS (
+             SELECT m.wallet_id, m.amount,
+                    (SELECT max(b.hour) FROM spend_buckets b
+                      WHERE b.wallet_id = m.wallet_id AND b.hour <= m.at AND b.amount > 0) AS hour
+               FROM moves m
+        )
+        SELECT b.wallet_id, b.hour, b.amount, sum(s.amount) FROM counted c
+          JOIN spend_buckets b ON b.wallet_id = c.wallet_id AND b.hour > c.since
+          LEFT JOIN says s ON (s.wallet_id, s.hour) = (b.wallet_id, b.hour)
+         GROUP BY b.wallet_id, b.hour, b.amount HAVING b.amount <> coalesce(sum(s.amount), 0)
+    """,
+    "a raised limit is not what its transaction says": """
+        SELECT t.wallet_id, l.id FROM limits l
+          FULL JOIN (SELECT * FROM transactions WHERE kind = 'LIMIT_RAISE') t USING (transaction_id)
+         WHERE (l.level = 'raise' OR l.id IS NULL)
+           AND (l.wallet_id, l.single_max, l.balance_max, l.day_max, l.rolling_max, l.until) IS DISTINCT FROM
+               (t.wallet_id, (t.request ->> 'single')::bigint, (t.request ->> 'balance')::bigint,
+                (t.request ->> 'day')::bigint, (t.request ->> 'rolling')::bigint, (t.request ->> 'until')::timestamptz)
+    """,
     "a reference stands twice": "SELECT wallet_id, reference_id FROM transactions GROUP BY 1, 2 HAVING count(*) > 1",
     "a details_hash is not the hash of the details": f"""
         SELECT t.wallet_id, t.transaction_id FROM transactions t

@@ -83,9 +83,9 @@ def grant_bonus(wallet_id: str) -> Response:
 def spend(wallet_id: str) -> Response:
     """Spend from a wallet.
 
-    409 `insufficient_balance` if the wallet has less; the reference is then still free. Safe to repeat: the same
-    referenceId on the same wallet answers with the original transaction and changes nothing. The reference may come as
-    the Idempotency-Key header instead, raw or quoted.
+    409 `insufficient_balance` if the wallet has less, `limit_exceeded` if a limit of it does not allow that; the
+    reference is then still free. Safe to repeat: the same referenceId on the same wallet answers with the original
+    transaction and changes nothing. The reference may come as the Idempotency-Key header instead, raw or quoted.
     """
     return _move(service.Spend, wallet_id)
 

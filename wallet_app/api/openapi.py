@@ -12,6 +12,7 @@ from wallet_app import access
 from wallet_app.api import (
     examples,
     examples_reading,
+    limit_examples,
     lot_examples,
     report_examples,
     reversal_examples,  # noqa: F401 - to import it is to add to examples
@@ -118,6 +119,7 @@ _DOCS_POLICY = (
 state_examples.add()
 lot_examples.add()
 examples_reading.add()
+limit_examples.add()
 report_examples.add()
 access.declare("api.openapi", access.PUBLIC)
 access.declare("api.docs", access.PUBLIC)

@@ -62,14 +62,14 @@ def post_asset() -> Response:
 @screen("GET", "/assets/<code>", permission="assets:manage")
 def asset(code: str) -> Response:
     """Show one, and ask what to change."""
-    found = _find(code)
+    found = find_asset(code)
     return _page(found, {"name": found.name, "scale": str(found.scale), "reason": "", "ticket": ""})
 
 
 @screen("POST", "/assets/<code>", permission="assets:manage")
 def post_asset_change(code: str) -> Response:
     """Give it another name, or scale."""
-    found, form = _find(code), pages.read_form(*_CHANGE)
+    found, form = find_asset(code), pages.read_form(*_CHANGE)
     try:
         service.change_asset(code, name=form["name"], scale=_scale(form), by=by(form), session=browser.session())
     except (BadFieldError, ScaleFixedError) as error:
@@ -95,7 +95,8 @@ def _scale(form: Mapping[str, str]) -> int:
     return scale
 
 
-def _find(code: str) -> AssetFacts:
+def find_asset(code: str) -> AssetFacts:
+    """Return the asset; raise NotFound for what is no code of any, AssetNotFoundError."""
     if _CODE.fullmatch(code) is None:
         raise NotFound
     return service.get_asset(code)

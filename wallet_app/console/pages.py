@@ -43,6 +43,7 @@ NOTES = MappingProxyType(
         "reason-made": "The reason code is made. Operators can choose it now.",
         "reason-changed": "The reason code is changed. What was done under it stays as it is.",
         "bound-set": "The bound holds from now on.",
+        "limits-set": "The limits hold from now on.",
         "asset-made": "The asset is made, with the system's wallets of it. Services can open users' wallets of it now.",
         "asset-changed": "The asset is changed.",
         "bulk-drafted": "The file is checked, and has no problem. Nothing is posted before somebody else approves it.",

@@ -10,8 +10,14 @@ from collections.abc import Sequence
 
 from wallet_app import service
 from wallet_app.console import words
-from wallet_app.errors import InsufficientBalanceError, WalletNotEmptyError, WalletServiceError
-from wallet_app.service import Effect, Operation, ReasonView, WalletView
+from wallet_app.errors import (
+    InsufficientBalanceError,
+    LimitExceededError,
+    LimitNotRaisedError,
+    WalletNotEmptyError,
+    WalletServiceError,
+)
+from wallet_app.service import Effect, LimitsView, Operation, ReasonView, WalletView
 
 SIDES = {
     "debits": "Debits: nothing leaves it",
@@ -26,6 +32,34 @@ SHORTFALLS = {
     "debt": "Take what is there; the rest is owed, and repaid by later credits",
 }
 """What is to be if less is there than is to be taken back."""
+
+LIMITS = {
+    "single": "At once",
+    "balance": "Balance",
+    "day": "Spent on a day",
+    "rolling": "Spent within 24 hours",
+}
+"""What each limit bounds."""
+
+LIMIT_HINTS = {
+    "single": "The most that one command takes out or brings in.",
+    "balance": "Nothing more comes in above it. What is held counts.",
+    "day": "From midnight to midnight in the asset's time zone.",
+    "rolling": "At any moment, by the hour: the oldest hour counts until it is over.",
+}
+
+LIMIT_LEVELS = {
+    "asset": "Every wallet of the asset",
+    "user_type": "Wallets of users",
+    "wallet": "This wallet",
+    "raise": "Raised for a while",
+}
+"""For what a limit is set."""
+
+
+def of_limit(figure: int, view: LimitsView) -> str:
+    """Return a limit's amount with its asset."""
+    return f"{words.amount(figure, view.asset_scale)} {view.asset_code}"
 
 
 def money(amount: int, wallet: WalletView) -> str:
@@ -47,7 +81,7 @@ def of_error(error: WalletServiceError, wallet: WalletView) -> str:
             f"Wallet {error.details['wallet_id']} has {has}, {held} held, and owes {owed}: only an empty one can be "
             "closed."
         )
-    return error.detail
+    return _of_limits(error, wallet.asset_code, scale) or error.detail
 
 
 def of_effects(error: WalletServiceError, effects: Sequence[Effect]) -> str:
@@ -56,6 +90,9 @@ def of_effects(error: WalletServiceError, effects: Sequence[Effect]) -> str:
         for one in effects:
             if one.wallet_id == int(error.details["wallet_id"]):
                 return _too_little(error, one.asset_code, one.asset_scale)
+    for one in effects:
+        if one.wallet_id == error.details.get("wallet_id"):
+            return _of_limits(error, one.asset_code, one.asset_scale) or error.detail
     return error.detail
 
 
@@ -92,6 +129,23 @@ def of_freeze(until: dt.datetime | None) -> str:
 def of_end(until: dt.datetime | None) -> str:
     """Return when a freeze that is asked for ends."""
     return "when it is lifted" if until is None else words.absolute(until)
+
+
+def _of_limits(error: WalletServiceError, code: str, scale: int) -> str | None:
+    """Return what a limit refuses, or why it is not raised, with the asset's amounts; None for another error."""
+    if not isinstance(error, LimitExceededError | LimitNotRaisedError):
+        return None
+    found = {
+        name: None if error.details.get(name) is None else f"{words.amount(int(error.details[name]), scale)} {code}"
+        for name in ("bound", "used", "amount", "figure")
+    }
+    wallet, what = error.details["wallet_id"], LIMITS[error.details["limit"]].lower()
+    if isinstance(error, LimitNotRaisedError):
+        now = f"is {found['bound']}" if found["bound"] else "is not set"
+        return f"The limit of wallet {wallet} ({what}) {now}: {found['figure']} would not raise it."
+    used = f" {found['used']} is used." if found["used"] else ""
+    frees = f" There is room at {words.absolute(error.frees_at)}." if error.frees_at else ""
+    return f"{found['amount']} is above the limit of wallet {wallet} ({what}), {found['bound']}.{used}{frees}"
 
 
 def _too_little(error: InsufficientBalanceError, code: str, scale: int) -> str:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from wallet_app import service
-from wallet_app.console import phrases, weighed, words
+from wallet_app.console import limits, phrases, weighed, words
 from wallet_app.console.weighed import Changes
 from wallet_app.service import (
     AdjustOperation,
     CloseOperation,
     Effect,
     FreezeOperation,
+    LimitRaiseOperation,
     Operation,
     ReasonView,
     ReleaseOperation,
@@ -34,6 +35,7 @@ KINDS = {
     "freeze": "Freeze",
     "unfreeze": "Unfreeze",
     "closing": "Closing",
+    "limit_raise": "Higher limits",
     "bulk": "Bulk run",
     "bulk_undo": "Undo of a bulk run",
 }
@@ -103,6 +105,8 @@ def in_words(asked: RequestView) -> str:
         return f"Reverse {amount} of a transaction of {who}"
     if isinstance(one, ReleaseOperation):
         return f"Release a hold of {who}"
+    if isinstance(one, LimitRaiseOperation):
+        return f"Raise limits of wallet {asked.wallet_id} of {who} until {words.absolute(one.until)}"
     verb = {FreezeOperation: "Freeze", UnfreezeOperation: "Unfreeze", CloseOperation: "Close"}.get(type(one))
     return f"{verb or words.kind(one.kind)} wallet {asked.wallet_id} of {who}"
 
@@ -122,6 +126,10 @@ def facts(asked: RequestView, reasons: Sequence[ReasonView]) -> list[tuple[str, 
         found += [("Side", one.side), ("It ends", phrases.of_end(one.until))]
     if isinstance(one, UnfreezeOperation):
         found += [("Side", one.side)]
+    if isinstance(one, LimitRaiseOperation):
+        figures = one.figures._asdict().items()
+        found += [(phrases.LIMITS[name], _money(figure, asked)) for name, figure in figures if figure is not None]
+        found += [("It ends", words.absolute(one.until))]
     if isinstance(one, RunOperation):
         found += [("Rows", f"{one.rows:,}"), ("What", _sums(one)), ("SHA-256 of the rows", one.digest)]
     if isinstance(one, UndoOperation):
@@ -163,11 +171,15 @@ def _changes(asked: RequestView, effects: Sequence[Effect]) -> Changes:
     """Return what would change: balances, or of a closing that it is closed."""
     if isinstance(asked.operation, CloseOperation):
         return {"Status": "open"}, {"Status": "closed, for good"}
+    if isinstance(asked.operation, LimitRaiseOperation):
+        return limits.changes(asked.operation)
     return weighed.changes_of(effects)
 
 
 def _then(asked: RequestView) -> Changes:
-    """Return what would have changed when it was asked for."""
+    """Return what would have changed when it was asked for; of limits that is not known any more."""
+    if isinstance(asked.operation, LimitRaiseOperation):
+        return {}, {}
     effects = [
         Effect(
             wallet_id=line["walletId"],

@@ -10,7 +10,7 @@ from flask import Response
 from markupsafe import Markup
 
 from wallet_app import service
-from wallet_app.console import charts, exports, navigation, pages, requests, system_wallets, words
+from wallet_app.console import charts, exports, limits, navigation, pages, requests, system_wallets, words
 from wallet_app.console.asked import Asked, places_text, read_places
 from wallet_app.console.browser import session
 from wallet_app.console.charts import Series
@@ -67,6 +67,7 @@ def wallet(wallet_id: int) -> Response:
         **head(found),
         stopped_by=service.list_stops_of(user_id=found.user_id, asset_code=found.asset_code),
         pending=_pending(wallet_id),
+        **limits.shown(wallet_id),
         holds=service.list_open_holds(wallet_id) if found.held else (),
         can_release=navigation.may_open(session(), f"/console/holds/{uuid.UUID(int=0)}/release"),
         debts=service.list_debts(wallet_id).debts if found.owed else (),

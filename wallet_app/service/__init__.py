@@ -178,6 +178,18 @@ from wallet_app.service.integrity import (
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
 from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
+from wallet_app.service.limit_rules import RAISE_DAYS_MAX, RaiseLimits
+from wallet_app.service.limit_settings import (
+    USER_TYPES,
+    LimitSetting,
+    LimitTarget,
+    get_limit_setting,
+    list_limit_settings,
+    set_limits,
+)
+from wallet_app.service.limit_views import LimitsView, RaiseView, get_limits
+from wallet_app.service.limits import FIGURES as LIMIT_FIGURES
+from wallet_app.service.limits import WalletLimits, Window
 from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
 from wallet_app.service.lot_views import LotView, find_lot_wallets, get_lot, list_lots
 from wallet_app.service.lots import LOTS_MAX, Lot
@@ -188,6 +200,7 @@ from wallet_app.service.operations import (
     AdjustOperation,
     CloseOperation,
     FreezeOperation,
+    LimitRaiseOperation,
     MoneyOperation,
     Operation,
     ReleaseOperation,
@@ -411,6 +424,21 @@ __all__ = [
     "FORM_SECONDS_MAX",
     "Form",
     "KEYS_MAX",
+    "LIMIT_FIGURES",
+    "RAISE_DAYS_MAX",
+    "USER_TYPES",
+    "LimitRaiseOperation",
+    "LimitSetting",
+    "LimitTarget",
+    "LimitsView",
+    "RaiseLimits",
+    "RaiseView",
+    "WalletLimits",
+    "Window",
+    "get_limit_setting",
+    "get_limits",
+    "list_limit_settings",
+    "set_limits",
     "NOT_FOR_OPERATORS",
     "PERMISSION_OF",
     "SCALE_MAX",
@@ -507,7 +535,6 @@ __all__ = [
     "MadeToken",
     "Movement",
     "OnHold",
-    "OnLot",
     "Origin",
     "NEW_KEY_SECONDS",
     "NO_END",

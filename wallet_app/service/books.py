@@ -27,6 +27,7 @@ from wallet_app.money import AMOUNT_MAX
 from wallet_app.service import chain
 from wallet_app.service.commands import Command, Requested
 from wallet_app.service.faults import BookkeepingError as BookkeepingError
+from wallet_app.service.limits import SPENDING, LimitsOf, WalletLimits, hour_of
 from wallet_app.service.lots import Extension, Lot, LotChanges, LotKey, LotMove, LotMovement
 
 
@@ -196,6 +197,13 @@ class NewState(NamedTuple):
     frozen: Frozen
 
 
+class NewLimits(NamedTuple):
+    """To what the anchor's limits are raised, until an instant."""
+
+    figures: WalletLimits
+    until: dt.datetime
+
+
 class Plan(NamedTuple):
     """What a rule decided; the entries are made in this order."""
 
@@ -209,6 +217,7 @@ class Plan(NamedTuple):
     result: Requested | None = None
     """What is to be kept of the decision, where the entries do not say it: a replay tells the same."""
     state: NewState | None = None
+    limits: NewLimits | None = None
     extension: Extension | None = None
 
 
@@ -304,6 +313,12 @@ class Books:
     """By wallet, the switches that stop something there now."""
     changed_states: set[int] = field(default_factory=set)
     """The wallets that were frozen, unfrozen or closed."""
+    limits: dict[int, LimitsOf] = field(default_factory=dict)
+    """Of the wallets that have any."""
+    new_limits: list[tuple[PostedTransaction, NewLimits]] = field(default_factory=list)
+    spent: dict[int, dict[dt.datetime, int]] = field(default_factory=dict)
+    """By the hour, what the wallets have spent lately for which that is limited."""
+    changed_hours: set[tuple[int, dt.datetime]] = field(default_factory=set)
     lots: dict[int, dict[LotKey, Lot]] = field(default_factory=dict)
     """By wallet: the lots that are due, those that commands concern, and of the others in the order of taking as many
     as the commands can take from. A standing lot that is not here has nothing."""
@@ -411,6 +426,11 @@ class Books:
             self._keep_lots(lots)
         if plan.state is not None:
             self._set_state(transaction, plan.state)
+        if plan.limits is not None:
+            self.limits[command.wallet_id] = self.limits[command.wallet_id].raised_to(plan.limits.figures)
+            self.new_limits.append((transaction, plan.limits))
+        if self.spent:
+            self._count(plan, transaction)
         as_of = None if plan.state is None else transaction.created_at
         reversed_ = self._reversed_by(transaction)
         return Receipt(transaction, False, self._now(_touched(transaction)), hold, reversed_, as_of)
@@ -420,6 +440,38 @@ class Books:
             status=state.status, frozen=state.frozen, state_transaction_id=transaction.transaction_id
         )
         self.changed_states.add(transaction.wallet_id)
+
+    def _count(self, plan: Plan, transaction: PostedTransaction) -> None:
+        """Count what the transaction spends, and no more what it gives back: in the hour in which that was spent.
+
+        What is held is spent when it is set aside, so its capture spends nothing more. Every entry marks its hour, so
+        that what is kept tells up to which entry all is counted.
+        """
+        for entry in transaction.entries:
+            spends = entry.amount < 0 and (
+                entry.entry_type == "HOLD" or (entry.entry_type in SPENDING and transaction.kind != "CAPTURE")
+            )
+            self._add_spent(entry.wallet_id, entry.created_at, -entry.amount if spends else 0)
+        if plan.part is not None:
+            hold, back = plan.part.hold, plan.part.released + plan.part.expired
+            self._take_spent(hold.wallet_id, hold.created_at, back)
+        original = None if plan.reverses is None else self.originals.get(plan.reverses)
+        for part in plan.reversed:
+            if part.moved > 0 and original is not None and (spent_at := _spent_at(original, part.entry)) is not None:
+                self._take_spent(part.entry.wallet_id, spent_at, part.moved)
+
+    def _add_spent(self, wallet_id: int, instant: dt.datetime, amount: int) -> None:
+        if (hours := self.spent.get(wallet_id)) is not None:
+            hour = hour_of(instant, self.wallets[wallet_id].asset.time_zone)
+            hours[hour] = hours.get(hour, 0) + amount
+            self.changed_hours.add((wallet_id, hour))
+
+    def _take_spent(self, wallet_id: int, instant: dt.datetime, amount: int) -> None:
+        hour = hour_of(instant, self.wallets[wallet_id].asset.time_zone)
+        # What was spent too long ago to count is not among them.
+        if amount and hour in (hours := self.spent.get(wallet_id, {})):
+            hours[hour] = max(0, hours[hour] - amount)
+            self.changed_hours.add((wallet_id, hour))
 
     def _keep(self, hold: Hold) -> None:
         kept = self.holds.setdefault(hold.wallet_id, {})
@@ -479,6 +531,8 @@ class Books:
         """Return the transaction that the plan makes, and what it makes of wallets and lots."""
         if plan.state is not None:
             _require_state_fits(self.wallets[command.wallet_id], plan)
+        if plan.limits is not None and (plan.entries or command.wallet_id not in self.limits):
+            raise BookkeepingError(f"{plan.limits} for wallet {command.wallet_id} with {plan.entries}")
         created_at = self._created_at(plan) if plan.entries or plan.reversed else self.now(command.wallet_id)
         stamp = _Stamp(self.new_id(created_at), created_at, command.occurred_at or created_at)
         details, hashed = _details(command, self.new_salt)
@@ -590,6 +644,20 @@ def _with_reversed(part: ReversedPart, transaction: PostedTransaction) -> Revers
     if transaction.reverses != before.transaction_id or not (moved or owed) or after.owed < 0 or after.remaining < 0:
         raise BookkeepingError(f"{moved} moved and {owed} owed of {before} for {transaction.reverses}")
     return after._replace(owed_since=(before.owed_since or transaction.created_at) if after.owed else None)
+
+
+def _spent_at(original: PostedTransaction, reversed_: ReversedEntry) -> dt.datetime | None:
+    """Return when the entry of the transaction was spent, as limits count it; None if it is no spending."""
+    spending = [
+        (entry.wallet_id, entry.seq) for entry in original.entries if entry.amount < 0 and entry.entry_type in SPENDING
+    ]
+    if (reversed_.wallet_id, reversed_.seq) not in spending:
+        return None
+    if original.kind != "CAPTURE":
+        return original.created_at
+    # A hold's id tells when it was placed, to the millisecond; and each hour begins with one.
+    milliseconds = uuid.UUID(original.requested["hold"]).int >> 80
+    return dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(milliseconds=milliseconds)
 
 
 def _hold_after(plan: Plan, transaction: PostedTransaction) -> Hold | None:

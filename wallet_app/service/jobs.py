@@ -11,6 +11,7 @@ from wallet_app.service import (
     bulk_running,
     daily_totals,
     expiry,
+    forgetting,
     names,
     references,
     verification,
@@ -41,6 +42,7 @@ JOBS = (
     Job("fold_names", 5.0, names.fold_names),
     Job("add_up_days", 1.0, daily_totals.add_up),
     Job("sum_up_wallets", 5.0, wallet_sums.sum_up),
+    Job("forget_spending", 60.0, forgetting.forget_spending),
     Job("verify", 5.0, verification.run_requested),
     Job("find_top_movers", 60.0, lambda _: daily_totals.find_top_movers()),
 )

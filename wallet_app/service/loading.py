@@ -18,7 +18,7 @@ from uuid_utils import uuid7
 
 from wallet_app.parameters import INSTANT, TEXTS, UUIDS, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement, ask
-from wallet_app.service import loading_lots
+from wallet_app.service import loading_lots, spending
 from wallet_app.service.books import (
     NOT_FROZEN,
     Asset,
@@ -35,6 +35,7 @@ from wallet_app.service.commands import Command, OnHold, PlaceHold, ReverseTrans
 from wallet_app.service.loading_lots import LOT_MOVEMENT_COLUMNS
 from wallet_app.service.locks import LockedBalance
 from wallet_app.service.lots import LotMovement
+from wallet_app.service.spending import LIMITS_OF_WALLET
 
 Clock = Callable[[], dt.datetime]
 
@@ -68,6 +69,8 @@ class _WalletRow(NamedTuple):
     state_transaction_id: uuid.UUID | None
     stops: list[str] | None
     """The switches that stop something there now: `asset debits`. None, at once, where no switch is set at all."""
+    limits: list[int | None] | None
+    """The figures of its limits, those to which they are raised, and until when. None, at once, where are no limits."""
 
 
 class TransactionRow(NamedTuple):
@@ -154,18 +157,23 @@ def load_books(
         rates=rates,
         stops={row.wallet_id: tuple([Stop(*one.split()) for one in row.stops]) for row in wallets if row.stops},
     )
+    spending.add_limits(books, [(row.wallet_id, row.limits) for row in wallets if row.limits])
     _add_originals(books, originals, movements)
     if more:
         _add_holds(books, *more)
     holding = [] if more else [row[0] for row in locked if row[2]]
     owing = [row[0] for row in locked if row[6]]
+    limited = spending.limited(books)
     lots = loading_lots.questions(books, commands, latest=None if clock is None else _LATEST, whole=whole)
-    if holding or owing or lots:
-        # Only now it is known that they hold or owe something, or have lots: one more round trip for them, and none for
-        # all others.
+    if holding or owing or lots or limited:
+        # Only now it is known that they hold or owe something, have lots, or that what they spend is limited: one more
+        # round trip for them, and none for all others.
         asked = [_LOAD_HOLDS(holding, _until(clock), [], [], [])] if holding else []
         asked += [_LOAD_DEBTS(owing)] if owing else []
-        found = ask(connection, *asked, *lots)
+        found = ask(connection, *asked, *lots, *([spending.question(books, limited)] if limited else []))
+        if limited and (stale := spending.add(books, limited, found.pop())):
+            (rows,) = ask(connection, spending.recount(books, stale))
+            spending.add_recounted(books, stale, rows)
         loading_lots.add(books, found.pop() if lots else [])
         _add_reversed(books, found.pop() if owing else [])
         _add_holds(books, *found)
@@ -236,7 +244,7 @@ def _wallet_states(
     """Return the states of the locked wallets, and the user wallets that are not locked; raise MissingBalancesError."""
     balances = {row[0]: row for row in locked}
     states, busy, missing = {}, set(), []
-    for _, wallet_id, user_id, status, user_type, has_balance, asset_id, *_, debits, credits_, changed_by, _ in rows:
+    for _, wallet_id, user_id, status, user_type, has_balance, asset_id, *_, debits, credits_, changed_by, _, _ in rows:
         if (row := balances.get(wallet_id)) is not None:
             _, balance, held, version, chain, updated_at, owed, bonus, lots = row
             asset, frozen = assets[asset_id], NOT_FROZEN if changed_by is None else Frozen(debits, credits_)
@@ -334,7 +342,7 @@ def _new_id(instant: dt.datetime) -> uuid.UUID:
 
 _LOAD_WALLETS = Statement(
     "load_wallets",
-    """
+    f"""
 SELECT clock.now, wallets.id, wallets.user_id, wallets.status, users.user_type,
        EXISTS (SELECT FROM wallet_balances WHERE wallet_id = wallets.id) AS has_balance,
        asset_types.id, asset_types.code, asset_types.name, asset_types.scale,
@@ -352,11 +360,13 @@ SELECT clock.now, wallets.id, wallets.user_id, wallets.status, users.user_type,
                     WHERE lifted_at IS NULL AND target = 'asset' AND user_id IS NULL
                       AND asset_type_id = wallets.asset_type_id
                    ) AS switches
-             WHERE until IS NULL OR until > clock.now) END AS stops
+             WHERE until IS NULL OR until > clock.now) END AS stops,
+       -- Likewise.
+       CASE WHEN (SELECT EXISTS (SELECT FROM limits)) THEN ({LIMITS_OF_WALLET}) END AS limits
   FROM (SELECT clock_timestamp() AS now) AS clock
   LEFT JOIN (wallets JOIN users ON users.id = wallets.user_id
                      JOIN asset_types ON asset_types.id = wallets.asset_type_id) ON wallets.id = ANY ($1)
-""",
+""",  # noqa: S608 - constants
     WHOLE_NUMBERS,
     row=_WalletRow._make,
 )

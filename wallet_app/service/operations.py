@@ -19,6 +19,7 @@ from wallet_app.money import AMOUNT_MAX
 from wallet_app.service.adjustments import Direction
 from wallet_app.service.commands import SHORTFALLS
 from wallet_app.service.instants import instant_text
+from wallet_app.service.limits import FIGURES, NO_LIMITS, WalletLimits
 from wallet_app.service.states import Side
 
 NOTE_MAX = 500
@@ -130,6 +131,26 @@ class CloseOperation(StateOperation):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitRaiseOperation(StateOperation):
+    """Raises a wallet's limits (smallest unit) until an instant; None leaves a figure as it is set."""
+
+    kind = "limit_raise"
+    permission = "limits:request"
+    always_asks = "A higher limit is an exception to what was decided for all, so two people decide on it."
+
+    until: dt.datetime
+    single: int | None = None
+    balance: int | None = None
+    day: int | None = None
+    rolling: int | None = None
+
+    @property
+    def figures(self) -> WalletLimits:
+        """To what the limits are raised."""
+        return WalletLimits(self.single, self.balance, self.day, self.rolling)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunOperation(Operation):
     """Lets a bulk run begin. `digest` is over its rows; `sums` are {asset, scale, direction, rows, amount} of each."""
 
@@ -171,6 +192,7 @@ KINDS: dict[str, type[Operation]] = {
         FreezeOperation,
         UnfreezeOperation,
         CloseOperation,
+        LimitRaiseOperation,
         BulkOperation,
         UndoOperation,
     )
@@ -201,6 +223,8 @@ def cleaned(operation: O) -> O:
         "both",
     ):
         raise OperationInvalidError("side", "Choose debits, credits or both.")
+    if isinstance(operation, LimitRaiseOperation):
+        _require_figures(operation)
     return replace(operation, **changes)
 
 
@@ -227,6 +251,14 @@ def subject_of(operation: Operation) -> str:
         ignored |= {"reason_code"}
     told = [str(value) for name, value in payload_of(operation).items() if name not in ignored and name != "kind"]
     return ":".join([operation.kind, *told])
+
+
+def _require_figures(operation: LimitRaiseOperation) -> None:
+    for name, figure in zip(FIGURES, operation.figures, strict=True):
+        if figure is not None and not (type(figure) is int and 1 <= figure <= AMOUNT_MAX):
+            raise OperationInvalidError(name, f"The limit must be a whole number from 1 to {AMOUNT_MAX}.")
+    if operation.figures == NO_LIMITS:
+        raise OperationInvalidError("day", "Name at least one limit that is to be higher.")
 
 
 def _plain(value: object) -> object:

@@ -10,6 +10,7 @@ PERMISSIONS = MappingProxyType(
         "wallets:freeze": "Freeze a wallet and lift the freeze",
         "adjustments:post": "Adjust a balance below the threshold",
         "adjustments:request": "Ask for what needs a second pair of eyes",
+        "limits:request": "Ask for higher limits of a wallet, for some days",
         "bulk:draft": "Prepare bulk adjustments",
         "bulk:watch": "Check bulk runs again, and stop one that is on its way",
         "bulk:results": "Take along what came of a bulk run",
@@ -49,7 +50,8 @@ ROLES = MappingProxyType(
         "support": frozenset(
             _READ
             | _BULK
-            | {"adjustments:post", "adjustments:request", "wallets:freeze", "switches:user", "bulk:draft"},
+            | {"adjustments:post", "adjustments:request", "wallets:freeze", "switches:user", "bulk:draft"}
+            | {"limits:request"},
         ),
         "approver": frozenset(_READ | _STOP | _BULK | {"approvals:decide"}),
         "finance": frozenset(

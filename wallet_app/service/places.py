@@ -17,10 +17,12 @@ from wallet_app.errors import (
 from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal
 from wallet_app.service.commands import Command, Origin, ReleaseHold, ReverseTransaction, Transfer
 from wallet_app.service.hold_views import find_hold_wallets
+from wallet_app.service.limit_rules import RaiseLimits
 from wallet_app.service.operations import (
     AdjustOperation,
     CloseOperation,
     FreezeOperation,
+    LimitRaiseOperation,
     MoneyOperation,
     Operation,
     ReleaseOperation,
@@ -142,6 +144,10 @@ def _close(operation: CloseOperation, _: Place, __: bool, common: dict[str, Any]
     return Close(**common, reason=operation.reason)
 
 
+def _raise_limits(operation: LimitRaiseOperation, _: Place, __: bool, common: dict[str, Any]) -> Command:
+    return RaiseLimits(**common, figures=operation.figures, until=operation.until, reason=operation.reason)
+
+
 def _reason(operation: MoneyOperation) -> str:
     """Return what a reversal keeps for good of why it was done."""
     return operation.reason_code + (f", ticket {operation.ticket}" if operation.ticket else "")
@@ -155,6 +161,7 @@ _COMMANDS: dict[type[Operation], Callable[[Any, Place, bool, dict[str, Any]], Co
     FreezeOperation: _freeze,
     UnfreezeOperation: _unfreeze,
     CloseOperation: _close,
+    LimitRaiseOperation: _raise_limits,
 }
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 from wallet_app.errors import WalletServiceError
 from wallet_app.parameters import BYTES, INSTANTS, TEXTS, UUIDS, WHOLE_NUMBER, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement, ask, ask_last, forget_last
-from wallet_app.service import loading, locks
+from wallet_app.service import loading, locks, spending
 from wallet_app.service.books import Books, Details, Entry, Hold, PostedTransaction, Receipt, ReversedEntry
 from wallet_app.service.chain import GENESIS, json_text
 from wallet_app.service.commands import Command
@@ -191,6 +191,8 @@ def _write(connection: Connection, books: Books, slot: int | None) -> None:
         *([_reversed(books.changed_reversed.values())] if books.changed_reversed else []),
         *(_lots(books) if books.lot_movements else []),
         *([_UPDATE_STATES(*_columns_of_states(books))] if books.changed_states else []),
+        *([spending.insert_raises(books)] if books.new_limits else []),
+        *([spending.upsert_buckets(books)] if books.changed_hours else []),
     ]
     if slot is None:
         slot, wait = locks.wait_for_slot()

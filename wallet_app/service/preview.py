@@ -85,11 +85,7 @@ class Preview:
 
     def _books(self, commands: Sequence[Command], *, whole: Collection[int]) -> Books:
         wallet_ids = sorted({wallet_id for command in commands for wallet_id in command.wallet_ids()})
-        balances = _load_balances(self._connection, wallet_ids)
-        # By the database's clock, which is past ours: so of the holds that nobody names, those that are due are loaded,
-        # perhaps a few more, and not all that are open.
-        answers = ask(self._connection, *questions(wallet_ids, commands))
-        books, _ = load_books(self._connection, balances, commands, answers, whole=whole)
+        books = look_at(self._connection, wallet_ids, commands, whole=whole)
         books.clock = lambda: self._now
         books.new_id = lambda _: NO_TRANSACTION
         books.new_salt = lambda: bytes(16)
@@ -113,6 +109,9 @@ class Preview:
                 books.transactions[key] = self._transaction(*key, *found)
         self._recall_holds(books)
         self._recall_reversed(books)
+        for wallet_id, hours in books.spent.items():
+            found = self._memory.execute(_RECALL_SPENT, (wallet_id,)).fetchall()
+            hours.update({dt.datetime.fromisoformat(hour): int(amount) for hour, amount in found})
 
     def _recall_holds(self, books: Books) -> None:
         """Bring the holds that are loaded to where they were left, and those that would have been placed."""
@@ -157,6 +156,10 @@ class Preview:
         )
         self._memory.executemany(
             _REMEMBER_REVERSED, [(*key, orjson.dumps(list(one))) for key, one in books.changed_reversed.items()]
+        )
+        self._memory.executemany(
+            _REMEMBER_SPENT,
+            [(one, hour.isoformat(), str(books.spent[one][hour])) for one, hour in books.changed_hours],
         )
         changed = [books.wallets[wallet_id] for wallet_id in books.changed_states]
         self._memory.executemany(
@@ -205,6 +208,18 @@ class Preview:
                 for anchor, seq, entry_type, amount, balance_after, contra in orjson.loads(entries)
             ),
         )
+
+
+def look_at(
+    connection: Connection, wallet_ids: list[int], commands: Sequence[Command] = (), *, whole: Collection[int] = ()
+) -> Books:
+    """Return the books of the wallets, and of what else the commands look at, as the snapshot sees them."""
+    balances = _load_balances(connection, wallet_ids)
+    # By the database's clock, which is past the preview's: so of the holds that nobody names, those that are due are
+    # loaded, perhaps a few more, and not all that are open.
+    answers = ask(connection, *questions(wallet_ids, commands))
+    books, _ = load_books(connection, balances, commands, answers, whole=whole)
+    return books
 
 
 def _hold(remembered: bytes) -> Hold:
@@ -305,6 +320,7 @@ CREATE TABLE holds (wallet_id INTEGER, seq INTEGER, hold BLOB, PRIMARY KEY (wall
 CREATE TABLE states (wallet_id INTEGER PRIMARY KEY, state BLOB);
 CREATE TABLE opened (wallet_id INTEGER PRIMARY KEY, holds INTEGER);
 CREATE TABLE reversed (wallet_id INTEGER, seq INTEGER, entry BLOB, PRIMARY KEY (wallet_id, seq)) WITHOUT ROWID;
+CREATE TABLE spent (wallet_id INTEGER, hour TEXT, amount TEXT, PRIMARY KEY (wallet_id, hour)) WITHOUT ROWID;
 """
 
 _RECALL_WALLET = "SELECT balance, held, version, owed, bonus, lots FROM moved WHERE wallet_id = ?"
@@ -322,5 +338,7 @@ _REMEMBER_HOLD = "INSERT OR REPLACE INTO holds VALUES (?, ?, ?)"
 _RECALL_OPEN = "SELECT holds FROM opened WHERE wallet_id = ?"
 """By how many the wallet's open holds would be more, or less."""
 _REMEMBER_OPEN = "INSERT OR REPLACE INTO opened VALUES (?, ?)"
+_REMEMBER_SPENT = "INSERT OR REPLACE INTO spent VALUES (?, ?, ?)"
+_RECALL_SPENT = "SELECT hour, amount FROM spent WHERE wallet_id = ?"
 _RECALL_REVERSED = "SELECT entry FROM reversed WHERE wallet_id = ?"
 _REMEMBER_REVERSED = "INSERT OR REPLACE INTO reversed VALUES (?, ?, ?)"

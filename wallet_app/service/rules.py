@@ -10,6 +10,7 @@ from wallet_app.service import (
     adjustments,
     exchanges,
     holds,
+    limit_rules,
     lot_rules,
     movements,
     purchases,
@@ -61,6 +62,7 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
     states.Freeze: states.freeze,
     states.Unfreeze: states.unfreeze,
     states.Close: states.close,
+    limit_rules.RaiseLimits: limit_rules.raise_limits,
 }
 
 
@@ -98,6 +100,8 @@ def decide(books: Books, command: Command) -> Receipt:
     plan = RULES[type(command)](books, command)
     if not command.passes_freezes:
         states.require_not_stopped(books, plan)
+    if books.limits:
+        limit_rules.require_within(books, command, plan)
     if permit is not None and permit.amount_max is not None:
         permit.require_amount(_most(plan))
     receipt = books.apply(command, plan)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, text
 
 from wallet_app.db import reads
-from wallet_app.service import daily_totals, references, settled
+from wallet_app.service import daily_totals, forgetting, references, settled
 from wallet_app.service.integrity import SILENT_AFTER
 from wallet_app.service.jobs import JOBS
 
@@ -77,6 +77,7 @@ _WAITS = {
     "index_references": f"transactions WHERE transaction_id > CAST(:{references.NAME} AS uuid)",
     "fold_names": "users WHERE name_folded IS NULL",
     "add_up_days": f"transactions WHERE transaction_id > CAST(:{daily_totals.NAME} AS uuid)",
+    "forget_spending": forgetting.OVER,
     "verify": "verification_runs WHERE state = 'requested'",
 }
 """By job, the rows that wait for it. Of those that follow the ledger it is always the last second's at least."""
