@@ -29,6 +29,8 @@ from wallet_app.web import request_id
 
 COOKIE = "__Host-wallet_session"
 DEVICE_COOKIE = "__Host-wallet_browser"
+NOTE_COOKIE = "__Host-wallet_note"
+DRAFT_COOKIE = "__Host-wallet_draft"
 EARLIER_COOKIE = "__Host-wallet_form_"
 """What the names of cookies begin with that have been the session's, or would have been; the hash of it follows."""
 TOKEN_FIELD = "form_token"  # noqa: S105 - the name of it
@@ -40,6 +42,7 @@ _UPLOAD_TYPE = "multipart/form-data"
 _FIELDS_BYTES_MAX = 256 * 1024
 """Of a form with a file. Werkzeug counts a block of the file with it, so it may not be as little as of other forms."""
 _PARTS_MAX = 20
+_NOTE_SECONDS_MAX = 60
 _DEVICE_MAX = 200
 _EARLIER_SECONDS_MAX = 3_600
 _EARLIER_MAX = 6
@@ -188,10 +191,30 @@ def set_signed_in(response: Response, done: SignedIn | service.SetUp) -> Respons
 
 
 def drop_session(response: Response) -> Response:
-    """Take the session's cookie from the browser."""
+    """Take the session's cookie from the browser, and what was entered while it lasted."""
     g.new_cookie = None
-    response.delete_cookie(COOKIE, secure=True, httponly=True, samesite="Lax", path="/")
+    for name in {COOKIE, DRAFT_COOKIE} & {COOKIE, *request.cookies}:
+        drop_cookie(response, name)
     return response
+
+
+def drop_cookie(response: Response, name: str) -> None:
+    """Take a cookie of ours from the browser."""
+    response.delete_cookie(name, secure=True, httponly=True, samesite="Lax", path="/")
+
+
+def set_note(response: Response, note: str) -> Response:
+    """Let the next page say the note: an address alone says nothing, because anybody can send one to an operator."""
+    response.set_cookie(
+        NOTE_COOKIE, note, max_age=_NOTE_SECONDS_MAX, secure=True, httponly=True, samesite="Lax", path="/"
+    )
+    return response
+
+
+def own_note() -> str | None:
+    """Return the note in the address, if an answer of ours gave it to this browser just before."""
+    note = request.args.get("note")
+    return note if note is not None and note == request.cookies.get(NOTE_COOKIE) else None
 
 
 def next_path(given: str | None) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge, TooManyRequests
 
 from wallet_app import service
-from wallet_app.console import browser, in_doubt, pages, screens
+from wallet_app.console import browser, drafts, in_doubt, pages, screens
 from wallet_app.errors import NotSignedInError, OutcomeUnknownError, ProofNeededError
 from wallet_app.web import problem_of
 
@@ -23,7 +23,7 @@ def page_of(error: Exception) -> Response | None:
     if isinstance(error, NotSignedInError):
         return _to_sign_in()
     if isinstance(error, ProofNeededError):
-        return pages.go_and_return("/console/confirm", _where_to_return())
+        return _to_confirm()
     if isinstance(error, (NotFound, MethodNotAllowed)):
         _look_who_asks()
     found = problem_of(error)
@@ -58,7 +58,19 @@ def _to_sign_in() -> Response:
     waits_at = _STAGES.get(session.stage) if session is not None else None
     if waits_at is not None and request.path != waits_at:
         return pages.go_and_return(waits_at, _where_to_return())
-    return pages.go_and_return("/console/sign-in", _where_to_return())
+    if request.method in {"GET", "HEAD"}:
+        return pages.go_and_return("/console/sign-in", _where_to_return())
+    draft, next_path = drafts.sealed(), _where_to_return()
+    note = "session-over" if draft is not None else None if next_path == "/console" else "session-over-lost"
+    answer = pages.go_and_return("/console/sign-in", next_path, note=note)
+    return answer if draft is None else drafts.keep(answer, draft)
+
+
+def _to_confirm() -> Response:
+    draft = drafts.sealed()
+    if draft is None:
+        return pages.go_and_return("/console/confirm", _where_to_return())
+    return drafts.keep(pages.go_and_return("/console/confirm", _where_to_return(), note="proof-over"), draft)
 
 
 def _past_the_step() -> Response | None:
@@ -82,4 +94,8 @@ def _where_to_return() -> str:
     if request.method in {"GET", "HEAD"}:
         query = request.query_string.decode("ascii", "replace")
         return browser.next_path(request.path + (f"?{query}" if query else ""))
-    return browser.path_of_sender()
+    declared = screens.SCREENS.get(request.endpoint or "")
+    if declared is None or not declared.keeps_entries:
+        return browser.path_of_sender()
+    key = request.form.get(drafts.KEY, "")
+    return browser.next_path(f"{request.path}?{drafts.KEY}={key}" if key else request.path)

@@ -36,7 +36,8 @@ View = Callable[..., ResponseReturnValue]
 class Screen:
     """A route with what it asks for: `permission` of the role or the stage, and whether a fresh proof.
 
-    Its form may have a file where `upload_bytes_max` says how large it may be as a whole.
+    Its form may have a file where `upload_bytes_max` says how large it may be as a whole. With `keeps_entries` what was
+    entered comes back after a sign-in that had to come first: there is no secret in it.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Screen:
     permission: str
     fresh: bool
     upload_bytes_max: int | None = None
+    keeps_entries: bool = False
 
 
 SCREENS: dict[str, Screen] = {}
@@ -64,12 +66,18 @@ blueprint = _Console("console", __name__, url_prefix=PREFIX)
 
 
 def screen(
-    method: str, path: str, *, permission: str, fresh: bool = False, upload_bytes_max: int | None = None
+    method: str,
+    path: str,
+    *,
+    permission: str,
+    fresh: bool = False,
+    upload_bytes_max: int | None = None,
+    keeps_entries: bool = False,
 ) -> Callable[[View], View]:
     """Register the view under the path, for operators whose role has the permission, or ANYONE, AT_SECOND_FACTOR, ...
 
     `fresh` asks for a proof of who they are that is at most five minutes old. With `upload_bytes_max` its form may have
-    a file, and be that large.
+    a file, and be that large. `keeps_entries` as for a Screen; its form is at the same path.
     """
     if permission not in {ANYONE, *STAGES, *service.PERMISSIONS}:
         raise ValueError(f"{path}: there is no permission {permission!r}")
@@ -85,6 +93,7 @@ def screen(
             permission=permission,
             fresh=fresh,
             upload_bytes_max=upload_bytes_max,
+            keeps_entries=keeps_entries,
         )
         SCREENS[endpoint] = declared
         access.declare(endpoint, access.GUARDS_ITSELF)
