@@ -50,7 +50,7 @@ _ASSETS = Look("Look whether the asset is there, and as you want it.", "/console
 _NOTHING = Look("Nothing was to be changed by it: go back and do it again.", "/console")
 
 LOOK = {
-    **dict.fromkeys(("adjust", "transfer", "freeze", "unfreeze", "close", "reverse", "release"), _ACT),
+    **dict.fromkeys(("adjust", "transfer", "freeze", "unfreeze", "close", "reverse", "release", "raise_limits"), _ACT),
     **dict.fromkeys(("approve", "reject", "withdraw"), _DECISION),
     **dict.fromkeys(("approve_bulk", "ask_bulk", "check_bulk", "discard_bulk", "stop_bulk"), _RUN),
     "post_undo": Look("Look at the list for the undo of this run. A run has one at a time.", "/console/bulk"),
@@ -66,6 +66,8 @@ LOOK = {
     "post_day_bound": Look("Look at the bounds.", "/console/reasons"),
     **dict.fromkeys(("post_asset", "post_asset_change"), _ASSETS),
     "post_integrity": Look("Look at the list of verifications.", "/console/integrity"),
+    "post_limits": Look("Look at what holds for the asset now.", "/console/assets/{code}/limits"),
+    "see_import": Look("Look whether the import is still told on the first page, and do it again.", "/console"),
     **dict.fromkeys(("post_passkey_enrolment", "remove_passkey"), _PASSKEYS),
     "post_password": Look(
         "Sign in again: with the new password, and if that is wrong with the one before.", "/console/sign-in"
