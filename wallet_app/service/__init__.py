@@ -46,6 +46,7 @@ from wallet_app.service.audit_views import (
     get_audit_record,
     list_actor_names,
     list_audit,
+    list_audit_about,
     list_audit_actions,
     walk_audit,
 )
@@ -177,7 +178,15 @@ from wallet_app.service.integrity import (
 )
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
-from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
+from wallet_app.service.keys import (
+    EVERYTHING,
+    KEYS_MAX,
+    NOT_FOR_NEW_KEYS,
+    NOT_FOR_OPERATORS,
+    RESERVED_CLIENTS,
+    NewKey,
+    preview_key,
+)
 from wallet_app.service.limit_rules import RAISE_DAYS_MAX, RaiseLimits
 from wallet_app.service.limit_settings import (
     USER_TYPES,
@@ -418,6 +427,7 @@ __all__ = [
     "WorkFigures",
     "last_full_run",
     "list_actor_names",
+    "list_audit_about",
     "list_audit",
     "list_audit_actions",
     "walk_audit",
@@ -439,6 +449,7 @@ __all__ = [
     "get_limits",
     "list_limit_settings",
     "set_limits",
+    "NOT_FOR_NEW_KEYS",
     "NOT_FOR_OPERATORS",
     "PERMISSION_OF",
     "SCALE_MAX",
