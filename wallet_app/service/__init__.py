@@ -490,6 +490,7 @@ __all__ = [
     "MadeToken",
     "Movement",
     "OnHold",
+    "OnLot",
     "Origin",
     "NEW_KEY_SECONDS",
     "NO_END",
