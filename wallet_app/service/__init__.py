@@ -490,7 +490,6 @@ __all__ = [
     "MadeToken",
     "Movement",
     "OnHold",
-    "OnLot",
     "Origin",
     "NEW_KEY_SECONDS",
     "NO_END",
