@@ -321,6 +321,7 @@ def test_every_invariant_is_broken_by_a_tampering(app: Flask) -> None:
     from tests.test_verify_audit import TAMPERINGS as AUDIT_TAMPERINGS
     from tests.test_verify_between_wallets import TAMPERINGS as BETWEEN_WALLETS
     from tests.test_verify_holds import TAMPERINGS as HOLD_TAMPERINGS
+    from tests.test_verify_lots import TAMPERINGS as LOT_TAMPERINGS
     from tests.test_verify_reversals import TAMPERINGS as REVERSAL_TAMPERINGS
     from tests.test_verify_states import TAMPERINGS as STATE_TAMPERINGS
 
@@ -330,6 +331,7 @@ def test_every_invariant_is_broken_by_a_tampering(app: Flask) -> None:
         BETWEEN_WALLETS,
         DAILY_TAMPERINGS,
         HOLD_TAMPERINGS,
+        LOT_TAMPERINGS,
         REVERSAL_TAMPERINGS,
         STATE_TAMPERINGS,
     )
