@@ -104,7 +104,7 @@ steps = st.tuples(
 )
 """A command, and the versions on which it is asked: how far they are from the one at the beginning."""
 
-UNASKED = {"Seed", "ExpireHold"}
+UNASKED = {"Seed", "ExpireHold", "RaiseLimits"}
 """Kinds that no caller can ask for."""
 
 
