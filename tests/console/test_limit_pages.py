@@ -130,8 +130,10 @@ def test_higher_limits_are_asked_for_and_approved_by_another(
         spend(1, "at last")
     maker, checker = sql("SELECT maker_id, checker_id FROM approval_requests WHERE kind = 'limit_raise'")[0]
     assert maker != checker
-    told = text_of(support.get(done.location))
-    assert "Limit raise" in told or "A tournament" in told
+    ((raised,),) = sql("SELECT transaction_id FROM transactions WHERE kind = 'LIMIT_RAISE'")
+    told = text_of(support.get(f"/console/transactions/{raised}"))
+    assert "Limits raised" in told
+    assert "A tournament" in told
 
 
 @pytest.mark.wide

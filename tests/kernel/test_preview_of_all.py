@@ -123,7 +123,7 @@ steps = st.tuples(
 )
 """A command, and the versions on which it is asked: how far they are from the one at the beginning."""
 
-UNASKED = {"Seed", "ExpireHold", "ExpireLot"}
+UNASKED = {"Seed", "ExpireHold", "ExpireLot", "RaiseLimits"}
 """Kinds that no caller can ask for."""
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.kernel.conftest import DOE, JOHN, JOHN_DIAMOND, ORIGIN, UNLOCKED, Books, outcome_of
 from tests.kernel.test_holds import Clock, capture, clock, placed, release
+from tests.kernel.test_limits import limit, raise_to
 from tests.kernel.test_preview import posted, previewed
 from tests.kernel.test_statements import names, round_trips
 from wallet_app import service
@@ -125,6 +126,7 @@ CELLS: dict[str, tuple[Prepared, set[str]]] = {
     "FREEZE": (lambda books: freeze(books), PASSES),
     "UNFREEZE": (lambda books: unfreeze_again(books), PASSES),
     "CLOSE": (lambda books: emptied(books), PASSES),
+    "LIMIT_RAISE": (lambda books: limit(wallet_id=JOHN, single=500) and raise_to(books, single=501), PASSES),
 }
 """Of each kind a command, and the sides of wallet JOHN that it needs. Expiries have a test of their own."""
 

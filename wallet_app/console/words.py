@@ -25,6 +25,7 @@ _KINDS = {
     "SEED": "Seeded balance",
     "HOLD_EXPIRY": "Hold ended",
     "PURCHASE": "Purchase",
+    "LIMIT_RAISE": "Limits raised",
 }
 _UNITS = (("year", 365 * 86_400), ("month", 30 * 86_400), ("day", 86_400), ("hour", 3_600), ("minute", 60))
 

@@ -143,26 +143,25 @@ def _coalesced(column: str) -> str:
 _COLUMNS = ("single_max", "balance_max", "day_max", "rolling_max")
 _BASE = ", ".join(_coalesced(column) for column in _COLUMNS)
 _RAISED = ", ".join(f"raised.{column}" for column in _COLUMNS)
-_LAST = "ORDER BY id DESC LIMIT 1"
+
+
+def _last(where: str) -> str:
+    # All of these first, by their index (OFFSET 0 keeps it so), then the last: else a planner without statistics might
+    # walk back through all limits there are until it finds one.
+    return f"SELECT * FROM (SELECT * FROM limits WHERE {where} OFFSET 0) AS all_of_it ORDER BY id DESC LIMIT 1"  # noqa: S608
+
+
+_OF_ALL = "wallet_id IS NULL AND asset_type_id = wallets.asset_type_id"
 
 LIMITS_OF_WALLET = f"""
             SELECT ARRAY[{_BASE}, {_RAISED}, CAST(extract(epoch FROM raised.until) * 1000000 AS bigint)]
               FROM (SELECT) AS one
+              LEFT JOIN LATERAL ({_last("wallet_id = wallets.id AND level = 'raise'")}) AS raised ON true
+              LEFT JOIN LATERAL ({_last("wallet_id = wallets.id AND level = 'wallet'")}) AS own ON true
               LEFT JOIN LATERAL (
-                   SELECT * FROM limits WHERE wallet_id = wallets.id AND level = 'raise' {_LAST}
-                   ) AS raised ON true
-              LEFT JOIN LATERAL (
-                   SELECT * FROM limits WHERE wallet_id = wallets.id AND level = 'wallet' {_LAST}
-                   ) AS own ON true
-              LEFT JOIN LATERAL (
-                   SELECT * FROM limits
-                    WHERE wallet_id IS NULL AND asset_type_id = wallets.asset_type_id AND level = 'user_type'
-                      AND user_type = users.user_type {_LAST}
+                   {_last(f"{_OF_ALL} AND level = 'user_type' AND user_type = users.user_type")}
                    ) AS of_type ON true
-              LEFT JOIN LATERAL (
-                   SELECT * FROM limits
-                    WHERE wallet_id IS NULL AND asset_type_id = wallets.asset_type_id AND level = 'asset' {_LAST}
-                   ) AS of_asset ON users.user_type = 'USER'
+              LEFT JOIN LATERAL ({_last(f"{_OF_ALL} AND level = 'asset'")}) AS of_asset ON users.user_type = 'USER'
              WHERE num_nonnulls({_BASE}) > 0
 """  # noqa: S608 - constants
 """Selects, for `wallets` and `users`, the limits, then those to which they are raised, and until when; null if none."""
