@@ -44,6 +44,7 @@ from wallet_app.service.audit_views import (
     get_audit_record,
     list_actor_names,
     list_audit,
+    list_audit_about,
     list_audit_actions,
     walk_audit,
 )
@@ -400,6 +401,7 @@ __all__ = [
     "WorkFigures",
     "last_full_run",
     "list_actor_names",
+    "list_audit_about",
     "list_audit",
     "list_audit_actions",
     "walk_audit",
