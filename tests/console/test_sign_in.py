@@ -18,7 +18,7 @@ from tests.console.conftest import (
 )
 from wallet_app import service
 from wallet_app.db import unit_of_work
-from wallet_app.service import By, second_factor, sessions
+from wallet_app.service import By, second_factor, sessions, throttle
 
 NEW = "seven purple trains at dawn"
 WRONG = "The e-mail address or the password is wrong."
@@ -91,6 +91,21 @@ def test_who_may_not_in_is_told_the_same(browser: Browser, sql: Sql, case: str) 
     assert is_sent_to_sign_in(browser.get("/console/sign-in/code"))
     assert sql("SELECT count(*) FROM sessions") == [(0,)]
     assert audited(sql)[-1][1:] == ("sign_in:password", "failed")
+
+
+def test_an_error_has_the_focus_and_the_title(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its field if it is about one, which names it, else at the summary: that one has to wait is about none."""
+    summary = '<div class="error-summary" role="alert" tabindex="-1" autofocus>'
+    page = text_of(browser.enter_password("viewer", "wrong"))
+    assert "<title>Error: Sign in" in page
+    assert (summary in page, page.count(" autofocus")) == (True, 1)
+    browser.enter_password("viewer")
+    monkeypatch.setattr(throttle, "delay", lambda *_: 600)
+    for at_field in (True, False):
+        page = text_of(browser.post("/console/sign-in/code", {"code": "000000", "next": ""}))
+        assert "<title>Error: Enter your code" in page
+        field = page[page.index('<input id="code"') :].partition(">")[0]
+        assert ("autofocus" in field, "code-error" in field, summary in page) == (at_field, at_field, not at_field)
 
 
 def test_an_address_counts_in_any_case_and_with_blanks(browser: Browser) -> None:
