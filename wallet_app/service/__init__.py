@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wallet_app.models import ENTRY_TYPES, HOLD_STATES, SIDES, SWITCH_TARGETS
+from wallet_app.models import ENTRY_TYPES, HOLD_STATES, LOT_KINDS, SIDES, SWITCH_TARGETS
 from wallet_app.service.account import (
     change_password,
     new_recovery_codes,
@@ -23,9 +23,11 @@ from wallet_app.service.approvals import (
     withdraw,
 )
 from wallet_app.service.assets import (
+    LIFE_DAYS_MAX,
     SCALE_MAX,
     WALLETS_COUNTED_MAX,
     AssetFacts,
+    CreditLife,
     change_asset,
     create_asset,
     get_asset,
@@ -177,6 +179,7 @@ from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
 from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
 from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
+from wallet_app.service.lot_views import LotView, find_lot_wallets, get_lot, list_lots
 from wallet_app.service.lots import LOTS_MAX, Lot
 from wallet_app.service.operations import (
     KINDS as OPERATION_KINDS,
@@ -236,6 +239,7 @@ from wallet_app.service.preview import NO_TRANSACTION, Preview, previewing
 from wallet_app.service.queries import (
     PAGE_MAX,
     EntryView,
+    Expiring,
     TransactionView,
     WalletView,
     get_transaction,
@@ -413,6 +417,20 @@ __all__ = [
     "STOPS_MAX",
     "WALLETS_COUNTED_MAX",
     "AssetFacts",
+    "CreditLife",
+    "Expiring",
+    "ExtendLot",
+    "GRACE_DAYS_MAX",
+    "LIFE_DAYS_MAX",
+    "LOT_KINDS",
+    "Lot",
+    "LotView",
+    "ON_EXPIRED",
+    "OnLot",
+    "RevokeLot",
+    "find_lot_wallets",
+    "get_lot",
+    "list_lots",
     "change_asset",
     "create_asset",
     "get_asset",
@@ -489,17 +507,11 @@ __all__ = [
     "MadeToken",
     "Movement",
     "OnHold",
-    "OnLot",
     "Origin",
     "NEW_KEY_SECONDS",
     "NO_END",
     "UNSAID",
-    "ON_EXPIRED",
-    "GRACE_DAYS_MAX",
     "LOTS_MAX",
-    "ExtendLot",
-    "Lot",
-    "RevokeLot",
     "Unsaid",
     "Until",
     "NO_ID",
