@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import Connection, Row, TextClause, text
 
 from wallet_app.db import db, reads
-from wallet_app.errors import HoldFinishedError, LotFinishedError
+from wallet_app.errors import HoldFinishedError, LotFinishedError, WalletSettlingError
 from wallet_app.service import holds, lot_rules
 from wallet_app.service.attempts import post_with_retries
 from wallet_app.service.books import Receipt
@@ -37,8 +37,8 @@ class _Sweep:
     complaint: str
     due: TextClause
     command: Callable[[Row[Any]], Command]
-    settled_before: type[Exception]
-    """What the kernel says if it was settled already."""
+    no_fault: tuple[type[Exception], ...]
+    """What the kernel says if it was settled already, or will be when it is asked again."""
 
 
 def expire_due(should_stop: Callable[[], bool]) -> int:
@@ -68,7 +68,7 @@ def _settle(sweep: _Sweep, should_stop: Callable[[], bool]) -> int:
 
 
 def _is_settled(sweep: _Sweep, own_id: object, outcome: Outcome | Deferred) -> bool:
-    if isinstance(outcome, Exception) and not isinstance(outcome, sweep.settled_before):
+    if isinstance(outcome, Exception) and not isinstance(outcome, sweep.no_fault):
         told = {sweep.name: str(own_id), "error": type(outcome).__name__, "detail": str(outcome)[:200]}
         log.warning(sweep.complaint, **told)
     return isinstance(outcome, Receipt)
@@ -93,7 +93,7 @@ SELECT wallet_id, seq, CAST(:part AS integer) AS part, hold_id AS own_id, expire
  LIMIT :page_max
 """),
     lambda row: holds.expiry_of(row.wallet_id, row.own_id, row.expires_at),
-    HoldFinishedError,
+    (HoldFinishedError,),
 )
 
 _LOTS = _Sweep(
@@ -109,5 +109,5 @@ SELECT wallet_id, seq, part, lot_id AS own_id, expires_at
  LIMIT :page_max
 """),
     lambda row: lot_rules.expiry_of(row.wallet_id, row.own_id, row.expires_at),
-    LotFinishedError,
+    (LotFinishedError, WalletSettlingError),
 )

@@ -92,13 +92,12 @@ WITH RECURSIVE search (instant, low, high) AS (
               AND (ended_at IS NULL OR changes[cardinality(changes)] > last.seq) OFFSET 0
            ) AS holds
 ), gone AS (
-    -- What had ended by then and was not booked: the next command booked it first, or nobody has come yet.
+    -- What had ended by then and was not booked: the next commands booked it first, or nobody has come yet.
     SELECT movements.lot_seq, movements.lot_part
       FROM last
-      JOIN ledger_entries AS next ON next.wallet_id = :wallet_id AND next.seq = last.seq + 1
       JOIN lot_movements AS movements
         ON movements.wallet_id = :wallet_id AND movements.seq > last.seq AND movements.seq <= last.seq + :settled_max
-       AND movements.created_at = next.created_at AND movements.kind = 'expire'
+       AND movements.kind = 'expire'
      UNION
     SELECT lots.seq, lots.part
       FROM last

@@ -70,6 +70,8 @@ SELECT jobs, beat_at >= clock_timestamp() - CAST(:silent AS interval) AS is_aliv
 
 _WAITS = {
     "expire_holds": "holds WHERE ended_at IS NULL AND expires_at <= clock_timestamp()",
+    "expire_lots": """lots
+          WHERE available > 0 AND expires_at < '9999-01-01 00:00:00+00' AND expires_at <= clock_timestamp()""",
     "bulk_runs": """bulk_runs JOIN bulk_rows ON bulk_rows.run_id = bulk_runs.id AND bulk_rows.status = 'waiting'
           WHERE bulk_runs.state = 'running'""",
     "expire_requests": "approval_requests WHERE status = 'pending' AND expires_at <= clock_timestamp()",
