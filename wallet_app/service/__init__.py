@@ -44,6 +44,7 @@ from wallet_app.service.audit_views import (
     get_audit_record,
     list_actor_names,
     list_audit,
+    list_audit_about,
     list_audit_actions,
     walk_audit,
 )
@@ -175,7 +176,15 @@ from wallet_app.service.integrity import (
 )
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
-from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
+from wallet_app.service.keys import (
+    EVERYTHING,
+    KEYS_MAX,
+    NOT_FOR_NEW_KEYS,
+    NOT_FOR_OPERATORS,
+    RESERVED_CLIENTS,
+    NewKey,
+    preview_key,
+)
 from wallet_app.service.limit_rules import RAISE_DAYS_MAX, RaiseLimits
 from wallet_app.service.limit_settings import (
     USER_TYPES,
@@ -414,13 +423,14 @@ __all__ = [
     "WorkFigures",
     "last_full_run",
     "list_actor_names",
+    "list_audit_about",
     "list_audit",
     "list_audit_actions",
     "walk_audit",
     "FORM_SECONDS_MAX",
     "Form",
     "KEYS_MAX",
-    "LIMIT_FIGURES",
+    "NOT_FOR_NEW_KEYS",
     "RAISE_DAYS_MAX",
     "USER_TYPES",
     "LimitRaiseOperation",
