@@ -55,7 +55,7 @@ def live() -> None:
     operation = service.LimitRaiseOperation(wallet_id=JOHN, day=500, until=until, reason="a tournament")
     asked = service.carry_out(maker, operation, form_key=uuid.uuid4().hex, visitor=VISITOR)
     assert isinstance(asked, service.Asked)
-    page = service.get_request(checker, asked.request.request_id)
+    page = service.get_request(checker, asked.request.request_id, visitor=VISITOR)
     assert page.weighed is not None
     service.approve(checker, asked.request.request_id, seen=page.weighed.seen, visitor=VISITOR)
     assert service.get_limits(JOHN).limits.now.day == 500

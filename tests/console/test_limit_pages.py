@@ -89,7 +89,7 @@ def test_a_wallets_page_says_what_is_used_and_when_it_is_free_again(browser: Bro
     assert rolling[:3] == ["200", "70", "130"]
     assert day[3].startswith("70 at ")
     assert f'href="{RAISE}"' in text_of(page)
-    assert "Limits" not in text_of(support.get("/console/wallets/4"))
+    assert 'id="limits"' not in text_of(support.get("/console/wallets/4"))
 
 
 def test_higher_limits_are_asked_for_and_approved_by_another(
