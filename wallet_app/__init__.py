@@ -10,6 +10,7 @@ from wallet_app import (
     access,
     api,
     cli,
+    cli_assets,
     cli_erase,
     cli_import,
     cli_keys,
@@ -50,6 +51,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     cli.init_app(app)
     cli_keys.init_app(app)
     cli_erase.init_app(app)
+    cli_assets.init_app(app)
     cli_rates.init_app(app)
     cli_report.init_app(app)
     cli_switches.init_app(app)

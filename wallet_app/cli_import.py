@@ -33,6 +33,7 @@ _PERMIT = service.Permit(
             "wallets:spend",
             "wallets:transfer",
             "holds:write",
+            "lots:write",
             "transactions:reverse",
             "wallets:freeze",
             "wallets:close",
@@ -82,8 +83,10 @@ def import_file(**asked: Any) -> None:
     walletId, amount, referenceId and, if you like, note, metadata (JSON, like {"quest": 7}), occurredAt and ifVersion
     (the row is refused if the wallet has another version when its turn comes); for transfer and exchange, from and to
     in place of walletId, and for an exchange its rate; for a hold, expiresIn; for capture and release, holdId in place
-    of walletId, and final; for a reversal, transactionId in place of walletId, a reason and onShortfall (refuse,
-    partial or debt), the amount only for a part; for what freezes, unfreezes or closes a wallet, a reason in place of
+    of walletId, and final; for a bonus, expiresAt (an instant, a day, or never); for a reversal, transactionId in
+    place of walletId, a reason and onShortfall (refuse, partial or debt), the amount only for a part, onExpired and
+    graceDays; for what extends or revokes a lot, lotId in place of walletId, a reason, and expiresAt or onShortfall;
+    for what freezes, unfreezes or closes a wallet, a reason in place of
     the amount, side and until. A cell with nothing in it is a field that is not there, so a file may mix types. What a
     row captures, releases or reverses must have been made before the import, or more than
     a thousand rows above.

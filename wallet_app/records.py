@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from wallet_app import service
 from wallet_app.config import current_settings
 from wallet_app.details import IfVersion, WithDetails
-from wallet_app.errors import HoldNotFoundError, TransactionNotFoundError, WalletServiceError
+from wallet_app.errors import HoldNotFoundError, LotNotFoundError, TransactionNotFoundError, WalletServiceError
 from wallet_app.fields import (
     FINAL_OR_AMOUNT,
     Amount,
@@ -30,9 +30,11 @@ from wallet_app.fields import (
     Reference,
     UpTo,
     WalletId,
+    invalid,
     is_final,
     refusal,
 )
+from wallet_app.lot_fields import ExpiresAt, GraceDays, LaterEnd, LotId, OnExpired
 from wallet_app.reversal_fields import OnShortfall, Reason, ReversedAmount, TransactionId
 from wallet_app.service import Command, Origin
 from wallet_app.state_fields import SideField, Until
@@ -63,11 +65,28 @@ class TopUpRecord(MovementRecord):
         return _movement(service.TopUp, self, origin)
 
 
-class BonusRecord(MovementRecord):
+class Grant(WithDetails):
+    """What a bonus says of its end, as a record and as a request."""
+
+    expires_at: ExpiresAt = None
+
+    def end(self) -> dict[str, Any]:
+        """Return it as an argument of the command: none where it was not said."""
+        return {"expires_at": self.expires_at} if "expires_at" in self.model_fields_set else {}
+
+
+class BonusRecord(Grant, MovementRecord):
     type: Literal["bonus"]
 
     def command(self, origin: Origin) -> Command:
-        return _movement(service.Bonus, self, origin)
+        return service.Bonus(
+            wallet_id=self.wallet_id,
+            reference=self.reference_id,
+            origin=origin,
+            amount=self.amount,
+            **self.end(),
+            **self.details(),
+        )
 
 
 class SpendRecord(MovementRecord):
@@ -159,11 +178,15 @@ class Reversal(WithDetails):
     reason: Reason
     amount: ReversedAmount = None
     on_shortfall: OnShortfall = service.SHORTFALLS[0]
+    on_expired: OnExpired = service.ON_EXPIRED[0]
+    grace_days: GraceDays = None
 
     def made(
         self, transaction_id: uuid.UUID, moved: service.Moved | None, reference: str, origin: Origin
     ) -> service.ReverseTransaction:
         """Return the command under the reference; raise TransactionNotFoundError if the transaction moved nothing."""
+        if (self.on_expired == "regrant") != (self.grace_days is not None):
+            raise invalid("/graceDays", "invalid", 'must be there with onExpired "regrant", and with nothing else')
         if moved is None:
             raise TransactionNotFoundError(str(transaction_id))
         return service.ReverseTransaction(
@@ -173,6 +196,8 @@ class Reversal(WithDetails):
             reason=self.reason,
             amount=self.amount,
             on_shortfall=self.on_shortfall,
+            on_expired=self.on_expired,
+            grace_days=self.grace_days,
             reference=reference,
             origin=origin,
             **self.details(),
@@ -187,6 +212,67 @@ class ReversalRecord(Reversal, Item):
     def command_of(self, moved: service.Moved | None, origin: Origin) -> Command:
         """Return the command; `moved` are the wallets of the transaction, if there is one."""
         return self.on_condition(self.made(self.transaction_id, moved, self.reference_id, origin))
+
+
+class Extension(WithDetails):
+    """What an extension says beside its lot, as a record and as a request."""
+
+    expires_at: LaterEnd
+    reason: Reason
+
+    def made(self, lot_id: uuid.UUID, wallet_id: int, reference: str, origin: Origin) -> Command:
+        """Return the command under the reference; the lot is the wallet's."""
+        return service.ExtendLot(
+            wallet_id=wallet_id,
+            lot_id=lot_id,
+            expires_at=self.expires_at,
+            reason=self.reason,
+            reference=reference,
+            origin=origin,
+            **self.details(),
+        )
+
+
+class Revocation(WithDetails):
+    """What a revocation says beside its lot, as a record and as a request."""
+
+    reason: Reason
+    on_shortfall: OnShortfall = service.SHORTFALLS[0]
+
+    def made(self, lot_id: uuid.UUID, wallet_id: int, reference: str, origin: Origin) -> Command:
+        """Return the command under the reference; the lot is the wallet's."""
+        return service.RevokeLot(
+            wallet_id=wallet_id,
+            lot_id=lot_id,
+            reason=self.reason,
+            on_shortfall=self.on_shortfall,
+            reference=reference,
+            origin=origin,
+            **self.details(),
+        )
+
+
+class OnLotRecord(Item):
+    """What the records that name a lot have in common: the wallet is the lot's."""
+
+    lot_id: LotId
+    reference_id: Reference
+
+
+class ExtendRecord(Extension, OnLotRecord):
+    type: Literal["extend"]
+
+    def command_on(self, wallet_id: int, origin: Origin) -> Command:
+        """Return the command; the lot is the wallet's."""
+        return self.on_condition(self.made(self.lot_id, wallet_id, self.reference_id, origin))
+
+
+class RevokeRecord(Revocation, OnLotRecord):
+    type: Literal["revoke"]
+
+    def command_on(self, wallet_id: int, origin: Origin) -> Command:
+        """Return the command; the lot is the wallet's."""
+        return self.on_condition(self.made(self.lot_id, wallet_id, self.reference_id, origin))
 
 
 class TransferRecord(Transfer, Item):
@@ -360,6 +446,8 @@ AnyRecord = (
     | CaptureRecord
     | ReleaseRecord
     | ReversalRecord
+    | ExtendRecord
+    | RevokeRecord
     | FreezeRecord
     | UnfreezeRecord
     | CloseRecord
@@ -376,6 +464,8 @@ _SCOPES = {
     "capture": service.CaptureHold.scope,
     "release": service.ReleaseHold.scope,
     "reversal": service.ReverseTransaction.scope,
+    "extend": service.ExtendLot.scope,
+    "revoke": service.RevokeLot.scope,
     "transfer": service.Transfer.scope,
     "exchange": service.Exchange.scope,
     "freeze": service.Freeze.scope,
@@ -389,41 +479,51 @@ def read_commands(records: Sequence[object], *, origin: Origin) -> list[Command 
 
     That is MissingScopeError, before anything else is looked at, if the origin may not ask for this type at all;
     ValidationFailedError with JSON pointers into the record; WalletNotFoundError for an id that no wallet can have;
-    HoldNotFoundError or TransactionNotFoundError. A file's row is a record whose values are strings: amounts and ids
-    may be. The holds and transactions that the records name are looked up together.
+    HoldNotFoundError, TransactionNotFoundError or LotNotFoundError. A file's row is a record whose values are strings:
+    amounts and ids may be. The holds, transactions and lots that the records name are looked up together.
     """
     found = [_read(record, origin) for record in records]
     named = {one.hold_id for one in found if isinstance(one, OnHoldRecord)}
-    wallets = service.find_hold_wallets(named) if named else {}
+    holds = service.find_hold_wallets(named) if named else {}
     reversing = {one.transaction_id for one in found if isinstance(one, ReversalRecord)}
     moved = service.find_moved_wallets(reversing) if reversing else {}
-    return [_looked_up(one, wallets, moved, origin) for one in found]
+    concerned = {one.lot_id for one in found if isinstance(one, OnLotRecord)}
+    lots = service.find_lot_wallets(concerned) if concerned else {}
+    return [_looked_up(one, holds, moved, lots, origin) for one in found]
+
+
+_Read = Command | OnHoldRecord | ReversalRecord | ExtendRecord | RevokeRecord | WalletServiceError
 
 
 def _looked_up(
-    one: Command | OnHoldRecord | ReversalRecord | WalletServiceError,
-    wallets: Mapping[uuid.UUID, int],
+    one: _Read,
+    holds: Mapping[uuid.UUID, int],
     moved: Mapping[uuid.UUID, service.Moved],
+    lots: Mapping[uuid.UUID, int],
     origin: Origin,
 ) -> Command | WalletServiceError:
-    if isinstance(one, OnHoldRecord):
-        return _on_hold(one, wallets, origin)
-    if not isinstance(one, ReversalRecord):
-        return one
     try:
-        return one.command_of(moved.get(one.transaction_id), origin)
+        if isinstance(one, OnHoldRecord):
+            return _on_hold(one, holds, origin)
+        if isinstance(one, ReversalRecord):
+            return one.command_of(moved.get(one.transaction_id), origin)
+        if isinstance(one, ExtendRecord | RevokeRecord):
+            if one.lot_id not in lots:
+                return LotNotFoundError(str(one.lot_id))
+            return one.command_on(lots[one.lot_id], origin)
     except WalletServiceError as refused:
         return refused
+    return one
 
 
-def _read(record: object, origin: Origin) -> Command | OnHoldRecord | ReversalRecord | WalletServiceError:
+def _read(record: object, origin: Origin) -> _Read:
     try:
         if origin.permit is not None and isinstance(record, dict):
             kind = record.get("type")
             if isinstance(kind, str) and kind in _SCOPES:
                 origin.permit.require(_SCOPES[kind])
         read = _RECORDS.validate_python(record)
-        if isinstance(read, OnHoldRecord | ReversalRecord):
+        if isinstance(read, OnHoldRecord | ReversalRecord | ExtendRecord | RevokeRecord):
             return read
         command: Command = read.on_condition(read.command(origin))
     except ValidationError as exc:
@@ -436,7 +536,4 @@ def _read(record: object, origin: Origin) -> Command | OnHoldRecord | ReversalRe
 def _on_hold(record: OnHoldRecord, wallets: Mapping[uuid.UUID, int], origin: Origin) -> Command | WalletServiceError:
     if record.hold_id not in wallets:
         return HoldNotFoundError(str(record.hold_id))
-    try:
-        return record.on_condition(record.command_on(wallets[record.hold_id], origin))
-    except WalletServiceError as refused:
-        return refused
+    return record.on_condition(record.command_on(wallets[record.hold_id], origin))

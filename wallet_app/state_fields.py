@@ -13,17 +13,17 @@ from wallet_app.errors import SwitchNotFoundError
 from wallet_app.fields import ID_MAX
 from wallet_app.service import SIDES, Side
 
-_LEAP_DAY = "2[0-9](?:0[48]|[2468][048]|[13579][26])-02-29|2[048]00-02-29"
-_DAY = (
+LEAP_DAY = "2[0-9](?:0[48]|[2468][048]|[13579][26])-02-29|2[048]00-02-29"
+DAY = (
     "2[0-9]{3}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
     "|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
 )
-_UNTIL_PATTERN = (
-    f"^(?:{_DAY}|{_LEAP_DAY})T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{{1,6}})?"
+UNTIL_PATTERN = (
+    f"^(?:{DAY}|{LEAP_DAY})T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{{1,6}})?"
     "(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$"
 )
 """RFC 3339 with years from 2000 to 2999, so that every offset leaves an instant that there is."""
-_UNTIL = re.compile(_UNTIL_PATTERN.removeprefix("^").removesuffix("$"))
+_UNTIL = re.compile(UNTIL_PATTERN.removeprefix("^").removesuffix("$"))
 _SWITCH_ID = re.compile(r"[0-9]{1,100}")
 
 
@@ -68,7 +68,7 @@ Until = Annotated[
     PlainValidator(read_until),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "string", "pattern": _UNTIL_PATTERN}, {"type": "null"}],
+            "anyOf": [{"type": "string", "pattern": UNTIL_PATTERN}, {"type": "null"}],
             "description": "When it ends by itself, as RFC 3339 has it, in the years 2000 to 2999, and ahead. Absent "
             "or null: it does not.",
         }

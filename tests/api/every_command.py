@@ -45,6 +45,12 @@ def _empty(client: FlaskClient) -> int:
     return wallet
 
 
+def _lot(client: FlaskClient) -> str:
+    asked = {"amount": 5, "expiresAt": "2099-12-31", "referenceId": new_reference()}
+    lot: str = client.post(f"/wallets/{JOHN_GOLD}/bonus", json=asked).json["lotId"]
+    return lot
+
+
 REQUESTS: dict[str, Callable[[FlaskClient], Request]] = {
     "topUp": lambda _: (f"/wallets/{JOHN_GOLD}/topup", {"amount": 7}),
     "grantBonus": lambda _: (f"/wallets/{JOHN_GOLD}/bonus", {"amount": 7}),
@@ -59,12 +65,14 @@ REQUESTS: dict[str, Callable[[FlaskClient], Request]] = {
         f"/transactions/{_spent(client)}/reversal",
         {"amount": 3, "reason": "a test"},
     ),
+    "extendLot": lambda client: (f"/lots/{_lot(client)}/extend", {"expiresAt": "2100-01-01", "reason": "A test"}),
+    "revokeLot": lambda client: (f"/lots/{_lot(client)}/revoke", {"reason": "A test"}),
     "freezeWallet": lambda _: (f"/wallets/{JOHN_GOLD}/freeze", {"side": "credits", "reason": "A test"}),
     "unfreezeWallet": lambda client: (f"/wallets/{_frozen(client)}/unfreeze", {"reason": "A test"}),
     "closeWallet": lambda client: (f"/wallets/{_empty(client)}/close", {"reason": "A test"}),
 }
 """By operation: each does something to wallet JOHN_GOLD, which is its anchor. The reference is still to be named."""
-OF_NO_ENTRY = {"freezeWallet", "unfreezeWallet", "freeze", "unfreeze"}
+OF_NO_ENTRY = {"freezeWallet", "unfreezeWallet", "freeze", "unfreeze", "extendLot", "extend"}
 """Operations and types that move nothing: the wallet has the same version before and after."""
 OF_ANOTHER = {"closeWallet", "close"}
 """Operations and types whose anchor is an empty wallet of its own: it moves nothing, either."""
@@ -80,6 +88,8 @@ RECORDS: dict[str, Callable[[FlaskClient], dict[str, Any]]] = {
     "capture": lambda client: {"holdId": _hold(client), "amount": 3, "final": True},
     "release": lambda client: {"holdId": _hold(client)},
     "reversal": lambda client: {"transactionId": _spent(client), "amount": 3, "reason": "a test"},
+    "extend": lambda client: {"lotId": _lot(client), "expiresAt": "2100-01-01", "reason": "A test"},
+    "revoke": lambda client: {"lotId": _lot(client), "reason": "A test"},
     "freeze": lambda _: {"walletId": JOHN_GOLD, "side": "credits", "reason": "A test"},
     "unfreeze": lambda client: {"walletId": _frozen(client), "reason": "A test"},
     "close": lambda client: {"walletId": _empty(client), "reason": "A test"},

@@ -35,6 +35,7 @@ def test_the_collection_calls_every_operation() -> None:
         path = re.sub(r"(?<=^/reports/assets/)[^/]+", "{assetCode}", path)
         path = re.sub(r"(?<=^/users/)[^/]+", "{userId}", path)
         path = re.sub(r"(?<=^/holds/)[^/]+", "{holdId}", path)
+        path = re.sub(r"(?<=^/lots/)[^/]+", "{lotId}", path)
         path = re.sub(r"(?<=^/keys/)[^/]+", "{keyId}", path)
         path = re.sub(r"(?<=^/switches/)[^/]+", "{switchId}", path)
         called.add((request["method"], path))

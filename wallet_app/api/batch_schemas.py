@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from wallet_app.api.lot_schemas import ExtendAnswer, RevokeAnswer
 from wallet_app.api.reversal_schemas import ReversalAnswer
 from wallet_app.api.schema_parts import DryRun
 from wallet_app.api.schemas import (
@@ -30,7 +31,9 @@ class BatchItemAnswer(Outside):
         | TransferAnswer
         | ExchangeAnswer
         | PurchaseAnswer
+        | RevokeAnswer
         | ReversalAnswer
+        | ExtendAnswer
         | StateAnswer
         | Problem
     )

@@ -95,8 +95,12 @@ _BALANCE = {
     "balance": 500,
     "held": 0,
     "available": 500,
+    "bonus": 120,
+    "paid": 380,
+    "due": 0,
     "total": 500,
     "owed": 0,
+    "expiring": {"nextAt": "2026-03-31T22:00:00.000000Z", "nextAmount": 70, "within7d": 0, "within30d": 0},
     "version": 1,
     "updatedAt": _INSTANT,
 }
@@ -211,7 +215,10 @@ _ADAS_GOLD = {
     "userName": "Ada",
     "balance": 0,
     "available": 0,
+    "bonus": 0,
+    "paid": 0,
     "total": 0,
+    "expiring": {"nextAt": None, "nextAmount": 0, "within7d": 0, "within30d": 0},
     "version": 0,
 }
 
@@ -312,7 +319,10 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "listAssets": {
         "all": {
             "ok": True,
-            "assets": [{**_GOLD, "scale": 0}, {"code": "DIAMOND", "name": "Diamonds", "scale": 0}],
+            "assets": [
+                {**_GOLD, "scale": 0, "timeZone": "Europe/Berlin", "bonusDays": 90, "paidDays": None},
+                {**_DIAMOND, "scale": 0, "timeZone": "UTC", "bonusDays": None, "paidDays": None},
+            ],
         }
     },
     "createWallet": {"wallet": {"ok": True, **_ADAS_GOLD}},
@@ -330,7 +340,10 @@ ANSWERS: dict[str, dict[str, Any]] = {
             "userId": 1,
             "balance": -800,
             "available": -800,
+            "bonus": 0,
+            "paid": -800,
             "total": -800,
+            "expiring": _ADAS_GOLD["expiring"],
             "version": None,
         },
     },

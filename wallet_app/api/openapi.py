@@ -12,6 +12,7 @@ from wallet_app import access
 from wallet_app.api import (
     examples,
     examples_reading,
+    lot_examples,
     report_examples,
     reversal_examples,  # noqa: F401 - to import it is to add to examples
     state_examples,
@@ -59,6 +60,7 @@ _TAGS = {
     "Service": "Whether it works",
     "Movements": "Credit comes in and goes out, once per reference",
     "Holds": "Credit is set aside, then spent or given back",
+    "Lots": "What was granted, how much of it is left, and until when",
     "Between wallets": "Credit goes from wallet to wallet, all of it or nothing",
     "Stop switches": "What must not move any more: of a wallet, a user, an asset, or at all",
     "Keys": "Which services may do what",
@@ -114,6 +116,7 @@ _DOCS_POLICY = (
 
 
 state_examples.add()
+lot_examples.add()
 examples_reading.add()
 report_examples.add()
 access.declare("api.openapi", access.PUBLIC)

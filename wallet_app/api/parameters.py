@@ -12,7 +12,13 @@ from pydantic_core import PydanticCustomError
 
 from wallet_app import text
 from wallet_app.api import cursor as cursors
-from wallet_app.errors import HoldNotFoundError, KeyNotFoundError, NotFoundError, TransactionNotFoundError
+from wallet_app.errors import (
+    HoldNotFoundError,
+    KeyNotFoundError,
+    LotNotFoundError,
+    NotFoundError,
+    TransactionNotFoundError,
+)
 from wallet_app.fields import (
     ASSET_CODE_SCHEMA,
     CLIENT_SCHEMA,
@@ -83,6 +89,22 @@ IN_STATE: dict[str, Any] = {
     "required": False,
     "description": "Only holds in this state",
     "schema": {"type": "string", "enum": list(HOLD_STATES)},
+}
+LOT_ID: dict[str, Any] = {
+    "name": "lotId",
+    "in": "path",
+    "required": True,
+    "description": "The `lotId` of a lot",
+    "example": "019a202e-4254-7c9c-bda5-498cff37d325",
+    "schema": {"type": "string", "format": "uuid"},
+}
+LOT_STATES = ("open", "all")
+LOT_STATE: dict[str, Any] = {
+    "name": "state",
+    "in": "query",
+    "required": False,
+    "description": "Those that have something left, in the order in which they are spent; or all, the newest first",
+    "schema": {"type": "string", "enum": list(LOT_STATES), "default": LOT_STATES[0]},
 }
 KEY_ID: dict[str, Any] = {
     "name": "keyId",
@@ -238,6 +260,19 @@ def transaction_id(value: str) -> uuid.UUID:
 def hold_id(value: str) -> uuid.UUID:
     """Return the id; what is no UUID is the id of no hold."""
     return _uuid(value, HoldNotFoundError)
+
+
+def lot_id(value: str) -> uuid.UUID:
+    """Return the id; what is no UUID is the id of no lot."""
+    return _uuid(value, LotNotFoundError)
+
+
+def lot_state() -> str:
+    """Return which lots the caller asks for."""
+    value = request.args.get("state", LOT_STATES[0])
+    if value not in LOT_STATES:
+        raise invalid("/state", "invalid", f"must be one of {', '.join(LOT_STATES)}")
+    return value
 
 
 def _uuid(value: str, not_found: Callable[[str], NotFoundError]) -> uuid.UUID:

@@ -17,12 +17,14 @@ from wallet_app.service import (
     DebtsView,
     Entry,
     EntryView,
+    Expiring,
     Frozen,
     Hold,
     HoldView,
     KeyView,
     MadeToken,
     NewKey,
+    PostedTransaction,
     Receipt,
     SwitchView,
     TransactionView,
@@ -67,7 +69,15 @@ def movement(receipt: Receipt) -> dict[str, Any]:
         "balanceAfter": entry.balance_after,
         "seq": entry.seq,
         "createdAt": instant(transaction.created_at),
+        **_end(transaction),
     }
+
+
+def _end(transaction: PostedTransaction) -> dict[str, Any]:
+    """Return which lot the transaction made, and until when it could be spent then; nothing for credit without end."""
+    if not transaction.result or "expiresAt" not in transaction.result:
+        return {}
+    return {"lotId": _if_made(transaction.transaction_id), "expiresAt": transaction.result["expiresAt"]}
 
 
 def on_hold(posted: Receipt) -> dict[str, Any]:
@@ -209,7 +219,22 @@ def reversal(posted: Receipt) -> dict[str, Any]:
         "walletId": transaction.wallet_id,
         "reverses": str(transaction.reverses),
         "reason": transaction.requested["reason"],
+        **({"lotId": transaction.requested["lot"]} if "lot" in transaction.requested else {}),
         "movements": movements,
+    }
+
+
+def extension(posted: Receipt) -> dict[str, Any]:
+    """Present the receipt of what let a lot live longer."""
+    wallet, transaction = posted.wallets[0], posted.transaction
+    result = transaction.result or {}
+    return {
+        **_posted(posted),
+        "type": transaction.kind,
+        "reason": transaction.requested["reason"],
+        **_standing(wallet),
+        "lotId": result["lot"],
+        "expiresAt": result["expiresAt"],
     }
 
 
@@ -246,6 +271,7 @@ _BY_KIND = {
     "RELEASE": on_hold,
     "HOLD_EXPIRY": on_hold,
     "REVERSAL": reversal,
+    "EXTEND": extension,
     "FREEZE": state,
     "UNFREEZE": state,
     "CLOSE": state,
@@ -364,30 +390,48 @@ def new_key(made: NewKey) -> dict[str, Any]:
 
 def asset(view: AssetView) -> dict[str, Any]:
     """Present an asset."""
-    return {"code": view.code, "name": view.name, "scale": view.scale}
+    return {
+        "code": view.code,
+        "name": view.name,
+        "scale": view.scale,
+        "timeZone": view.time_zone,
+        "bonusDays": view.bonus_days,
+        "paidDays": view.paid_days,
+    }
 
 
 def balance(view: WalletView) -> dict[str, Any]:
     """Present a wallet's balance."""
-    # What is due comes back, and repays what is owed; the rest of it can be spent.
-    repaid = min(view.due, view.owed)
     return {
         "walletId": view.wallet_id,
         "userId": view.user_id,
         "asset": {"code": view.asset_code, "name": view.asset_name},
         "balance": json_integer(view.balance),
-        "held": view.held - view.due,
-        "available": json_integer(view.balance + view.due - repaid),
-        "total": json_integer(view.balance + view.held - repaid),
-        "owed": view.owed - repaid,
+        "held": view.held_now,
+        "available": json_integer(view.available),
+        "bonus": view.bonus,
+        "paid": json_integer(view.paid),
+        "due": view.expiring.over,
+        "total": json_integer(view.available + view.held_now),
+        "owed": view.owed_now,
+        "expiring": _expiring(view.expiring),
         "version": view.version if view.user_type == "USER" else None,
         "updatedAt": instant(view.updated_at),
     }
 
 
+def _expiring(ends: Expiring) -> dict[str, Any]:
+    return {
+        "nextAt": _instant_if(ends.next_at),
+        "nextAmount": ends.next_amount,
+        "within7d": ends.within_7_days,
+        "within30d": ends.within_30_days,
+    }
+
+
 def balance_at(view: WalletView, moment: dt.datetime) -> dict[str, Any]:
     """Present a wallet's balance as it was at the instant."""
-    return {**balance(view), "at": instant(moment)}
+    return {**balance(view), "bonus": None, "paid": None, "expiring": None, "at": instant(moment)}
 
 
 def rate(applied: AppliedRate) -> dict[str, Any]:

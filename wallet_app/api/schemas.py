@@ -80,6 +80,10 @@ class MovementAnswer(Outside):
     balance_after: Integer53 = Field(description="The balance right after this transaction's entry.")
     seq: int = Field(description="The number of this transaction's entry; belongs to `balanceAfter`.")
     created_at: Instant
+    lot_id: IfMade = Field(default=None, description="The lot that it made; absent for credit without an end.")
+    expires_at: Instant | None = Field(
+        default=None, description="Until when the lot could be spent then; absent for credit without an end."
+    )
     dry_run: DryRun = None
 
 
@@ -350,12 +354,24 @@ class KeysAnswer(Outside):
 
 class ListedAsset(AssetAnswer):
     scale: int = Field(description="Decimal places, for display; amounts are in the smallest unit.")
+    time_zone: str = Field(description="The zone, by its IANA name, in which a day of the asset ends.")
+    bonus_days: int | None = Field(
+        description="For how many days a bonus lives that says nothing itself; null: for ever."
+    )
+    paid_days: int | None = Field(description="For how many days paid credit lives; null: for ever.")
 
 
 class AssetsAnswer(Outside):
     ok: Literal[True]
     assets: list[ListedAsset]
     next: Next = None
+
+
+class ExpiringAnswer(Outside):
+    next_at: Instant | None = Field(description="The next instant at which something expires; null for none.")
+    next_amount: Integer53 = Field(description="How much expires then.")
+    within_7d: Integer53 = Field(alias="within7d", description="How much expires within seven days.")
+    within_30d: Integer53 = Field(alias="within30d", description="How much expires within thirty days.")
 
 
 class Balance(Outside):
@@ -367,12 +383,20 @@ class Balance(Outside):
     )
     held: Integer53 = Field(description="What holds keep. One whose time is over keeps nothing.")
     available: ExactInteger = Field(
-        description="What can be spent now: `balance`, and what holds kept whose time is over. The next command, or "
-        "the worker, gives that back by entries of its own."
+        description="What can be spent now: `balance` without what is `due`, and what holds kept whose time is over. "
+        "The next command, or the worker, settles that by entries of its own."
+    )
+    bonus: Integer53 | None = Field(description="What of `available` was granted. Null for an instant of the past.")
+    paid: ExactInteger | None = Field(description="The rest of `available`. Null for an instant of the past.")
+    due: Integer53 = Field(
+        description="What of `balance` has expired already, and is taken away by the next command or the worker."
     )
     total: ExactInteger = Field(description="available + held")
     owed: Integer53 = Field(
         description="What could not be taken back when a credit was reversed. Whatever raises the balance repays it."
+    )
+    expiring: ExpiringAnswer | None = Field(
+        description="What of `available` expires, and when. Null for an instant of the past."
     )
     version: int | None = Field(description="The number of the last entry; null for a SYSTEM wallet.")
     updated_at: Instant

@@ -110,7 +110,7 @@ def head(found: WalletView) -> dict[str, Any]:
         "wallet": found,
         "actions": [(url, label) for url, label in actions if navigation.may_open(session(), url)],
         # What is due comes back first, and repays what is owed.
-        "available": found.balance + found.due - min(found.due, found.owed),
+        "available": found.available,
     }
 
 

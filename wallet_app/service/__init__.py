@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wallet_app.models import ENTRY_TYPES, HOLD_STATES, SIDES, SWITCH_TARGETS
+from wallet_app.models import ENTRY_TYPES, HOLD_STATES, LOT_KINDS, SIDES, SWITCH_TARGETS
 from wallet_app.service.account import (
     change_password,
     new_recovery_codes,
@@ -23,9 +23,11 @@ from wallet_app.service.approvals import (
     withdraw,
 )
 from wallet_app.service.assets import (
+    LIFE_DAYS_MAX,
     SCALE_MAX,
     WALLETS_COUNTED_MAX,
     AssetFacts,
+    CreditLife,
     change_asset,
     create_asset,
     get_asset,
@@ -48,7 +50,6 @@ from wallet_app.service.audit_views import (
     walk_audit,
 )
 from wallet_app.service.books import (
-    NO_END,
     Entry,
     Frozen,
     Hold,
@@ -84,25 +85,33 @@ from wallet_app.service.bulk_views import (
 )
 from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.commands import (
+    GRACE_DAYS_MAX,
     HOLD_SECONDS_MAX,
+    ON_EXPIRED,
     SHORTFALLS,
     SYSTEM_REFERENCE,
+    UNSAID,
     Bonus,
     CaptureHold,
     Command,
     Exchange,
+    ExtendLot,
     Leg,
     Movement,
     OnHold,
+    OnLot,
     Origin,
     PlaceHold,
     Purchase,
     ReleaseHold,
     ReverseTransaction,
+    RevokeLot,
     Seed,
     Spend,
     TopUp,
     Transfer,
+    Unsaid,
+    Until,
 )
 from wallet_app.service.credentials import MadeKey, Vault, key_id_at, place_of
 from wallet_app.service.daily_totals import rebuild_totals
@@ -145,6 +154,7 @@ from wallet_app.service.four_eyes import (
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
 from wallet_app.service.history import Page, find_entries, list_transactions, places_of, walk_transactions
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds, list_open_holds
+from wallet_app.service.instants import NO_END, instant_text
 from wallet_app.service.integrity import (
     Chains,
     IntegrityState,
@@ -159,6 +169,8 @@ from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
 from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
 from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
+from wallet_app.service.lot_views import LotView, find_lot_wallets, get_lot, list_lots
+from wallet_app.service.lots import LOTS_MAX, Lot
 from wallet_app.service.operations import (
     KINDS as OPERATION_KINDS,
 )
@@ -217,6 +229,7 @@ from wallet_app.service.preview import NO_TRANSACTION, Preview, previewing
 from wallet_app.service.queries import (
     PAGE_MAX,
     EntryView,
+    Expiring,
     TransactionView,
     WalletView,
     get_transaction,
@@ -292,7 +305,7 @@ from wallet_app.service.sign_in import (
     sign_in_with_passkey,
     sign_in_with_password,
 )
-from wallet_app.service.states import Close, Freeze, Side, Unfreeze, instant_text
+from wallet_app.service.states import Close, Freeze, Side, Unfreeze
 from wallet_app.service.switches import (
     PERMISSION_OF,
     STOPS_MAX,
@@ -387,6 +400,20 @@ __all__ = [
     "STOPS_MAX",
     "WALLETS_COUNTED_MAX",
     "AssetFacts",
+    "CreditLife",
+    "Expiring",
+    "ExtendLot",
+    "GRACE_DAYS_MAX",
+    "LIFE_DAYS_MAX",
+    "LOT_KINDS",
+    "Lot",
+    "LotView",
+    "ON_EXPIRED",
+    "OnLot",
+    "RevokeLot",
+    "find_lot_wallets",
+    "get_lot",
+    "list_lots",
     "change_asset",
     "create_asset",
     "get_asset",
@@ -466,6 +493,10 @@ __all__ = [
     "Origin",
     "NEW_KEY_SECONDS",
     "NO_END",
+    "UNSAID",
+    "LOTS_MAX",
+    "Unsaid",
+    "Until",
     "NO_ID",
     "NO_TRANSACTION",
     "NewKey",

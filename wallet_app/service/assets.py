@@ -1,13 +1,15 @@
 """Assets: made with all their SYSTEM wallets, renamed, and given another scale as long as nothing was ever posted.
 
-The scale says where amounts have their point, so with a new one every amount of the past would read differently.
+The scale says where amounts have their point, so with a new one every amount of the past would read differently. How
+long credit lives, and in which zone a day ends, counts for what is granted from then on: a lot keeps its end.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zoneinfo
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -27,10 +29,28 @@ SCALE_MAX = 12
 WALLETS_COUNTED_MAX = 100_000
 """An asset's wallets are counted this far: nobody waits for a page that counts millions."""
 
+LIFE_DAYS_MAX = 3_650
+"""The longest default life of a credit, in days; what shall live longer does not end."""
+
 _COUNTED = WALLETS_COUNTED_MAX + 1 + len(SYSTEM_USERS)
+_LIFE = ("time_zone", "bonus_days", "paid_days")
+_CHANGEABLE = ("name", "scale", *_LIFE)
+_ALWAYS_TOLD = ("name", "scale")
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{1,31}")
 _NAME_MAX = 100
 _WALLETS_LOCKED_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class CreditLife:
+    """How long an asset's credit lives if nobody says so: days until the end of a day in `time_zone`; None is for ever.
+
+    `time_zone` is a name of the IANA's, like Europe/Berlin.
+    """
+
+    time_zone: str = "UTC"
+    bonus_days: int | None = None
+    paid_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,43 +67,59 @@ class AssetFacts:
     scale: int
     wallets: int
     outstanding: int
+    life: CreditLife
 
 
 def create_asset(
-    *, code: str, name: str, scale: int, by: By, session: Session | None = None
+    *, code: str, name: str, scale: int, by: By, session: Session | None = None, life: CreditLife | None = None
 ) -> tuple[AssetFacts, bool]:
     """Make an asset with its SYSTEM wallets; return it, and whether it was made now, and was not there as it is.
 
     `session` is the operator's who makes it, if one does; locks them. Raises AssetInvalidError, AssetExistsError for
     another one with this code, NotSignedInError, OutcomeUnknownError.
     """
-    name = _checked(code, name, scale)
-    is_new = repeatable(partial(_create, code=code, name=name, scale=scale, by=by, session=session))
+    values = {"code": code, "name": _checked(code, name, scale), "scale": scale, **_checked_life(life or CreditLife())}
+    is_new = repeatable(partial(_create, values=values, by=by, session=session))
     return get_asset(code), is_new
 
 
-def change_asset(code: str, *, name: str, scale: int, by: By, session: Session | None = None) -> AssetFacts:
-    """Give the asset another name, or another scale; return it.
+def change_asset(
+    code: str,
+    *,
+    name: str | None = None,
+    scale: int | None = None,
+    life: CreditLife | None = None,
+    by: By,
+    session: Session | None = None,
+) -> AssetFacts:
+    """Give the asset another name, another scale, or its credit another life; return it. None leaves it as it is.
 
     `session` is the operator's who does it, if one does. Locks them, then the asset, and for another scale its wallets.
     Raises AssetNotFoundError, AssetInvalidError, ScaleFixedError, NotSignedInError.
     """
-    name = _checked(code, name, scale)
+    name = None if name is None else _checked_name(name)
+    _require_scale(scale or 0)
+    wanted = {"name": name, "scale": scale, **({} if life is None else _checked_life(life))}
     with unit_of_work() as connection:
         if session is not None:
             sessions.require_current(connection, session)
         found = locks.lock_asset(connection, code)
         if found is None:
             raise AssetNotFoundError(code)
-        asset_type_id, *was = found
-        if was != [name, scale]:
-            if was[1] != scale:
-                _require_nothing_posted(connection, asset_type_id, code)
-            changed = update(AssetType).where(AssetType.id == asset_type_id).values(name=name, scale=scale)
-            connection.execute(changed)
-            before = {"name": was[0], "scale": was[1]}
-            after = {"name": name, "scale": scale}
-            act = Act(by=by, action="asset:change", subject=f"asset:{code}", before=before, after=after)
+        before = {column: getattr(found, column) for column in _CHANGEABLE}
+        after = before | {column: value for column, value in wanted.items() if value is not None or column in _LIFE}
+        if after != before:
+            if after["scale"] != before["scale"]:
+                _require_nothing_posted(connection, found.id, code)
+            connection.execute(update(AssetType).where(AssetType.id == found.id).values(after))
+            told = {column for column in _CHANGEABLE if column in _ALWAYS_TOLD or after[column] != before[column]}
+            act = Act(
+                by=by,
+                action="asset:change",
+                subject=f"asset:{code}",
+                before=_only(told, before),
+                after=_only(told, after),
+            )
             audit.record(connection, act)
     return get_asset(code)
 
@@ -107,7 +143,8 @@ def list_asset_facts(connection: Connection, *, after_id: int | None, limit: int
 def _facts(row: Row[Any]) -> AssetFacts:
     # A sum of bigint is a numeric.
     counted: int = row.wallets
-    return AssetFacts(row.id, row.code, row.name, row.scale, counted, int(row.outstanding))
+    life = CreditLife(row.time_zone, row.bonus_days, row.paid_days)
+    return AssetFacts(row.id, row.code, row.name, row.scale, counted, int(row.outstanding), life)
 
 
 def _checked(code: str, name: str, scale: int) -> str:
@@ -117,26 +154,53 @@ def _checked(code: str, name: str, scale: int) -> str:
             "The code has 2 to 32 capital letters, digits and underscores, and begins with a letter, like GOLD.",
             about="code",
         )
+    _require_scale(scale)
+    return _checked_name(name)
+
+
+def _checked_name(name: str) -> str:
     name = " ".join(name.split())
     if not 1 <= len(name) <= _NAME_MAX or not name.isprintable():
         raise AssetInvalidError(f"The name must have 1 to {_NAME_MAX} characters that can be printed.", about="name")
-    if not 0 <= scale <= SCALE_MAX:
-        raise AssetInvalidError(f"The scale must be a whole number from 0 to {SCALE_MAX}.", about="scale")
     return name
 
 
-def _create(connection: Connection, *, code: str, name: str, scale: int, by: By, session: Session | None) -> bool:
+def _require_scale(scale: int) -> None:
+    if not 0 <= scale <= SCALE_MAX:
+        raise AssetInvalidError(f"The scale must be a whole number from 0 to {SCALE_MAX}.", about="scale")
+
+
+def _checked_life(life: CreditLife) -> dict[str, Any]:
+    """Return it by column."""
+    # The lists of zones have names that are no zones, too, like that of the file which has all of them.
+    if life.time_zone not in zoneinfo.available_timezones():
+        raise AssetInvalidError(
+            "The time zone must be one of the IANA's, by its name, like Europe/Berlin or UTC.", about="time_zone"
+        )
+    for about, what, days in (("bonus_days", "Bonuses", life.bonus_days), ("paid_days", "Paid credit", life.paid_days)):
+        if days is not None and not 1 <= days <= LIFE_DAYS_MAX:
+            raise AssetInvalidError(f"{what} must live for 1 to {LIFE_DAYS_MAX:,} days, or without end.", about=about)
+    return asdict(life)
+
+
+def _only(columns: set[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {column: values[column] for column in _CHANGEABLE if column in columns}
+
+
+def _create(connection: Connection, *, values: Mapping[str, Any], by: By, session: Session | None) -> bool:
     if session is not None:
         sessions.require_current(connection, session)
-    values = {"code": code, "name": name, "scale": scale}
+    code = values["code"]
     made = connection.scalar(insert(AssetType).values(values).on_conflict_do_nothing().returning(AssetType.id))
     if made is None:
-        same = [getattr(AssetType, column) == value for column, value in values.items()]
+        same = [getattr(AssetType, column).is_not_distinct_from(value) for column, value in values.items()]
         if connection.scalar(select(AssetType.id).where(*same)) is None:
             raise AssetExistsError(code)
         return False
     wallets.ensure_system_wallets(connection, [made])
-    audit.record(connection, Act(by=by, action="asset:create", subject=f"asset:{code}", after=values))
+    usual = asdict(CreditLife())
+    told = {column: value for column, value in values.items() if column not in usual or value != usual[column]}
+    audit.record(connection, Act(by=by, action="asset:create", subject=f"asset:{code}", after=told))
     return True
 
 
@@ -158,7 +222,8 @@ def _require_nothing_posted(connection: Connection, asset_type_id: int, code: st
 
 
 _FACTS = """
-SELECT asset_types.id, asset_types.code, asset_types.name, asset_types.scale,
+SELECT asset_types.id, asset_types.code, asset_types.name, asset_types.scale, asset_types.time_zone,
+       asset_types.bonus_days, asset_types.paid_days,
        (SELECT count(*) FROM (SELECT FROM wallets WHERE asset_type_id = asset_types.id LIMIT :counted) AS counted)
        - count(DISTINCT system_wallets.id) AS wallets,
        -- What users have, someone of the system has given: all of an asset together is zero.

@@ -32,6 +32,7 @@ class Job:
 
 JOBS = (
     Job("expire_holds", 1.0, expiry.expire_due),
+    Job("expire_lots", 1.0, expiry.expire_due_lots),
     Job("bulk_runs", 1.0, bulk_running.work_off),
     Job("expire_requests", 10.0, approvals.expire_due),
     Job("extend_audit_chain", 5.0, lambda _: audit.extend_chain()),

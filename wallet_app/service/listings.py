@@ -18,12 +18,18 @@ from wallet_app.service.queries import PAGE_MAX, WALLET_VIEW, WalletView, wallet
 
 @dataclass(frozen=True, slots=True)
 class AssetView:
-    """A kind of credit; `scale` is the number of decimal places for display."""
+    """A kind of credit; `scale` is the number of decimal places for display.
+
+    A day of it ends in `time_zone`. What is granted lives for so many days, if nobody says otherwise; None is for ever.
+    """
 
     asset_type_id: int
     code: str
     name: str
     scale: int
+    time_zone: str = "UTC"
+    bonus_days: int | None = None
+    paid_days: int | None = None
 
 
 @reads
@@ -125,7 +131,7 @@ SELECT EXISTS (SELECT FROM users WHERE id = CAST(:user_id AS bigint) AND user_ty
 """)
 
 _ASSETS = text(f"""
-SELECT id, code, name, scale FROM asset_types
+SELECT id, code, name, scale, time_zone, bonus_days, paid_days FROM asset_types
  WHERE id > :after_id AND (CAST(:asset_codes AS text[]) IS NULL OR {_ASKED})
  ORDER BY id LIMIT :limit
 """)  # noqa: S608 - constants

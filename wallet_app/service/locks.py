@@ -31,8 +31,8 @@ T = TypeVar("T")
 SLOTS = 16
 """How many postings can add to the same SYSTEM wallet at once."""
 
-LockedBalance = tuple[int, int, int, int, bytes, dt.datetime, int]
-"""wallet_id, balance, held, version, chain, updated_at, owed of a locked wallet."""
+LockedBalance = tuple[int, int, int, int, bytes, dt.datetime, int, int, int]
+"""wallet_id, balance, held, version, chain, updated_at, owed, bonus, lots of a locked wallet."""
 
 _SLOT_LOCKS = 7_402_001
 """The advisory locks' first key; the slot's number is the second."""
@@ -49,6 +49,8 @@ _WALLETS = (
         WalletBalance.chain,
         WalletBalance.updated_at,
         WalletBalance.owed,
+        WalletBalance.bonus,
+        WalletBalance.lots,
     )
     # No join: a joined row would be stale after a wait, only the locked one is read again.
     .where(WalletBalance.wallet_id == func.any(bindparam("wallet_ids", type_=ARRAY(BigInteger))))
@@ -168,14 +170,25 @@ def lock_operators(connection: Connection, operator_ids: Collection[int]) -> dic
     return {row[0]: LockedOperator(*row) for row in connection.execute(statement)}
 
 
-def lock_asset(connection: Connection, asset_code: str) -> tuple[int, str, int] | None:
-    """Lock an asset's row, so that it gets no wallet meanwhile; return its id, name and scale, if there is one.
+class LockedAsset(NamedTuple):
+    """An asset as it is while its row is locked: all that can be changed of it, and its id."""
+
+    id: int
+    name: str
+    scale: int
+    time_zone: str
+    bonus_days: int | None
+    paid_days: int | None
+
+
+def lock_asset(connection: Connection, asset_code: str) -> LockedAsset | None:
+    """Lock an asset's row, so that it gets no wallet meanwhile; return it, if there is one.
 
     Must be its unit of work's first locking statement.
     """
-    statement = select(AssetType.id, AssetType.name, AssetType.scale).where(AssetType.code == asset_code)
-    row = connection.execute(statement.with_for_update()).first()
-    return None if row is None else (row.id, row.name, row.scale)
+    columns = [getattr(AssetType, name) for name in LockedAsset._fields]
+    row = connection.execute(select(*columns).where(AssetType.code == asset_code).with_for_update()).first()
+    return None if row is None else LockedAsset._make(row)
 
 
 def lock_epoch(connection: Connection, operator_id: int) -> int | None:

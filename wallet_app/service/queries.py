@@ -26,10 +26,30 @@ from wallet_app.service.reversals import reversible_entries
 PAGE_MAX = 100
 
 
+class Expiring(NamedTuple):
+    """What of a wallet's credit ends: how much has ended and is not booked yet, and what will end when.
+
+    `over` is the part of the balance that has expired; `over_back` that of what due holds will give back. `next_amount`
+    ends at `next_at`; the others are how much ends within so many days.
+    """
+
+    over: int = 0
+    over_back: int = 0
+    next_at: dt.datetime | None = None
+    next_amount: int = 0
+    within_7_days: int = 0
+    within_30_days: int = 0
+
+
+NOTHING_EXPIRES = Expiring()
+
+
 class WalletView(NamedTuple):
     """A wallet with its balance. `version` and `held` are 0 for a SYSTEM wallet, whose balance may be below zero.
 
-    `due` is the part of `held` whose time is over: it is held no more, and the next command gives it back by an entry.
+    `balance`, `held` and `owed` are what the books say at `version`. `due` is the part of `held` whose time is over: it
+    is held no more, and the next command gives it back by an entry, as it books what has expired. What there is as soon
+    as all that is settled, `available`, `held_now`, `owed_now`, `bonus` and `paid` tell.
     `status` is ACTIVE, FROZEN where anything is `frozen` now, or CLOSED.
     `owed` is what could not be taken back of it.
     """
@@ -50,6 +70,38 @@ class WalletView(NamedTuple):
     due: int
     owed: int
     frozen: Frozen = NOT_FROZEN
+    bonus: int = 0
+    """What of `available` was granted."""
+    expiring: Expiring = NOTHING_EXPIRES
+
+    @property
+    def repaid(self) -> int:
+        """How much will be repaid of what is owed, from what is due."""
+        return min(self.owed, self._there)
+
+    @property
+    def available(self) -> int:
+        """What can be spent now."""
+        return self._there - self.repaid
+
+    @property
+    def paid(self) -> int:
+        """What of `available` was not granted."""
+        return self.available - self.bonus
+
+    @property
+    def held_now(self) -> int:
+        """What holds keep whose time is not over."""
+        return self.held - self.due
+
+    @property
+    def owed_now(self) -> int:
+        """What is owed when what is due has repaid its part."""
+        return self.owed - self.repaid
+
+    @property
+    def _there(self) -> int:
+        return self.balance + self.due - self.expiring.over - self.expiring.over_back
 
 
 class EntryView(NamedTuple):
@@ -188,7 +240,15 @@ def wallet_view(columns: Sequence[Any]) -> WalletView:
     frozen = Frozen(columns[15], columns[16])
     status = "FROZEN" if columns[7] == "ACTIVE" and any(frozen) else columns[7]
     # A SYSTEM wallet's balance is a numeric.
-    return WalletView._make((*columns[:7], status, int(columns[8]), *columns[9:15], frozen))
+    bonus, has_lots, *expiring = columns[17:]
+    return WalletView._make(
+        (
+            *columns[:7],
+            status,
+            *(int(columns[8]), *columns[9:15], frozen),
+            *(int(bonus), Expiring(*expiring) if has_lots else NOTHING_EXPIRES),
+        )
+    )
 
 
 class EntryRow(NamedTuple):
@@ -244,7 +304,15 @@ def entry_view(row: EntryRow, permit: Permit | None) -> EntryView:
     )
 
 
-WALLET_VIEW = """
+UNITS_OF_HOLDS = """
+SELECT holds.lots[place] AS seq, CAST(holds.lots[place + 1] AS integer) AS part, holds.lots[place + 2] AS amount
+  FROM holds
+ CROSS JOIN LATERAL generate_series(1, cardinality(holds.lots), 3) AS place
+ WHERE holds.wallet_id = {wallet} AND holds.ended_at IS NULL AND {which}
+"""
+"""Selects the units of lots that open holds of a wallet keep."""
+
+_VIEW = """
 SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.user_type,
        asset_types.code AS asset_code, asset_types.name AS asset_name, asset_types.scale AS asset_scale,
        wallets.status,
@@ -255,27 +323,79 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.name AS user_name, users.
        coalesce(wallet_balances.version, last.seq, 0) AS version,
        wallets.created_at,
        coalesce(wallet_balances.updated_at, last.created_at, wallets.created_at) AS updated_at,
-       CASE WHEN wallet_balances.held > 0 THEN (
-            SELECT CAST(coalesce(sum(amount - captured - released - expired), 0) AS bigint) FROM holds
-             WHERE wallet_id = wallets.id AND ended_at IS NULL
-               AND expires_at <= greatest(wallet_balances.updated_at, clock_timestamp())
-            ) ELSE 0 END AS due,
+       holding.due,
        coalesce(wallet_balances.owed, 0) AS owed,
-       CASE WHEN wallets.debits_frozen_until > greatest(wallet_balances.updated_at, clock_timestamp())
-            THEN wallets.debits_frozen_until END AS debits_frozen_until,
-       CASE WHEN wallets.credits_frozen_until > greatest(wallet_balances.updated_at, clock_timestamp())
-            THEN wallets.credits_frozen_until END AS credits_frozen_until
+       CASE WHEN wallets.debits_frozen_until > clock.now THEN wallets.debits_frozen_until END AS debits_frozen_until,
+       CASE WHEN wallets.credits_frozen_until > clock.now
+            THEN wallets.credits_frozen_until END AS credits_frozen_until,
+       CASE WHEN wallet_balances.lots > 0 THEN lots.bonus ELSE coalesce(wallet_balances.bonus, last.bonus, 0) END
+           AS bonus,
+       coalesce(wallet_balances.lots > 0, false) AS has_lots,
+       lots.over, lots.over_back, lots.next_at, lots.next_amount, lots.within_7_days, lots.within_30_days
   FROM {wallets}
   JOIN users ON users.id = wallets.user_id
   JOIN asset_types ON asset_types.id = wallets.asset_type_id
   LEFT JOIN wallet_balances ON wallet_balances.wallet_id = wallets.id
   -- A lost balance row is made again by the next posting; until then its last entry tells what it will say.
   LEFT JOIN LATERAL (
-       SELECT balance_after, seq, created_at FROM ledger_entries
+       SELECT balance_after, seq, created_at,
+              (SELECT sum(available) FROM lots WHERE wallet_id = wallets.id AND kind = 'bonus') AS bonus
+         FROM ledger_entries
         WHERE wallet_id = wallets.id AND wallet_balances.wallet_id IS NULL
         ORDER BY seq DESC LIMIT 1
        ) AS last ON true
+ -- One instant for all that is compared with it. When a clock was set back, the wallet's last entry tells the time.
+ CROSS JOIN LATERAL (SELECT greatest(wallet_balances.updated_at, clock_timestamp()) AS now OFFSET 0) AS clock
+ CROSS JOIN LATERAL (
+       SELECT CASE WHEN wallet_balances.held > 0 THEN (
+              SELECT CAST(coalesce(sum(amount - captured - released - expired), 0) AS bigint) FROM holds
+               WHERE wallet_id = wallets.id AND ended_at IS NULL AND expires_at <= clock.now
+              ) ELSE 0 END AS due OFFSET 0
+       ) AS holding
+  LEFT JOIN LATERAL (
+       SELECT CAST(coalesce(sum(amount + back) FILTER (WHERE NOT is_over AND kind = 'bonus'), 0) AS bigint) AS bonus,
+              CAST(coalesce(sum(amount) FILTER (WHERE is_over), 0) AS bigint) AS over,
+              CAST(coalesce(sum(back) FILTER (WHERE is_over), 0) AS bigint) AS over_back,
+              min(next_at) AS next_at,
+              CAST(coalesce(sum(amount + back) FILTER (WHERE expires_at = next_at), 0) AS bigint) AS next_amount,
+              CAST(coalesce(sum(amount + back) FILTER (WHERE days_left <= interval '7 days'), 0) AS bigint)
+                  AS within_7_days,
+              CAST(coalesce(sum(amount + back) FILTER (WHERE days_left <= interval '30 days'), 0) AS bigint)
+                  AS within_30_days
+         FROM (SELECT *, expires_at <= clock.now AS is_over,
+                      CASE WHEN expires_at > clock.now THEN expires_at - clock.now END AS days_left,
+                      min(expires_at) FILTER (WHERE expires_at > clock.now AND expires_at < {no_end}) OVER () AS next_at
+                 FROM (SELECT kind, expires_at, available AS amount, 0 AS back FROM lots
+                        WHERE wallet_id = wallets.id AND available > 0
+                        UNION ALL
+                       -- What due holds give back repays what is owed, in the order of taking; who owes has nothing
+                       -- else.
+                       SELECT kind, expires_at, 0,
+                              CASE WHEN expires_at <= clock.now THEN amount
+                                   ELSE greatest(0, least(amount, so_far - least(wallet_balances.owed, there))) END
+                         FROM (SELECT lots.kind, lots.expires_at, units.amount,
+                                      sum(units.amount) FILTER (WHERE lots.expires_at > clock.now) OVER (
+                                          ORDER BY lots.expires_at, lots.kind, lots.seq, lots.part
+                                           ROWS UNBOUNDED PRECEDING) AS so_far,
+                                      wallet_balances.balance + holding.due
+                                      - coalesce(sum(units.amount) FILTER (WHERE lots.expires_at <= clock.now) OVER (),
+                                                 0) AS there
+                                 FROM ({units_of_due_holds}) AS units
+                                 JOIN lots ON lots.wallet_id = wallets.id AND lots.seq = units.seq
+                                          AND lots.part = units.part
+                              ) AS back
+                        WHERE amount > 0 AND (expires_at <= clock.now OR so_far > least(wallet_balances.owed, there))
+                      ) AS there
+              ) AS units
+        WHERE wallet_balances.lots > 0
+       ) AS lots ON true
 """
+
+
+WALLET_VIEW = _VIEW.replace("{no_end}", "'9999-01-01 00:00:00+00'").replace(
+    "{units_of_due_holds}",
+    UNITS_OF_HOLDS.format(wallet="wallets.id", which="wallet_balances.held > 0 AND holds.expires_at <= clock.now"),
+)
 """Selects WalletViews, of what stands in place of {wallets}."""
 
 _WALLET = Statement(

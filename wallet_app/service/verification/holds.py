@@ -142,7 +142,7 @@ HOLD_TRANSACTION_INVARIANTS = (
 OVERDUE_MINUTES = 10
 
 OVERDUE = text(f"""
-SELECT count(*) AS holds, min(expires_at) AS since
+SELECT count(*) AS number, min(expires_at) AS since
   FROM holds
  WHERE ended_at IS NULL AND expires_at < clock_timestamp() - interval '{OVERDUE_MINUTES} minutes'
 """)

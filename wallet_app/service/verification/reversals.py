@@ -83,10 +83,15 @@ SELECT made.wallet_id, made.seq,
  WHERE NOT coalesce(
        made.kind = 'REVERSAL'
        AND original.kind IN ({_REVERSIBLE})
-       AND made.request ->> 'transaction' = CAST(made.reverses AS text)
+       AND CASE WHEN made.request -> 'lot' IS NULL THEN made.request ->> 'transaction' = CAST(made.reverses AS text)
+                -- A revocation names the lot, and undoes the entry that granted it.
+                ELSE made.wallet_id = says.wallet_id AND EXISTS (
+                     SELECT FROM lots WHERE wallet_id = says.wallet_id AND seq = says.seq
+                                        AND CAST(lot_id AS text) = made.request ->> 'lot') END
        AND says.are_opposite
        AND says.moves IS NOT DISTINCT FROM did.moves
-       AND CASE WHEN made.request -> 'repays' IS NULL THEN made.wallet_id = original.wallet_id
+       AND CASE WHEN made.request -> 'lot' IS NOT NULL THEN true
+                WHEN made.request -> 'repays' IS NULL THEN made.wallet_id = original.wallet_id
                 ELSE made.request ->> 'repays' = CAST(says.seq AS text) AND made.wallet_id = says.wallet_id END, false)
 """
 

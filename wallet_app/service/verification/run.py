@@ -22,6 +22,11 @@ from wallet_app.service.verification.holds import (
     OVERDUE,
     OVERDUE_MINUTES,
 )
+from wallet_app.service.verification.lots import (
+    LOT_TRANSACTION_INVARIANTS,
+    LOT_WALLET_INVARIANTS,
+    OVERDUE_LOTS,
+)
 from wallet_app.service.verification.parts import SEQ_MAX, Budget, Start
 from wallet_app.service.verification.references import BEHIND, REFERENCE_INVARIANT
 from wallet_app.service.verification.report import Fault, Finding, VerifyReport
@@ -39,12 +44,14 @@ _OF_WALLETS = (
     *HOLD_WALLET_INVARIANTS,
     *REVERSAL_WALLET_INVARIANTS,
     *STATE_WALLET_INVARIANTS,
+    *LOT_WALLET_INVARIANTS,
 )
 _OF_TRANSACTIONS = (
     *TRANSACTION_INVARIANTS,
     *HOLD_TRANSACTION_INVARIANTS,
     *REVERSAL_TRANSACTION_INVARIANTS,
     *STATE_TRANSACTION_INVARIANTS,
+    *LOT_TRANSACTION_INVARIANTS,
     REFERENCE_INVARIANT,
     *APPROVAL_TRANSACTION_INVARIANTS,
 )
@@ -233,13 +240,14 @@ class _Run:
         )
 
     def _note_overdue(self, connection: Connection) -> None:
-        overdue = connection.execute(OVERDUE).one()
-        if overdue.holds:
-            # Nothing is wrong: whoever comes next to their wallets settles them first, and reads do not count them.
-            self.report.notes.append(
-                f"{overdue.holds:,} holds have been due for more than {OVERDUE_MINUTES} minutes, the oldest since "
-                f"{overdue.since:%Y-%m-%d %H:%M:%S} UTC, and are not settled: does `flask wallet worker` run?"
-            )
+        for what, query in (("holds", OVERDUE), ("lots", OVERDUE_LOTS)):
+            overdue = connection.execute(query).one()
+            if overdue.number:
+                # Nothing is wrong: whoever comes next to their wallets settles them first, and reads do not count them.
+                self.report.notes.append(
+                    f"{overdue.number:,} {what} have been due for more than {OVERDUE_MINUTES} minutes, the oldest "
+                    f"since {overdue.since:%Y-%m-%d %H:%M:%S} UTC, and are not settled: does `flask wallet worker` run?"
+                )
 
     def _note_behind(self, connection: Connection) -> None:
         if connection.execute(BEHIND).scalar_one() > TAIL_MAX:
