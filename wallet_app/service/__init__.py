@@ -169,6 +169,20 @@ from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
 from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
 from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
+from wallet_app.service.lot_reads import (
+    CREDIT_PARTS_MAX,
+    EXPIRING_DAYS,
+    EXPIRING_WALLETS_MAX,
+    LOT_EVENTS_MAX,
+    CreditParts,
+    ExpiringAsset,
+    ExpiringWallet,
+    LotEvent,
+    credit_parts,
+    list_expiring_assets,
+    list_expiring_wallets,
+    list_lot_events,
+)
 from wallet_app.service.lot_views import LotView, find_lot_wallets, get_lot, list_lots
 from wallet_app.service.lots import LOTS_MAX, Lot
 from wallet_app.service.operations import (
@@ -177,11 +191,13 @@ from wallet_app.service.operations import (
 from wallet_app.service.operations import (
     AdjustOperation,
     CloseOperation,
+    ExtendOperation,
     FreezeOperation,
     MoneyOperation,
     Operation,
     ReleaseOperation,
     ReverseOperation,
+    RevokeOperation,
     RunOperation,
     StateOperation,
     TransferOperation,
@@ -400,6 +416,20 @@ __all__ = [
     "STOPS_MAX",
     "WALLETS_COUNTED_MAX",
     "AssetFacts",
+    "CREDIT_PARTS_MAX",
+    "EXPIRING_DAYS",
+    "EXPIRING_WALLETS_MAX",
+    "LOT_EVENTS_MAX",
+    "CreditParts",
+    "ExpiringAsset",
+    "ExpiringWallet",
+    "LotEvent",
+    "credit_parts",
+    "list_expiring_assets",
+    "list_expiring_wallets",
+    "list_lot_events",
+    "ExtendOperation",
+    "RevokeOperation",
     "CreditLife",
     "Expiring",
     "ExtendLot",
