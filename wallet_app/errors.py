@@ -1142,6 +1142,14 @@ class BulkRunNotFoundError(NotFoundError):
         super().__init__(f"There is no bulk run {run_id}.", run_id=json_integer(run_id))
 
 
+class FileImportNotFoundError(NotFoundError):
+    code = "file_import_not_found"
+    title = "Import not found"
+
+    def __init__(self, import_id: int) -> None:
+        super().__init__(f"There is no import {import_id}.", import_id=json_integer(import_id))
+
+
 class BulkFileKnownError(RefusedError):
     """The same file is, or was, another run."""
 

@@ -14,6 +14,7 @@ from wallet_app.service import (
     names,
     references,
     verification,
+    wallet_sums,
 )
 
 
@@ -39,6 +40,7 @@ JOBS = (
     Job("index_references", 2.0, references.extend_index),
     Job("fold_names", 5.0, names.fold_names),
     Job("add_up_days", 1.0, daily_totals.add_up),
+    Job("sum_up_wallets", 5.0, wallet_sums.sum_up),
     Job("verify", 5.0, verification.run_requested),
     Job("find_top_movers", 60.0, lambda _: daily_totals.find_top_movers()),
 )
