@@ -119,7 +119,12 @@ TAMPERINGS = [
         f"UPDATE ledger_entries SET created_at = created_at + interval '1 microsecond' {ENTRY}",
         {"chain", "transaction"},
     ),
-    Tampering("entry type", f"UPDATE ledger_entries SET entry_type = 'BONUS' {ENTRY}", {"chain"}),
+    Tampering(
+        "entry type that makes a lot",
+        f"UPDATE ledger_entries SET entry_type = 'BONUS' {ENTRY}",
+        {"chain", "lot_entries"},
+    ),
+    Tampering("entry type", f"UPDATE ledger_entries SET entry_type = 'SEED' {ENTRY}", {"chain"}),
     Tampering(
         "entry deleted",
         f"DELETE FROM ledger_entries {ENTRY}",
@@ -262,7 +267,7 @@ TAMPERINGS = [
     ),
     Tampering(
         "entry changed and chained again, without the head",
-        f"UPDATE ledger_entries SET entry_type = 'BONUS' {ENTRY}; {RECHAIN}",
+        f"UPDATE ledger_entries SET entry_type = 'SEED' {ENTRY}; {RECHAIN}",
         {"projection"},
     ),
     Tampering(
@@ -316,6 +321,7 @@ def test_every_invariant_is_broken_by_a_tampering(app: Flask) -> None:
     from tests.test_verify_audit import TAMPERINGS as AUDIT_TAMPERINGS
     from tests.test_verify_between_wallets import TAMPERINGS as BETWEEN_WALLETS
     from tests.test_verify_holds import TAMPERINGS as HOLD_TAMPERINGS
+    from tests.test_verify_lots import TAMPERINGS as LOT_TAMPERINGS
     from tests.test_verify_reversals import TAMPERINGS as REVERSAL_TAMPERINGS
     from tests.test_verify_states import TAMPERINGS as STATE_TAMPERINGS
 
@@ -325,6 +331,7 @@ def test_every_invariant_is_broken_by_a_tampering(app: Flask) -> None:
         BETWEEN_WALLETS,
         DAILY_TAMPERINGS,
         HOLD_TAMPERINGS,
+        LOT_TAMPERINGS,
         REVERSAL_TAMPERINGS,
         STATE_TAMPERINGS,
     )
@@ -352,7 +359,7 @@ def test_a_fault_names_its_wallet_and_seq_in_words(tamper: Tamper) -> None:
 def test_a_ledger_rewritten_up_to_its_head_is_found_by_the_mark(tamper: Tamper, full: bool) -> None:
     move(3, 100, 50, -30, 20, -5)
     assert service.verify().is_clean
-    tamper(f"UPDATE ledger_entries SET entry_type = 'BONUS' {ENTRY}; {RECHAIN} {HEAD}")
+    tamper(f"UPDATE ledger_entries SET entry_type = 'SEED' {ENTRY}; {RECHAIN} {HEAD}")
 
     assert service.verify(full=full).broken() == {"marks"}
     assert service.verify(full=full).broken() == {"marks"}, "the evidence must outlive the run that used it"
@@ -379,7 +386,7 @@ def test_a_second_run_looks_only_at_what_is_new(app: Flask) -> None:
 def test_an_old_entry_is_left_to_a_full_verification(tamper: Tamper) -> None:
     move(3, 100, 50, -30, 20, -5)
     service.verify()
-    tamper(f"UPDATE ledger_entries SET entry_type = 'BONUS' {ENTRY}")
+    tamper(f"UPDATE ledger_entries SET entry_type = 'SEED' {ENTRY}")
 
     assert service.verify().is_clean
     assert service.verify(full=True).broken() == {"chain"}
@@ -390,7 +397,7 @@ def test_an_old_entry_is_left_to_a_full_verification(tamper: Tamper) -> None:
 def test_a_fault_is_reported_until_it_is_gone(tamper: Tamper, full: bool) -> None:
     service.verify()
     move(3, 100, 50, -30, 20, -5)
-    tamper(f"UPDATE ledger_entries SET entry_type = 'BONUS' {ENTRY}")
+    tamper(f"UPDATE ledger_entries SET entry_type = 'SEED' {ENTRY}")
     tamper("UPDATE transactions SET actor = 'x' WHERE wallet_id = 3 AND reference_id = 'ref-5'")
 
     assert service.verify(full=full).broken() == {"chain", "digests"}
@@ -424,7 +431,7 @@ def test_a_fault_in_the_middle_of_a_cut_wallet_stays_before_its_mark(
 ) -> None:
     cut_into_tiny_parts(monkeypatch)
     move(3, *range(1, 40))
-    tamper("UPDATE ledger_entries SET entry_type = 'BONUS' WHERE wallet_id = 3 AND seq = 20")
+    tamper("UPDATE ledger_entries SET entry_type = 'SEED' WHERE wallet_id = 3 AND seq = 20")
 
     first = service.verify(full=True)
     again = service.verify()

@@ -1,4 +1,4 @@
-"""The books as plainly as they can be written: wallets, holds and what was accepted, in dictionaries; no SQL, no clock.
+"""The books as plainly as they can be written: wallets, lots, holds and what was accepted; no SQL, no clock.
 
 A record is what POST /batches takes as an item. `World.do` answers it as the service must; what it declines changes
 nothing but what was due, which is settled first. A rule changes things as it goes, and what is declined in its middle
@@ -16,7 +16,6 @@ from typing import Any
 from wallet_app.money import AMOUNT_MAX
 
 Record = Mapping[str, Any]
-SIGNS = {"topup": 1, "bonus": 1, "spend": -1}
 
 
 class DeclinedError(Exception):
@@ -25,6 +24,36 @@ class DeclinedError(Exception):
     def __init__(self, code: str) -> None:
         super().__init__(code)
         self.code = code
+
+
+@dataclass(eq=False)
+class Lot:
+    """A grant that ends, or (`seq` 0) what of a wallet's bonus never does. `lot_id` is the service's."""
+
+    wallet: int
+    seq: int
+    part: int
+    until: int
+    amount: int = 0
+    available: int = 0
+    held: int = 0
+    consumed: int = 0
+    expired: int = 0
+    revoked: int = 0
+    lot_id: str | None = None
+    is_one_grant: bool = False
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        return self.until, self.seq, self.part
+
+    @property
+    def left(self) -> int:
+        return self.available + self.held
+
+
+Parts = list[tuple[Lot | None, int]]
+"""How much of which lots, None for paid credit, in the order in which it was taken, or came."""
 
 
 @dataclass
@@ -38,6 +67,7 @@ class Wallet:
     debits: int = 0
     credits: int = 0
     is_closed: bool = False
+    lots: list[Lot] = field(default_factory=list)
 
 
 @dataclass
@@ -52,6 +82,8 @@ class Hold:
     released: int = 0
     expired: int = 0
     end: str | None = None
+    units: Parts = field(default_factory=list)
+    """What of it is of lots."""
 
     @property
     def left(self) -> int:
@@ -73,10 +105,27 @@ class Side:
     reversed: int = 0
     owed: int = 0
     since: int = 0
+    parts: Parts = field(default_factory=list)
 
     @property
     def left(self) -> int:
         return abs(self.amount) - self.reversed - self.owed
+
+    @property
+    def reversible(self) -> int:
+        """How much can be reversed: what expired of the lots that it granted is gone already."""
+        granted = [lot for lot, _ in self.parts if lot is not None] if self.amount > 0 else []
+        return max(0, self.left - sum(lot.expired for lot in granted))
+
+    def from_last(self, amount: int) -> Parts:
+        """Return of what the next units are that go back: what it moved last, behind what went back before."""
+        skipped, found = self.reversed + self.owed, []
+        for lot, part in reversed(self.parts):
+            behind = max(0, part - skipped)
+            skipped -= part - behind
+            found.append((lot, min(behind, amount)))
+            amount -= found[-1][1]
+        return found
 
 
 @dataclass
@@ -115,6 +164,7 @@ class World:
     request: int = 0
     settled: int = 0
     repaid: int = 0
+    expired: int = 0
     _sides: list[Side] = field(default_factory=list)
     _undo: list[Callable[[], object]] = field(default_factory=list)
 
@@ -138,6 +188,8 @@ class World:
             if self.wallets[wallet].is_closed:
                 raise DeclinedError("wallet_closed")
         accepted = self.accepted[anchor, record["referenceId"]] = self._by_its_rule(record)
+        for wallet in (anchor, *others):
+            self._expire(wallet)
         for wallet in (anchor, *others):
             self._repay(wallet)
         return self._answer(accepted, anchor, is_replay=False)
@@ -168,6 +220,8 @@ class World:
             return list(dict.fromkeys([self.anchor_of(original), *[side.wallet for side in original.sides]]))
         if "holdId" in record:
             return [self.hold(record["holdId"]).wallet]
+        if "lotId" in record:
+            return [self.lot(record["lotId"]).wallet]
         if "from" in record:
             return [record["from"], record["to"]]
         return [record["walletId"], *[leg["walletId"] for leg in record.get("legs", ())]]
@@ -184,6 +238,18 @@ class World:
         """Return the hold that the service calls so."""
         return next(hold for hold in self.holds if hold.hold_id == hold_id)
 
+    def lot(self, lot_id: str) -> Lot:
+        """Return the lot that the service calls so."""
+        return next(lot for lot in self.lots() if lot.lot_id == lot_id)
+
+    def lots(self, wallet: int | None = None) -> list[Lot]:
+        """Return the lots of a wallet, or of all."""
+        return [lot for key, found in self.wallets.items() if wallet in (None, key) for lot in found.lots]
+
+    def over(self, wallet: int | None = None) -> list[Lot]:
+        """Return the lots that have something available and whose time is over, of a wallet or of all."""
+        return [lot for lot in self.lots(wallet) if lot.available and lot.until <= self.now]
+
     def due(self, wallet: int | None = None) -> list[Hold]:
         """Return the holds whose time is over and that nobody has settled, of a wallet or of all."""
         return [
@@ -193,10 +259,12 @@ class World:
     def settle(self, wallet: int | None = None) -> None:
         """Give back what is due, and let it repay what is owed."""
         for hold in self.due(wallet):
+            self._unhold(hold, hold.units)
             self._move(hold.wallet, hold.left, is_of_hold=True)
             hold.expired, hold.end = hold.left, "expired"
             self.settled += 1
         for one in self.wallets if wallet is None else (wallet,):
+            self._expire(one)
             self._repay(one)
 
     def owed(self, wallet: int) -> int:
@@ -222,10 +290,83 @@ class World:
         if self.wallets[wallet].balance + self.held(wallet) + amount > AMOUNT_MAX:
             raise DeclinedError("balance_above_bound")
 
-    def _move(self, wallet: int, amount: int, *, is_of_hold: bool = False) -> None:
+    def _move(self, wallet: int, amount: int, parts: Parts = (), *, is_of_hold: bool = False) -> None:
         self._set(self.wallets[wallet], balance=self.wallets[wallet].balance + amount)
         self._set(self.wallets[wallet], version=self.wallets[wallet].version + 1)
-        self._sides.append(Side(wallet, self.wallets[wallet].version, amount, is_of_hold))
+        paid = abs(amount) - sum(part for _, part in parts)
+        self._sides.append(Side(wallet, self.wallets[wallet].version, amount, is_of_hold, parts=[*parts, (None, paid)]))
+
+    def _change(self, lot: Lot, source: str | None, target: str, amount: int) -> None:
+        """Let the amount go from one of the lot's parts to another; from none, it is granted."""
+        source = source or "amount"
+        sign = 1 if source == "amount" else -1
+        self._set(lot, **{source: getattr(lot, source) + sign * amount})
+        self._set(lot, **{target: getattr(lot, target) + amount})
+
+    def _debit(self, wallet: int, amount: int, target: str = "consumed", first: Parts = ()) -> Parts:
+        """Take the amount by an entry: `first` of these, as far as they are there, then what ends soonest."""
+        found = self.wallets[wallet]
+        paid = found.balance - sum(lot.available for lot in found.lots)
+        taken: Parts = []
+        for lot, wanted in first:
+            part = min(wanted, paid if lot is None else lot.available, amount)
+            taken += [(lot, part)] if part else []
+            amount -= part
+        left_of = {id(lot): lot.available - sum(part for one, part in taken if one is lot) for lot in found.lots}
+        for lot in sorted(found.lots, key=lambda one: one.order):
+            part = min(left_of[id(lot)], amount)
+            taken += [(lot, part)] if part else []
+            amount -= part
+        whole = sum(part for _, part in taken) + amount
+        of_lots: dict[int, tuple[Lot, int]] = {}
+        for lot, part in taken:
+            if lot is not None:
+                of_lots[id(lot)] = lot, of_lots.get(id(lot), (lot, 0))[1] + part
+        parts: Parts = list(of_lots.values())
+        for lot, part in of_lots.values():
+            self._change(lot, "available", target, part)
+        self._move(wallet, -whole, parts)
+        return parts
+
+    def _credit(self, wallet: int, natures: list[tuple[int | None, int]], *, is_one_grant: bool = False) -> None:
+        """Bring credit by an entry: paid, or until these steps; a lot for each end."""
+        found, parts = self.wallets[wallet], []
+        for until, amount in natures:
+            if until is None or not amount:
+                continue
+            if until == FOR_EVER:
+                lot = next((one for one in found.lots if one.seq == 0), None) or Lot(wallet, 0, 0, FOR_EVER)
+            else:
+                number = sum(one.seq > 0 for one, _ in parts) + 1
+                lot = Lot(wallet, found.version + 1, number, until, is_one_grant=is_one_grant)
+            if lot not in found.lots:
+                self._set(found, lots=[*found.lots, lot])
+            self._change(lot, None, "available", amount)
+            parts.append((lot, amount))
+        self._move(wallet, sum(amount for _, amount in natures), parts)
+
+    def _natures(self, parts: Parts, amount: int) -> list[tuple[int | None, int]]:
+        """Return until when what parts, each end once, and what of the amount is paid."""
+        sums: dict[int | None, int] = {}
+        for lot, part in parts:
+            if lot is not None:
+                sums[lot.until] = sums.get(lot.until, 0) + part
+        paid = amount - sum(sums.values())
+        return [*sums.items(), *([(None, paid)] if paid else [])]
+
+    def _unhold(self, hold: Hold, units: Parts) -> None:
+        for lot, part in units:
+            if lot is not None:
+                self._change(lot, "held", "available", part)
+        left = [(lot, held - sum(part for one, part in units if one is lot)) for lot, held in hold.units]
+        self._set(hold, units=[(lot, held) for lot, held in left if held])
+
+    def _expire(self, wallet: int) -> None:
+        for lot in sorted(self.over(wallet), key=lambda one: one.order):
+            amount = lot.available
+            self._change(lot, "available", "expired", amount)
+            self._move(wallet, -amount, is_of_hold=True)
+            self.expired += 1
 
     def _set(self, thing: Any, **values: Any) -> None:
         for name, value in values.items():
@@ -244,7 +385,7 @@ class World:
             found = self.wallets.get(wallet)
             if side.wallet == wallet and side.owed and found is not None and found.balance:
                 amount = min(side.owed, found.balance)
-                self._move(wallet, -amount)
+                self._debit(wallet, amount, "revoked")
                 side.owed, side.reversed = side.owed - amount, side.reversed + amount
                 self.repaid += 1
 
@@ -252,14 +393,20 @@ class World:
 
     def _topup(self, record: Record) -> Accepted:
         self._room(record["walletId"], record["amount"])
-        self._move(record["walletId"], record["amount"])
+        self._credit(record["walletId"], [(None, record["amount"])])
         return Accepted(record)
 
-    _bonus = _topup
+    def _bonus(self, record: Record) -> Accepted:
+        until = self.untils[record["expiresAt"]] if record.get("expiresAt") else FOR_EVER
+        if until <= self.now:
+            raise DeclinedError("lot_end_passed")
+        self._room(record["walletId"], record["amount"])
+        self._credit(record["walletId"], [(until, record["amount"])], is_one_grant=True)
+        return Accepted(record)
 
     def _spend(self, record: Record) -> Accepted:
         self._funds(record["walletId"], record["amount"])
-        self._move(record["walletId"], -record["amount"])
+        self._debit(record["walletId"], record["amount"])
         return Accepted(record)
 
     def _transfer(self, record: Record) -> Accepted:
@@ -273,8 +420,7 @@ class World:
             amount = min(amount["upTo"], self.wallets[source].balance)
         self._funds(source, amount)
         self._room(target, amount)
-        self._move(source, -amount)
-        self._move(target, amount)
+        self._credit(target, self._natures(self._debit(source, amount), amount))
         return Accepted(record)
 
     def _exchange(self, record: Record) -> Accepted:
@@ -291,8 +437,16 @@ class World:
         if received == 0:
             raise DeclinedError("exchange_too_small")
         self._room(target, received)
-        self._move(source, -amount)
-        self._move(target, received)
+        lasting = sorted(
+            self._natures(self._debit(source, amount), amount),
+            key=lambda one: (one[0] is None, one[0] or 0),
+            reverse=True,
+        )
+        so_far, made = 0, []
+        for until, part in lasting:
+            before, so_far = so_far * numerator // denominator, so_far + part
+            made.append((until, so_far * numerator // denominator - before))
+        self._credit(target, made[::-1])
         return Accepted(record)
 
     def _purchase(self, record: Record) -> Accepted:
@@ -306,16 +460,17 @@ class World:
             if leg["type"] == "spend":
                 # What comes in repays first what is owed.
                 self._funds(leg["walletId"], leg["amount"] + min(self.owed(leg["walletId"]), brought[leg["walletId"]]))
+                self._debit(leg["walletId"], leg["amount"])
             else:
                 self._room(leg["walletId"], leg["amount"])
                 brought[leg["walletId"]] += leg["amount"]
-            self._move(leg["walletId"], SIGNS[leg["type"]] * leg["amount"])
+                self._credit(leg["walletId"], [(FOR_EVER if leg["type"] == "bonus" else None, leg["amount"])])
         return Accepted(record)
 
     def _hold(self, record: Record) -> Accepted:
         self._funds(record["walletId"], record["amount"])
-        self._move(record["walletId"], -record["amount"])
-        self.holds.append(Hold(record["walletId"], record["amount"], self.now + record["expiresIn"]))
+        units = self._debit(record["walletId"], record["amount"], "held")
+        self.holds.append(Hold(record["walletId"], record["amount"], self.now + record["expiresIn"], units=units))
         self._undo.append(self.holds.pop)
         return Accepted(record, hold=self.holds[-1])
 
@@ -324,16 +479,25 @@ class World:
         amount = record.get("amount", hold.left)
         if amount > hold.left:
             raise DeclinedError("over_capture")
+        spent, left = [], amount
+        for lot, held in sorted(hold.units, key=lambda unit: unit[0].order):
+            spent += [(lot, min(held, left))] if left else []
+            left -= min(held, left)
         self._set(hold, captured=hold.captured + amount)
         back = hold.left if record.get("final") else 0
+        # Without an amount, all of it is captured, and the rest, which is nothing, comes back.
+        self._unhold(hold, hold.units if record.get("final") or "amount" not in record else spent)
         self._set(hold, released=hold.released + back)
         self._set(hold, end=None if hold.left else "captured")
         self._move(hold.wallet, amount + back, is_of_hold=True)
-        self._move(hold.wallet, -amount)
+        for lot, part in spent:
+            self._change(lot, "available", "consumed", part)
+        self._move(hold.wallet, -amount, spent)
         return Accepted(record, hold=hold)
 
     def _release(self, record: Record) -> Accepted:
         hold = self._open(record)
+        self._unhold(hold, hold.units)
         self._move(hold.wallet, hold.left, is_of_hold=True)
         self._set(hold, released=hold.released + hold.left)
         self._set(hold, end="released")
@@ -379,7 +543,8 @@ class World:
             raise DeclinedError("only_as_a_whole")
         if kind == "transfer" and mode == "debt":
             raise DeclinedError("no_debt_between_users")
-        left = min(side.left for side in sides)
+        amounts = [side.reversible for side in sides]
+        left = min(amounts) if is_one else max(amounts)
         if left == 0 or (wanted or 0) > left:
             raise DeclinedError("over_reversal")
         taken = [side for side in sides if side.amount > 0]
@@ -389,19 +554,54 @@ class World:
         backwards = sides[::-1]
         # What is given back comes first: nothing is missing then that the same reversal gives.
         order = [*[one for one in backwards if one.amount < 0], *[one for one in backwards if one.amount > 0]]
-        return Accepted(record, parts=[self._undo_side(side, wanted or side.left, mode) for side in order])
+        amounts = {id(side): (wanted or left) if is_one else side.reversible for side in sides}
+        order = [side for side in order if amounts[id(side)]]
+        return Accepted(record, parts=[self._undo_side(side, amounts[id(side)], mode) for side in order])
+
+    def _extend(self, record: Record) -> Accepted:
+        lot, until = self.lot(record["lotId"]), self.untils[record["expiresAt"]]
+        if lot.seq == 0:
+            raise DeclinedError("lot_without_end")
+        if not lot.left:
+            raise DeclinedError("lot_finished")
+        if until <= self.now:
+            raise DeclinedError("lot_end_passed")
+        if until <= lot.until:
+            raise DeclinedError("lot_end_not_later")
+        self._set(lot, until=until)
+        return Accepted(record)
+
+    def _revoke(self, record: Record) -> Accepted:
+        lot, mode = self.lot(record["lotId"]), record.get("onShortfall", "refuse")
+        if not lot.is_one_grant:
+            raise DeclinedError("lot_not_one_grant")
+        sides = [side for one in self.accepted.values() for side in one.sides]
+        side = next(one for one in sides if (one.wallet, one.seq) == (lot.wallet, lot.seq))
+        amount = side.reversible
+        if not amount:
+            raise DeclinedError("lot_finished")
+        if mode == "partial":
+            amount = min(amount, lot.available)
+        if not amount or (mode == "refuse" and lot.available < amount):
+            raise DeclinedError("lot_used")
+        return Accepted(record, parts=[self._undo_side(side, amount, mode)])
 
     def _undo_side(self, side: Side, amount: int, mode: str) -> tuple[int, int, int, int]:
+        parts = side.from_last(amount)
         if side.amount < 0:
             self._room(side.wallet, amount)
             moved = amount
+            for lot, part in parts:
+                if lot is not None and part:
+                    self._change(lot, "consumed", "available", part)
+            self._move(side.wallet, amount)
         else:
             if mode != "debt":
                 self._funds(side.wallet, amount)
             moved = -min(amount, self.wallets[side.wallet].balance)
+            if moved:
+                self._debit(side.wallet, -moved, "revoked", first=side.from_last(-moved))
         owed = amount - abs(moved)
-        if moved:
-            self._move(side.wallet, moved)
         self._set(side, reversed=side.reversed + abs(moved), owed=side.owed + owed)
         if owed and side not in self.debts:
             self.debts.append(side)

@@ -1,7 +1,7 @@
 """All commands mixed, alone and in batches of every kind: the API on PostgreSQL against a plain Python model.
 
 After each step the API, the model and the database agree; a refused step leaves nothing but what was due and settled.
-The database's clock is moved past the ends of holds. Each example has users of its own.
+The database's clock is moved past the ends of holds and of lots. Each example has users of its own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import copy
 import datetime as dt
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -24,7 +24,7 @@ from sqlalchemy import text
 
 from tests.api import clock
 from tests.api.exploring import explore_until_all_came
-from tests.api.model import REVERSIBLE, Answer, DeclinedError, Record, Wallet, World
+from tests.api.model import FOR_EVER, REVERSIBLE, Answer, DeclinedError, Lot, Record, Wallet, World
 from tests.api.support import NO_WALLET
 from tests.keys import client_of
 from wallet_app import service
@@ -101,13 +101,15 @@ class Machine(RuleBasedStateMachine):
             clock.move(steps)
         self.world.now += steps
         self.outcomes["due and unsettled"] += bool(self.world.due())
+        self.outcomes["over and unsettled"] += bool(self.world.over())
         self.compare()
 
-    @precondition(lambda self: self.world.due())
+    @precondition(lambda self: self.world.due() or self.world.over())
     @rule()
     def sweep(self) -> None:
         with self.app.app_context():
             expiry.expire_due(lambda: False)
+            expiry.expire_due_lots(lambda: False)
         self.world.settle()
         self.outcomes["swept"] += 1
         self.compare()
@@ -117,7 +119,15 @@ class Machine(RuleBasedStateMachine):
     def a_record(self, chance: Random, before: Sequence[Record]) -> Record:
         """Return something to ask for; sometimes under a reference that is taken."""
         kind = chance.choice(
-            [*BETWEEN_WALLETS, "topup", "bonus", "spend", *["hold", "on_hold", "reversal"] * 2, "state"]
+            [
+                *BETWEEN_WALLETS,
+                "topup",
+                "bonus",
+                "spend",
+                *["hold", "on_hold", "reversal"] * 2,
+                "state",
+                *["bonus", "on_lot"] * 2,
+            ]
         )
         record: dict[str, Any] = getattr(self, f"a_{kind}", lambda chance: self.a_movement(chance, kind))(chance)
         taken = [reference for _, reference in self.world.accepted] + [one["referenceId"] for one in before]
@@ -138,7 +148,23 @@ class Machine(RuleBasedStateMachine):
 
     def a_movement(self, chance: Random, kind: str) -> dict[str, Any]:
         wallet = chance.choice(self.ids)
-        return {"type": kind, "walletId": wallet, "amount": self.an_amount(chance, wallet)}
+        record = {"type": kind, "walletId": wallet, "amount": self.an_amount(chance, wallet)}
+        if kind != "bonus" or chance.random() < 0.2:
+            return record
+        return {**record, "expiresAt": chance.choice([None, *map(self.instant_in, [0, 1, 2, 3, 5, 20])])}
+
+    def a_on_lot(self, chance: Random) -> dict[str, Any]:
+        known = [lot for lot in self.world.lots() if lot.lot_id]
+        if not known:
+            return self.a_movement(chance, "bonus")
+        left = [lot for lot in known if lot.left]
+        lot = chance.choice(left if left and chance.random() < 0.7 else known)
+        if chance.random() < 0.5:
+            end = self.instant_in(chance.choice([0, 1, 4, 9, 30]))
+            return {"type": "extend", "lotId": lot.lot_id, "expiresAt": end, "reason": "Prolonged"}
+        record = {"type": "revoke", "lotId": lot.lot_id, "reason": "Granted twice"}
+        mode = chance.choice([None, "refuse", "partial", "debt"])
+        return record if mode is None else {**record, "onShortfall": mode}
 
     def a_transfer(self, chance: Random) -> dict[str, Any]:
         gold, diamond, others = self.ids
@@ -234,7 +260,8 @@ class Machine(RuleBasedStateMachine):
         expected = [self.expect(world, record) for record in records]
         self.outcomes["settled by a command"] += world.settled
         self.outcomes["repaid by a command"] += world.repaid
-        world.settled = world.repaid = 0
+        self.outcomes["expired before a command"] += world.expired
+        world.settled = world.repaid = world.expired = 0
         refused = next((index for index, one in enumerate(expected) if isinstance(one, DeclinedError)), None)
         if way == "atomic" and refused is not None:
             status, body = self.post("/batches", {"mode": "atomic", "items": [self.outside(one) for one in records]})
@@ -303,6 +330,8 @@ class Machine(RuleBasedStateMachine):
             return f"/wallets/{body.pop('walletId')}/{kind}", body
         if kind in ("capture", "release"):
             return f"/holds/{body.pop('holdId')}/{kind}", body
+        if kind in ("extend", "revoke"):
+            return f"/lots/{body.pop('lotId')}/{kind}", body
         return f"/{kind}s", body
 
     def judge(self, record: Record, expected: Expected, given: Given) -> None:
@@ -320,7 +349,7 @@ class Machine(RuleBasedStateMachine):
             if record["type"] == "hold" and done.hold is not None:
                 done.hold.hold_id = body["hold"]["holdId"]
         assert body["transactionId"] == done.transaction_id
-        if record["type"] == "reversal":
+        if record["type"] in ("reversal", "revoke"):
             told = [(one["walletId"], one["reversedSeq"], one["amount"], one["owed"]) for one in body["movements"]]
             assert told == done.parts
             self.outcomes["owed"] += any(owed for *_, owed in done.parts)
@@ -335,8 +364,11 @@ class Machine(RuleBasedStateMachine):
             held, due = self.world.held(wallet), sum(hold.left for hold in self.world.due(wallet))
             body = self.client.get(f"/wallets/{wallet}").json
             assert (body["balance"], body["version"]) == (model.balance, model.version)
-            repaid = min(due, self.world.owed(wallet))
-            assert (body["held"], body["available"]) == (held - due, model.balance + due - repaid)
+            over = sum(lot.available for lot in self.world.over(wallet))
+            there = model.balance + due - over - sum(part for lot, part in self.back(wallet) if self.is_over(lot))
+            repaid = min(there, self.world.owed(wallet))
+            assert (body["held"], body["available"], body["due"]) == (held - due, there - repaid, over)
+            self.compare_bonus(wallet, body, repaid)
             assert (body["owed"], body["status"]) == (self.world.owed(wallet) - repaid, self.world.status(wallet))
         for hold in self.world.holds[-2:]:
             if hold.hold_id:
@@ -350,19 +382,69 @@ class Machine(RuleBasedStateMachine):
                 rows = self.client.get(f"/transactions/{done.transaction_id}").json["reversible"]
                 told = [(one["walletId"], one["seq"], one["reversed"], one["owed"], one["remaining"]) for one in rows]
                 assert told == [(one.wallet, one.seq, one.reversed, one.owed, one.left) for one in sides]
+        self.compare_lots(self.ids[self.world.request % len(self.ids)])
         with self.app.app_context(), db.engine.connect() as connection:
             rows = connection.execute(_WALLETS, {"wallets": self.ids}).all()
         assert [tuple(row) for row in rows] == [
             (
                 *(wallet, model.balance, self.world.held(wallet), self.world.owed(wallet)),
+                sum(lot.available for lot in model.lots),
+                sum((lot.left if lot.seq else lot.held) > 0 for lot in model.lots),
                 *(model.version, model.version, model.balance),
             )
             for wallet, model in self.world.wallets.items()
         ]
 
+    def back(self, wallet: int) -> list[tuple[Lot, int]]:
+        """Return what due holds will give back to lots of the wallet."""
+        return [(lot, part) for hold in self.world.due(wallet) for lot, part in hold.units if lot is not None]
+
+    def is_over(self, lot: Lot) -> bool:
+        return lot.until <= self.world.now
+
+    def compare_bonus(self, wallet: int, body: Mapping[str, Any], repaid: int) -> None:
+        """Check what is told of the wallet's bonus: what is due has come back and has repaid what ends soonest."""
+        there = Counter({lot: lot.available for lot in self.world.lots(wallet) if not self.is_over(lot)})
+        for lot, part in self.back(wallet):
+            there[lot] += 0 if self.is_over(lot) else part
+        left: Counter[int] = Counter()
+        for lot in sorted(there, key=lambda one: one.order):
+            taken = min(there[lot], repaid)
+            repaid -= taken
+            left[lot.until] += there[lot] - taken
+        left = +left
+        assert (body["bonus"], body["paid"]) == (left.total(), body["available"] - left.total())
+        ends = [until for until in left if until != FOR_EVER]
+        soon = [until for until in ends if (until - self.world.now) * clock.STEP_SECONDS < 7 * 86_400]
+        told = body["expiring"]
+        assert (told["nextAt"] is None) == (not ends)
+        assert told["nextAmount"] == (left[min(ends)] if ends else 0)
+        assert told["within7d"] == sum(left[until] for until in soon)
+
+    def compare_lots(self, wallet: int) -> None:
+        """Check all lots of a wallet; and keep what the service calls them."""
+        found = self.client.get(f"/wallets/{wallet}/lots?state=all&limit=100").json["lots"]
+        lots = sorted(self.world.lots(wallet), key=lambda lot: (lot.seq, lot.part), reverse=True)[:100]
+        back: Counter[Lot] = Counter()
+        for lot, part in self.back(wallet):
+            back[lot] += part
+        expected = []
+        for lot in lots:
+            available, over = (0, lot.available + back[lot]) if self.is_over(lot) else (lot.available + back[lot], 0)
+            expected.append(
+                [lot.seq or None, lot.until == FOR_EVER, lot.amount, available, lot.held - back[lot], lot.consumed,
+                 lot.expired + over, lot.revoked]
+            )  # fmt: skip
+        names = ("amount", "available", "held", "consumed", "expired", "revoked")
+        assert [[one["seq"], one["expiresAt"] is None, *map(one.get, names)] for one in found] == expected
+        for one, lot in zip(found, lots, strict=True):
+            assert lot.lot_id in (None, one["lotId"])
+            lot.lot_id = one["lotId"]
+
 
 _WALLETS = text("""
-SELECT balances.wallet_id, balances.balance, balances.held, balances.owed, balances.version, count(entries.seq),
+SELECT balances.wallet_id, balances.balance, balances.held, balances.owed, balances.bonus, balances.lots,
+       balances.version, count(entries.seq),
        coalesce(sum(entries.amount), 0)
   FROM wallet_balances AS balances
   LEFT JOIN ledger_entries AS entries ON entries.wallet_id = balances.wallet_id
@@ -372,7 +454,7 @@ SELECT balances.wallet_id, balances.balance, balances.held, balances.owed, balan
 """)
 _DECLINES = {
     "topup": ("balance_above_bound",),
-    "bonus": ("balance_above_bound",),
+    "bonus": ("balance_above_bound", "lot_end_passed"),
     "spend": ("insufficient_balance", "wallet_not_active", "version_mismatch"),
     "transfer": ("insufficient_balance", "balance_above_bound", "same_wallet", "asset_mismatch", "wallet_not_found"),
     "exchange": ("insufficient_balance", "exchange_too_small", "no_exchange_rate", "user_mismatch"),
@@ -384,12 +466,15 @@ _DECLINES = {
         *("not_reversible", "only_as_a_whole", "no_debt_between_users", "over_reversal", "insufficient_balance"),
         *("wallet_not_active", "version_mismatch"),
     ),
+    "extend": ("lot_without_end", "lot_finished", "lot_end_passed", "lot_end_not_later"),
+    "revoke": ("lot_not_one_grant", "lot_finished", "lot_used"),
     "freeze": ("end_passed",),
     "unfreeze": ("wallet_not_frozen",),
     "close": ("wallet_not_empty",),
 }
 OUTCOMES = {
-    "due and unsettled", "swept", "wallet_closed", "settled by a command", "repaid by a command", "owed",
+    "due and unsettled", "over and unsettled", "expired before a command", "swept", "wallet_closed",
+    "settled by a command", "repaid by a command", "owed",
     "taken in part", "atomic: refused", "atomic: accepted", "alone: accepted",
     *(f"{way}: previewed {how}" for way in ("alone", "each", "atomic") for how in ("in vain", "and accepted")),
     "alone: declined", "each: accepted", "each: declined", "lines: accepted", "lines: declined",

@@ -11,7 +11,10 @@ from wallet_app import service
 
 PACKAGE = Path(__file__).resolve().parents[2] / "wallet_app"
 
-LEDGER = r"(ledger_entries|transactions|transaction_details|wallet_balances|system_balances|reversed_entries)"
+LEDGER = (
+    r"(ledger_entries|transactions|transaction_details|wallet_balances|system_balances|reversed_entries|lots"
+    r"|lot_movements)"
+)
 LEDGER_MODELS = {"LedgerEntry", "Transaction", "TransactionDetail", "WalletBalance", "SystemBalance"}
 
 

@@ -125,6 +125,11 @@ def write_balances(connection: Connection, wallets: Sequence[BalanceRow]) -> Non
     ask(connection, _balances(wallets))
 
 
+def write_lots(connection: Connection, wallet_ids: Sequence[int]) -> None:
+    """Assign the wallets' lots what their movements say; the caller holds the wallets' locks. Makes no lot."""
+    connection.execute(_MEND_LOTS, {"wallet_ids": list(wallet_ids)})
+
+
 def add_to_system_balances(connection: Connection, deltas: Mapping[int, int]) -> None:
     """Add to SYSTEM balances in a slot. The caller holds all the locks on wallets that its unit of work needs."""
     slot, wait = locks.wait_for_slot()
@@ -553,3 +558,28 @@ INSERT INTO wallet_balances (wallet_id, balance, held, version, chain, updated_a
 {LEDGER_SAYS}
 ON CONFLICT (wallet_id) DO NOTHING
 """)
+
+LOTS_SAY = """
+SELECT wallet_id, lot_seq AS seq, lot_part AS part, CAST(sum(amount) FILTER (WHERE kind = 'grant') AS bigint) AS amount,
+       CAST(sum(CASE WHEN kind IN ('grant', 'release', 'restore') THEN amount WHEN kind = 'extend' THEN 0
+                     ELSE -amount END) AS bigint) AS available,
+       CAST(coalesce(sum(CASE kind WHEN 'hold' THEN amount WHEN 'release' THEN -amount END), 0) AS bigint) AS held,
+       CAST(coalesce(sum(CASE kind WHEN 'consume' THEN amount WHEN 'restore' THEN -amount END), 0) AS bigint)
+           AS consumed,
+       CAST(coalesce(sum(amount) FILTER (WHERE kind = 'expire'), 0) AS bigint) AS expired,
+       CAST(coalesce(sum(amount) FILTER (WHERE kind = 'revoke'), 0) AS bigint) AS revoked,
+       max(expires_at) AS expires_at, min(created_at) AS created_at, max(created_at) AS changed_at
+  FROM lot_movements
+ WHERE wallet_id = ANY (CAST(:wallet_ids AS bigint[]))
+ GROUP BY wallet_id, lot_seq, lot_part
+"""
+"""Selects what their movements say that the rows of lots should be, for wallets among `wallet_ids`."""
+
+_MEND_LOTS = text(f"""
+UPDATE lots
+   SET amount = said.amount, available = said.available, held = said.held, consumed = said.consumed,
+       expired = said.expired, revoked = said.revoked, expires_at = said.expires_at, created_at = said.created_at,
+       changed_at = said.changed_at
+  FROM ({LOTS_SAY}) AS said
+ WHERE lots.wallet_id = said.wallet_id AND lots.seq = said.seq AND lots.part = said.part
+""")  # noqa: S608 - constants

@@ -1,5 +1,7 @@
 """Rebuild: makes the balances say again what the ledger says, while the service runs; it changes no entry.
 
+Lots come first: they follow their movements, and the balances tell of them.
+
 It looks without locks and locks only what looked different, to look again and correct it. Unless a loss is accepted, it
 refuses wherever the stored row knows of entries that the ledger does not have: to follow the ledger there would hide
 that one was removed.
@@ -89,6 +91,7 @@ def rebuild_balances(
     with marks.alone():
         after = 0
         while wallet_ids := _page(after):
+            _correct_lots(wallet_ids, report, accept_loss=accept_loss)
             suspects = _suspects(wallet_ids)
             if suspects:
                 _correct(suspects, report, accept_loss=accept_loss)
@@ -113,6 +116,50 @@ def _compare(connection: Connection, wallet_ids: Sequence[int]) -> Sequence[Row[
     take_time(connection, _STATEMENT_SECONDS_MAX)
     connection.execute(_WITHOUT_JIT)
     return connection.execute(_COMPARE, {"wallet_ids": wallet_ids, "genesis": GENESIS}).all()
+
+
+# --- lots, before the balances, which tell of them ---
+
+
+def _correct_lots(wallet_ids: Sequence[int], report: RebuildReport, *, accept_loss: bool) -> None:
+    with snapshot() as connection:
+        rows = _compare_lots(connection, wallet_ids)
+    if not rows:
+        return
+    if not report.is_dry_run:
+        suspects = sorted({row.wallet_id for row in rows})
+        with unit_of_work() as connection:
+            locks.lock_wallets(connection, suspects)
+            rows = _compare_lots(connection, suspects)
+            wrong = {row.wallet_id for row in rows}
+            doubtful = {row.wallet_id for row in rows if _doubts_of_lot(row, accept_loss=accept_loss)}
+            posting.write_lots(connection, sorted(wrong - doubtful))
+    for row in rows:
+        if doubts := _doubts_of_lot(row, accept_loss=accept_loss):
+            report.refusals.append(Refusal(row.wallet_id, doubts))
+        else:
+            before, after = [_parts_in_words(getattr(row, name)) for name in ("stored", "said")]
+            report.changes.append(Change(row.wallet_id, f"lot {row.seq}.{row.part}", before, after))
+
+
+def _compare_lots(connection: Connection, wallet_ids: Sequence[int]) -> Sequence[Row[Any]]:
+    take_time(connection, _STATEMENT_SECONDS_MAX)
+    connection.execute(_WITHOUT_JIT)
+    return connection.execute(_COMPARE_LOTS, {"wallet_ids": wallet_ids}).all()
+
+
+def _doubts_of_lot(row: Row[Any], *, accept_loss: bool) -> str | None:
+    """Return why the lot cannot follow its movements, or why that would hide a loss; None if neither is so."""
+    if row.stored is None or row.said is None:
+        is_what = "is gone" if row.stored is None else "has no movements"
+        return f"its lot {row.seq}.{row.part} {is_what}, and cannot be made again: restore it from a backup"
+    if row.is_short and not accept_loss:
+        return f"its lot {row.seq}.{row.part} knows of more than its movements: some are missing or changed"
+    return None
+
+
+def _parts_in_words(parts: Sequence[str] | None) -> str:
+    return "/".join(parts or ())
 
 
 # --- user wallets ---
@@ -246,6 +293,23 @@ SELECT ledger.*, totals.entries, totals.total,
   LEFT JOIN ledger_entries AS head ON head.wallet_id = stored.wallet_id AND head.seq = stored.version
                                   AND head.hash = stored.chain
  ORDER BY ledger.wallet_id
+""")  # noqa: S608 - constants
+
+_COMPARE_LOTS = text(f"""
+SELECT wallet_id, seq, part, stored.parts AS stored, said.parts AS said,
+       stored.changed_at > said.changed_at OR said.is_negative AS is_short
+  FROM (SELECT wallet_id, seq, part, changed_at,
+               CAST(ARRAY[amount, available, held, consumed, expired, revoked] AS text[])
+                   || ARRAY[CAST(expires_at AS text), CAST(created_at AS text), CAST(changed_at AS text)] AS parts
+          FROM lots WHERE wallet_id = ANY (CAST(:wallet_ids AS bigint[]))) AS stored
+  FULL JOIN (
+       SELECT wallet_id, seq, part, changed_at, least(available, held, consumed) < 0 AS is_negative,
+              CAST(ARRAY[amount, available, held, consumed, expired, revoked] AS text[])
+                  || ARRAY[CAST(expires_at AS text), CAST(created_at AS text), CAST(changed_at AS text)] AS parts
+         FROM ({posting.LOTS_SAY}) AS said
+       ) AS said USING (wallet_id, seq, part)
+ WHERE stored.parts IS DISTINCT FROM said.parts
+ ORDER BY wallet_id, seq, part
 """)  # noqa: S608 - constants
 
 _SLOT_DIFFERENCES = text(f"""

@@ -173,6 +173,16 @@ SELECT scope.wallet_id, entry.seq, format('is a %s that no lot knows of', entry.
        ) AS entry
  WHERE NOT EXISTS (SELECT FROM lot_movements WHERE wallet_id = scope.wallet_id AND seq = entry.seq
                                                AND kind IN ('grant', 'expire'))
+ UNION ALL
+SELECT scope.wallet_id, extension.seq, format('the lot %s was extended, but nobody asked for it', extension.lot_seq)
+  FROM scope
+ CROSS JOIN LATERAL (
+       SELECT seq, lot_seq, transaction_id, created_at FROM lot_movements
+        WHERE wallet_id = scope.wallet_id AND seq >= scope.seq AND seq <= scope.until AND kind = 'extend'
+       ) AS extension
+ WHERE NOT EXISTS (SELECT FROM transactions
+                    WHERE transactions.transaction_id = extension.transaction_id
+                      AND transactions.created_at = extension.created_at AND transactions.kind = 'EXTEND')
 """
 
 # What all lots had after an entry is what they have now, less what was done to them since. What a wallet has besides is
@@ -261,6 +271,15 @@ LOT_WALLET_INVARIANTS = (
 LOT_TRANSACTION_INVARIANTS = (
     Invariant("extensions", "each extension is one of its lot", _EXTENSIONS, unit="transactions"),
 )
+
+LOTS_ALONE = frozenset(
+    one.name
+    for one in (*LOT_WALLET_INVARIANTS, *LOT_TRANSACTION_INVARIANTS)
+    if one.name not in {"bonus", "lot_entries"}
+)
+"""What says something of lots and their movements alone, and nothing where there are none."""
+
+THERE_ARE_LOTS = text("SELECT EXISTS (SELECT FROM lots) OR EXISTS (SELECT FROM lot_movements)")
 
 OVERDUE_LOTS = text(f"""
 SELECT count(*) AS number, min(expires_at) AS since
