@@ -81,7 +81,8 @@ def _who(endpoint: str) -> tuple[str, ...]:
 def _filled(rule: str, content: Content) -> str | None:
     """Return the path with something of each kind in it; None if there is a kind that is not known."""
     known = {
-        "wallet_id": content.wallet_id,
+        # Days are shown of the system's own wallets.
+        "wallet_id": content.system_id if "/days" in rule else content.wallet_id,
         "user_id": content.user_id,
         "transaction_id": content.transaction_id,
         "hold_id": content.hold_id,
@@ -91,6 +92,8 @@ def _filled(rule: str, content: Content) -> str | None:
         "switch_id": content.switch_id,
         "operator_id": content.operator_id,
         "key_id": content.key_id,
+        "asset_code": "GOLD",
+        "day": f"{content.began_at + dt.timedelta(days=2):%Y-%m-%d}",
         "code": "CORRECTION" if "/reasons/" in rule else "GOLD",
         "form": "csv",
     }

@@ -45,6 +45,8 @@ class Content:
 
     wallet_id: int
     """The wallet that has a tenth of all entries, and as many holds and requests as there can be."""
+    system_id: int
+    """The SYSTEM wallet with the most movements."""
     owing_id: int
     """A wallet that owes for many entries."""
     user_id: int
@@ -93,6 +95,7 @@ def fill(database: Database, history: History, visitors: Visitors, size: Size) -
         connection.execute("VACUUM ANALYZE")
     return Content(
         wallet_id=wallet_id,
+        system_id=_one(database, _REVENUE),
         owing_id=owing_id,
         user_id=service.get_wallet(wallet_id).user_id,
         transaction_id=transaction_id,
@@ -216,5 +219,10 @@ def _one(database: Database, query: str) -> object:
         row = connection.execute(query).fetchone()
     return row[0] if row else None
 
+
+_REVENUE = """
+SELECT wallets.id FROM wallets JOIN users ON users.id = user_id JOIN asset_types ON asset_types.id = asset_type_id
+ WHERE user_type = 'SYSTEM' AND users.name = 'Revenue' AND code = 'GOLD'
+"""
 
 _POSITION = "SELECT position FROM settled_cursors WHERE consumer = '{consumer}'"

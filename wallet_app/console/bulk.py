@@ -84,14 +84,18 @@ def find(run_id: int) -> BulkRunView:
 def run_page(run: BulkRunView, status: int = 200, **more: Any) -> Response:
     """Return a run's page; `more` may have an `error` and what it is about."""
     after, chosen = _number("after") or 0, request.args.get("status", "")
-    only_expected = chosen == "expected"
     rows = service.list_bulk_rows(
         run.run_id,
         after_row=after,
         status=chosen if chosen in service.ROW_STATUSES else None,
-        only_expected=only_expected,
+        only_expected=chosen == "expected",
+        only_changed=chosen == "changed",
     )
-    found = None if run.request_id is None else service.get_request(browser.session(), run.request_id)
+    found = (
+        None
+        if run.request_id is None
+        else service.get_request(browser.session(), run.request_id, visitor=browser.visitor())
+    )
     answer = pages.page(
         "bulk_run.html",
         status,

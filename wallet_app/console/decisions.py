@@ -54,13 +54,13 @@ def reject(request_id: int) -> Response:
     return pages.go(_address(request_id), note="rejected")
 
 
-@screen("GET", "/approvals/<int:request_id>/withdraw", permission="approvals:read")
+@screen("GET", "/approvals/<int:request_id>/withdraw", permission="approvals:own")
 def withdraw_form(request_id: int) -> Response:
     """Ask whether it is to be taken back."""
     return _open("withdraw", request_id)
 
 
-@screen("POST", "/approvals/<int:request_id>/withdraw", permission="approvals:read", keeps_entries=True)
+@screen("POST", "/approvals/<int:request_id>/withdraw", permission="approvals:own", keeps_entries=True)
 def withdraw(request_id: int) -> Response:
     """Take back what one asked for oneself, also if one may not ask any more."""
     form = pages.read_form("comment")
@@ -83,7 +83,7 @@ def _form(
     verb: str, request_id: int, comment: str = "", error: WalletServiceError | None = None, *, note: str | None = None
 ) -> Response:
     """Show the request with the form of the decision; with the error, if there was one, and what became of it."""
-    found = service.get_request(browser.session(), _id(request_id))
+    found = service.get_request(browser.session(), _id(request_id), visitor=browser.visitor())
     is_own = found.request.maker_id == browser.session().operator_id
     may = found.request.is_pending and is_own is (verb == "withdraw")
     if error is None and not may:

@@ -46,6 +46,8 @@ def _look_who_asks() -> None:
 
 
 def _to_sign_in() -> Response:
+    if (answer := _past_the_step()) is not None:
+        return answer
     if request.path == _STAGES["set_up"] and request.method == "POST":
         # Most likely a double click: the first one did it, and its page with the recovery codes was never seen.
         return pages.go("/console/sign-in", note="set-up")
@@ -66,6 +68,22 @@ def _to_confirm() -> Response:
     if draft is None:
         return pages.go_and_return("/console/confirm", _where_to_return())
     return drafts.keep(pages.go_and_return("/console/confirm", _where_to_return(), note="proof-over"), draft)
+
+
+def _past_the_step() -> Response | None:
+    """Return what a step of the sign-in answers that was made already, most likely by the first of two clicks."""
+    declared, session = screens.SCREENS.get(request.endpoint or ""), g.get("session")
+    if declared is None or declared.permission not in screens.STAGES or session is None:
+        return None
+    next_path = browser.next_path(request.values.get("next"))
+    if session.stage == "signed_in":
+        is_set_up = declared.permission == screens.AT_SET_UP
+        return pages.go("/console/account", note="set-up") if is_set_up else pages.go(next_path)
+    if request.method == "POST" and session.stage == screens.STAGES[declared.permission] == "second_factor":
+        # It was there when the request came, and another request finished it. This leads on where that one's answer
+        # reached the browser, and to the form where it did not.
+        return pages.go_and_return("/console/sign-in", next_path, note="sent-twice")
+    return None
 
 
 def _where_to_return() -> str:

@@ -45,7 +45,7 @@ def statement(wallet_id: int) -> Response:
     """Show a period: the balance before, the entries, the balance after."""
     asked = Asked("from", "to")
     since, until = _period(asked)
-    found = service.explain_balance(read_wallet_id(str(wallet_id)), since=since, until=until)
+    found = _explained(wallet_id, asked, since, until)
     is_long = found.reach.high - found.reach.low >= STATEMENT_ROWS_MAX
     path = f"/console/wallets/{wallet_id}/statement"
     return pages.page(
@@ -72,13 +72,21 @@ def statement_file(wallet_id: int, form: str) -> Response:
     """The statement as a file, with a line for the balance before and one for the balance after."""
     asked = Asked("from", "to")
     since, until = _period(asked)
+    found = _explained(wallet_id, asked, since, until)
     if asked.errors:
         return pages.page("bad_filter.html", 422, asked=asked, back=f"/console/wallets/{wallet_id}/statement")
-    found = service.explain_balance(read_wallet_id(str(wallet_id)), since=since, until=until)
     entries = service.walk_statement(wallet_id, found.reach)
     told = {"from": service.instant_text(since), "to": service.instant_text(until)}
     rows = _rows(found, entries, since, until)
     return exports.export(form, f"statement-{wallet_id}", COLUMNS, rows, filters=told)
+
+
+def _explained(wallet_id: int, asked: Asked, since: dt.datetime, until: dt.datetime) -> Explanation:
+    """Return what a period's entries make; where they are too many to be added up, that stands in `asked`."""
+    found = service.explain_balance(read_wallet_id(str(wallet_id)), since=since, until=until)
+    if found.is_cut:
+        asked.errors["from"] = "This period has more entries than can be added up: choose a later day to begin with."
+    return found
 
 
 def sentence(found: Explanation, since: dt.datetime | None, now: dt.datetime) -> str:

@@ -22,6 +22,8 @@ NOTES = MappingProxyType(
     {
         "signed-out": "You are signed out.",
         "set-up": "Sign in. If you have just been set up and saw no recovery codes, make new ones in your account.",
+        "sent-twice": "That code was accepted a moment ago, most likely by the first of two clicks, and its answer did "
+        "not arrive here. Sign in again, with the next code of your app.",
         "ended": "You are signed out everywhere.",
         "password": "The password is changed, and you are signed out everywhere. Sign in with the new one.",
         "passkey-added": "The passkey is added. You can sign in with it from now on.",
@@ -51,6 +53,7 @@ NOTES = MappingProxyType(
         "bulk-discarded": "It is discarded. Nothing was posted.",
         "bulk-stopping": "It ends after the rows that are being posted at this moment.",
         "bulk-checked": "It was checked again: what you see is as of now.",
+        "import-seen": "It is noted that you have looked at it.",
         "verification": "The verification is asked for. The worker begins within seconds.",
         "back-with-entries": "This is what you had entered. Nothing was done with it yet.",
         "session-over": "Your session had ended, so nothing was done. Sign in, and you are back at that form with what "
@@ -90,7 +93,7 @@ def page(template: str, status: int = 200, /, **context: Any) -> Response:
     response = Response(body, status, content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = POLICY
     if g.get("new_cookie") is not None:
-        browser.set_session(response, g.new_cookie)
+        browser.set_first(response, g.new_cookie)
     if own_note is not None:
         browser.drop_cookie(response, browser.NOTE_COOKIE)
     return response

@@ -26,7 +26,7 @@ AT_SECOND_FACTOR = "at the second factor"
 AT_SET_UP = "at set-up"
 """Who showed a set-up code, and has not connected an authenticator app yet."""
 
-_STAGES = {AT_SECOND_FACTOR: "second_factor", AT_SET_UP: "set_up"}
+STAGES = {AT_SECOND_FACTOR: "second_factor", AT_SET_UP: "set_up"}
 _READING = {"GET", "HEAD", "OPTIONS"}
 
 View = Callable[..., ResponseReturnValue]
@@ -79,7 +79,7 @@ def screen(
     `fresh` asks for a proof of who they are that is at most five minutes old. With `upload_bytes_max` its form may have
     a file, and be that large. `keeps_entries` as for a Screen; its form is at the same path.
     """
-    if permission not in {ANYONE, *_STAGES, *service.PERMISSIONS}:
+    if permission not in {ANYONE, *STAGES, *service.PERMISSIONS}:
         raise ValueError(f"{path}: there is no permission {permission!r}")
 
     def register(view: View) -> View:
@@ -111,7 +111,8 @@ def _admit() -> None:
     g.cookie, g.session = browser.read_cookie(), None
     try:
         if request.method not in _READING and declared.upload_bytes_max is None:
-            browser.require_own_form(g.cookie)
+            is_for_signing_in = declared.permission in {ANYONE, *STAGES}
+            browser.require_own_form(g.cookie, may_be_earlier=is_for_signing_in)
         g.session = None if g.cookie is None else service.find_session(g.cookie)
     finally:
         # Counted in any case, and for the operator if one asks: their address may be that of a whole office.
@@ -120,8 +121,8 @@ def _admit() -> None:
         g.actor = g.session.actor
     if declared.permission == ANYONE:
         return
-    if declared.permission in _STAGES:
-        if g.session is None or g.session.stage != _STAGES[declared.permission]:
+    if declared.permission in STAGES:
+        if g.session is None or g.session.stage != STAGES[declared.permission]:
             raise NotSignedInError
         return
     if declared.upload_bytes_max is not None and request.method not in _READING:

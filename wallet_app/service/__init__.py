@@ -61,8 +61,9 @@ from wallet_app.service.books import (
 )
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
 from wallet_app.service.bulk_approvals import approve_bulk, ask_bulk
-from wallet_app.service.bulk_drafts import BulkFile, BulkProblems, Sum, campaign_of, draft_bulk
+from wallet_app.service.bulk_drafts import BulkFile, BulkProblems, campaign_of, draft_bulk
 from wallet_app.service.bulk_notices import RecentRows, recent_rows
+from wallet_app.service.bulk_outlook import Outlook, Sum
 from wallet_app.service.bulk_reading import (
     BULK_COLUMNS,
     BULK_ROWS_MAX,
@@ -140,6 +141,15 @@ from wallet_app.service.explanations import (
     walk_statement,
 )
 from wallet_app.service.exports import EXPORT_ROWS_MAX, export
+from wallet_app.service.file_imports import (
+    FileImportView,
+    begin_import,
+    end_import,
+    imports_that_need_somebody,
+    list_imports,
+    note_import,
+    see_import,
+)
 from wallet_app.service.filters import RANGE_DAYS_MAX, Filters
 from wallet_app.service.form_keys import Sent, find_sent, new_form_key, read_form_key, sign_form_key
 from wallet_app.service.four_eyes import (
@@ -383,6 +393,13 @@ __all__ = [
     "get_economy",
     "get_integrity_state",
     "get_work_figures",
+    "FileImportView",
+    "begin_import",
+    "end_import",
+    "imports_that_need_somebody",
+    "list_imports",
+    "note_import",
+    "see_import",
     "get_work_state",
     "JobFigures",
     "WorkFigures",
@@ -705,6 +722,7 @@ __all__ = [
     "open_draft",
     "BulkFile",
     "BulkProblems",
+    "Outlook",
     "Sum",
     "campaign_of",
     "draft_bulk",

@@ -20,7 +20,7 @@ from wallet_app.errors import (
     WalletServiceError,
 )
 from wallet_app.models_bulk import BulkRun
-from wallet_app.service import approvals, audit, bulk_commands, bulk_runs, bulk_views, locks, sessions
+from wallet_app.service import approvals, audit, bulk_commands, bulk_outlook, bulk_runs, bulk_views, locks, sessions
 from wallet_app.service.approvals import Asking, RequestView
 from wallet_app.service.audit import Act, By
 from wallet_app.service.bulk_views import BulkRunView
@@ -111,6 +111,7 @@ def _ask(connection: Connection, *, session: Session, run: BulkRunView, visitor:
     connection.execute(
         update(BulkRun).where(BulkRun.id == run.run_id).values(state="pending_approval", request_id=request_id)
     )
+    bulk_outlook.note_asked(connection, run.run_id)
     after = {"requestId": request_id, "payloadHash": approvals.payload_hash(asking.payload).hex()}
     audit.record(connection, bulk_runs.act(session, run.run_id, "bulk:ask", visitor, after=after))
     return request_id

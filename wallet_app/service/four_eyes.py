@@ -112,13 +112,18 @@ def carry_out(session: Session, operation: Operation, *, form_key: str, visitor:
     return doing.run()
 
 
-def get_request(session: Session, request_id: int) -> RequestPage:
-    """Return the request as this operator sees it, with a fresh preview while it waits. Raises RequestNotFoundError."""
+def get_request(session: Session, request_id: int, *, visitor: Visitor) -> RequestPage:
+    """Return the request as this operator sees it, with a fresh preview while it waits.
+
+    Raises RequestNotFoundError; PermissionDeniedError for another's, in a role that does not see requests.
+    """
     request = approvals.get_request_view(request_id)
+    may_withdraw = request.maker_id == session.operator_id
+    if not may_withdraw:
+        sessions.require(session, "approvals:read", visitor=visitor)
     if not request.is_pending:
         return RequestPage(request, None, (), None, may_withdraw=False)
     why_not = _why_not(session, request)
-    may_withdraw = request.maker_id == session.operator_id
     if isinstance(request.operation, RunOperation):
         # What a bulk run would do is shown with the run, where it is decided on.
         return RequestPage(request, None, (), why_not, may_withdraw)
