@@ -972,6 +972,18 @@ class DatabaseUnavailableError(UnavailableError):
     title = "Database unavailable"
 
 
+class WalletSettlingError(UnavailableError):
+    code = "wallet_settling"
+    title = "Wallet is being settled"
+
+    def __init__(self, wallet_id: int) -> None:
+        super().__init__(
+            f"Many grants of wallet {wallet_id} have expired at once, and not all of that is booked yet; nothing else"
+            " was posted. Repeat with the same reference.",
+            wallet_id=wallet_id,
+        )
+
+
 class OutcomeUnknownError(UnavailableError):
     code = "outcome_unknown"
     title = "Outcome unknown"

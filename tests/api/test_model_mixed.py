@@ -63,6 +63,7 @@ class Machine(RuleBasedStateMachine):
         self.client: FlaskClient = client_of(self.app)
         self.references = (f"mixed-{number}-{index}" for index in itertools.count(1))
         self.world = World()
+        self.begun = dt.datetime.now(dt.UTC)
         for user, assets in (("one", ("GOLD", "DIAMOND")), ("other", ("GOLD",))):
             player = {"name": "Model", "externalId": f"mixed:{number}:{user}"}
             user_id = self.client.post("/users", json=player).json["userId"]
@@ -237,8 +238,8 @@ class Machine(RuleBasedStateMachine):
         return record if kind == "unfreeze" or steps is None else {**record, "until": self.instant_in(steps)}
 
     def instant_in(self, steps: int) -> str:
-        """Return the instant, by the database's clock, which so many steps of it come to."""
-        at = dt.datetime.now(dt.UTC) + (self.world.now + steps) * dt.timedelta(seconds=clock.STEP_SECONDS)
+        """Return the instant, by the database's clock, which so many steps of it come to: for a step always the same."""
+        at = self.begun + (self.world.now + steps) * dt.timedelta(seconds=clock.STEP_SECONDS)
         told = at.isoformat().replace("+00:00", "Z")
         self.world.untils[told] = self.world.now + steps
         return told

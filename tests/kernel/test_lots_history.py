@@ -6,6 +6,7 @@ import itertools
 import random
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from wallet_app.errors import WalletServiceError
 
 ORIGIN = service.Origin(client="test", actor="tester")
 JOHN, JOHN_DIAMOND, DOE = 3, 4, 5
+SEED, STEPS = 20_261_123, 250
 
 pytestmark = pytest.mark.tampers
 
@@ -103,7 +105,7 @@ class Play:
         if kind == "exchange":
             target = JOHN_DIAMOND if wallet == JOHN else JOHN
             source = JOHN if target == JOHN_DIAMOND else JOHN_DIAMOND
-            rate = service_rate(chance)
+            rate = Fraction(chance.randint(1, 5), chance.randint(1, 7))
             return service.Exchange(wallet_id=source, to_wallet_id=target, amount=amount, rate=rate, **said)
         if kind == "purchase":
             legs = [service.Leg(JOHN, "SPEND", amount), service.Leg(JOHN_DIAMOND, chance.choice(["BONUS", "TOPUP"]), 7)]
@@ -114,24 +116,48 @@ class Play:
         return made(wallet_id=wallet, amount=amount, **said)
 
 
-def service_rate(chance: random.Random) -> Any:
-    from fractions import Fraction
+_MOVEMENTS = text("""
+SELECT wallet_id, seq, place, lot_seq, lot_part, kind, amount, expires_at, created_at, transaction_id
+  FROM lot_movements ORDER BY wallet_id, seq, place
+""")
+_LOTS = text("SELECT * FROM lots ORDER BY wallet_id, seq, part")
+_BALANCES = text("SELECT wallet_id, bonus, lots FROM wallet_balances ORDER BY wallet_id")
+_HOLDS = text("SELECT wallet_id, seq, lots FROM holds ORDER BY wallet_id, seq")
 
-    return Fraction(chance.randint(1, 5), chance.randint(1, 7))
+
+def told(owner: Connection) -> list[list[tuple[Any, ...]]]:
+    """Return all that is told of lots."""
+    found = [[tuple(row) for row in owner.execute(query)] for query in (_MOVEMENTS, _LOTS, _BALANCES, _HOLDS)]
+    owner.commit()
+    return found
 
 
-def test_try(app: Flask, owner: Connection) -> None:
-    play = Play(1)
-    play.do(400)
-    from collections import Counter
-
-    print(Counter(one.kind for one in play.transactions))
+def test_history_is_filled_as_the_rules_would_have_left_it(app: Flask, owner: Connection) -> None:
+    assert app
+    play = Play(SEED)
+    play.do(STEPS)
+    made = told(owner)
+    assert {movement[5] for movement in made[0]} == {"grant", "consume", "hold", "release", "restore", "revoke"}
     forget(owner)
     history().fill_lots(owner)
     owner.commit()
-    print(owner.execute(text("SELECT * FROM lots")).all())
-    print(owner.execute(text("SELECT kind, count(*) FROM lot_movements GROUP BY 1")).all())
+    assert told(owner) == made
+    assert service.verify(full=True).broken() == set()
+
+
+def test_windows_tell_of_plain_wallets_what_a_walk_tells(app: Flask, owner: Connection) -> None:
+    assert app
+    chance = random.Random(SEED)
+    kinds = [service.TopUp, service.Bonus, service.Spend, service.Spend]
+    commands = [
+        chance.choice(kinds)(wallet_id=wallet, reference=f"plain-{n}", origin=ORIGIN, amount=chance.randint(1, 90))
+        for n in range(STEPS)
+        for wallet in (JOHN, DOE)
+    ]
+    service.execute_batch(commands)
+    made = told(owner)
+    assert len(made[1]) == 2
+    forget(owner)
+    history().fill_lots(owner)
     owner.commit()
-    report = service.verify(full=True)
-    print([(f.name, f.examples) for f in report.findings.values() if f.faults])
-    assert not report.broken()
+    assert told(owner) == made

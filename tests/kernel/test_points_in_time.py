@@ -15,9 +15,10 @@ from wallet_app.service import WalletView
 pytestmark = pytest.mark.wide
 
 NOW = "SELECT clock_timestamp()"
-KINDS = ("top up", "spend", "transfer", "hold", "hold", "capture", "capture", "release", "undo")
+KINDS = ("top up", "spend", "transfer", "hold", "hold", "capture", "capture", "release", "undo", "grant", "grant")
 FOR_CERTAIN = {
     20: ("top up", "hold", "hold", "hold", "hold", "wait"),
+    30: ("grant", "grant", "grant", "hold", "hold", "wait", "grant", "wait", "spend"),
     40: ("top up", "spend all", "undo", "undo", "top up"),
     60: ("top up", "hold", "hold", "hold", "spend all", "undo", "wait"),
 }
@@ -39,6 +40,9 @@ def step(books: Books, dice: random.Random, holds: list[service.Hold], what: str
             service.execute(books.spend(JOHN, amount))
         elif what == "spend all":
             service.execute(books.spend(JOHN, service.get_wallet(JOHN).balance or 1))
+        elif what == "grant":
+            end = books.sql(NOW)[0][0] + dt.timedelta(seconds=dice.choice((1, 1, 2, 600)))
+            service.execute(books.command(service.Bonus, JOHN, amount, expires_at=end))
         elif what == "undo":
             undo(books, dice)
         elif what == "transfer":
@@ -90,13 +94,19 @@ def undo(books: Books, dice: random.Random) -> None:
 
 
 def seen(books: Books) -> tuple[dt.datetime, WalletView]:
-    """Return an instant, and what a read tells that no hold's end lies between."""
+    """Return an instant, and what a read tells, so that the end of no hold and no lot lies between."""
     while True:
         instant = books.sql(NOW)[0][0]
         view = service.get_wallet(JOHN)
-        ends = "SELECT count(*) FROM holds WHERE wallet_id = %s AND expires_at BETWEEN %s AND clock_timestamp()"
-        if books.sql(ends, JOHN, instant) == [(0,)]:
+        ends = "SELECT 1 FROM {} WHERE wallet_id = %s AND expires_at BETWEEN %s AND clock_timestamp()"
+        if not any(books.sql(ends.format(table), JOHN, instant) for table in ("holds", "lots")):
             return instant, view
+
+
+def told_later(view: WalletView) -> WalletView:
+    """Return the view without what is told of now alone: what was granted, and what is about to expire."""
+    over = view.expiring
+    return view._replace(bonus=0, expiring=service.Expiring(over=over.over, over_back=over.over_back))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -110,8 +120,10 @@ def test_each_instant_tells_what_was_told_then(books: Books, seed: int) -> None:
     assert max(view.due for _, view in told) > 0, "something was due and not settled"
     assert len({view.held for _, view in told}) > 10
     assert len({view.owed for _, view in told}) > 1, "something was owed"
+    assert max(view.expiring.over for _, view in told) > 0, "something had expired and was not settled"
+    assert max(view.expiring.over_back for _, view in told) > 0, "and a hold that was due kept some of it"
     for instant, view in told:
-        assert service.get_wallet_at(JOHN, instant) == view
+        assert service.get_wallet_at(JOHN, instant) == told_later(view)
 
 
 def test_an_entry_counts_from_its_microsecond_on(books: Books) -> None:
