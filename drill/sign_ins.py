@@ -47,7 +47,8 @@ class Client:
     """A browser at an address of its own, with the cookie and the token of a page."""
 
     def __init__(self, port: int, address: str) -> None:
-        self.origin = f"http://127.0.0.1:{port}"
+        # By its name: without a setting the console believes no other, whoever asks from where.
+        self.origin = f"http://localhost:{port}"
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60, source_address=(address, 0))
         self.cookies: dict[str, str] = {}
         page = self._ask("GET", "/console/set-up", None)[1]

@@ -9,8 +9,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge, TooManyRequests
 
 from wallet_app import service
-from wallet_app.console import browser, drafts, pages, screens
-from wallet_app.errors import NotSignedInError, ProofNeededError
+from wallet_app.console import browser, drafts, in_doubt, pages, screens
+from wallet_app.errors import NotSignedInError, OutcomeUnknownError, ProofNeededError
 from wallet_app.web import problem_of
 
 _STAGES = {"second_factor": "/console/sign-in/code", "set_up": "/console/set-up/app"}
@@ -32,7 +32,10 @@ def page_of(error: Exception) -> Response | None:
     if isinstance(error, RequestEntityTooLarge):
         most = f"{(request.max_content_length or 0) / 1024:,.0f} KiB"
         found.body["detail"] = f"What was sent is larger than the {most} that this page takes. Nothing was done."
-    answer = pages.page("error.html", found.status, problem=found.body)
+    look = None
+    if found.body["code"] == OutcomeUnknownError.code:
+        found.body["detail"], look = in_doubt.in_words(), in_doubt.place()
+    answer = pages.page("error.html", found.status, problem=found.body, look=look)
     for name in {"Retry-After", "Allow"} & set(found.headers):
         answer.headers[name] = found.headers[name]
     return answer
