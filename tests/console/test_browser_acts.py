@@ -61,7 +61,8 @@ def test_the_same_pages_by_axe(page: Page, chromium: Browser, site: Site) -> Non
     page.get_by_role("button", name="Transfer 30 GOLD to wallet 5").click()
     page.get_by_role("link", name="Reverse").click()
     look_at(page, "reverse")
-    hold(page, site)
+    body = {"walletId": 3, "amount": 40, "referenceId": "hold-of-a-browser-test", "expiresIn": 3600}
+    ask(page, site, "/holds", body)
     page.goto("/console/wallets/3")
     page.get_by_role("link", name="Release").click()
     look_at(page, "release")
@@ -69,15 +70,28 @@ def test_the_same_pages_by_axe(page: Page, chromium: Browser, site: Site) -> Non
     page.get_by_role("button", name="Continue to check").click()
     page.get_by_role("button", name="Release 40 GOLD to John").click()
     expect(page.get_by_role("status").first).to_have_text("Done.")
+    body = {"amount": 60, "referenceId": "grant-of-a-browser-test", "expiresAt": "2999-01-01"}
+    ask(page, site, "/wallets/3/bonus", body)
+    page.goto("/console/wallets/3")
+    page.get_by_role("link", name="Bonus", exact=True).first.click()
+    expect(page.get_by_role("heading", level=2).first).to_have_text("Bonus")
+    look_at(page, "lot")
+    page.get_by_role("link", name="Extend").click()
+    page.get_by_label("Until (UTC)").fill("2999-06-01T00:00")
+    choose(page, reason="Correction")
+    page.get_by_role("button", name="Continue to check").click()
+    expect(page.get_by_text("two people decide on it")).to_be_visible()
+    look_at(page, "extend-check")
+    page.goto("/console/expiring")
+    look_at(page, "expiring")
     other.close()
 
 
-def hold(page: Page, site: Site) -> None:  # noqa: F811
-    """Place a hold, as a service would."""
+def ask(page: Page, site: Site, path: str, body: dict[str, str | int]) -> None:  # noqa: F811
+    """Ask the API, as a service would."""
     key = (Path(site.environment["WALLET_DATA_DIR"]) / "secrets" / "api-key").read_text().strip()
-    body = {"walletId": 3, "amount": 40, "referenceId": "hold-of-a-browser-test", "expiresIn": 3600}
-    answer = page.request.post("/holds", data=body, headers={"Authorization": f"Bearer {key}"})
-    assert answer.status == 201, answer.text()
+    answer = page.request.post(path, data=body, headers={"Authorization": f"Bearer {key}"})
+    assert answer.ok, answer.text()
 
 
 def _unseen(*_: object) -> None:

@@ -58,6 +58,7 @@ def loose_in(answer: TestResponse, mark: str = "\u05d0\u05d1") -> tuple[int, lis
     return parser.seen, parser.loose
 
 
+@pytest.mark.wide
 def test_names_notes_and_references_turn_nothing_beside_them(
     app: Flask, browsers: Callable[..., Browser], sql: Sql
 ) -> None:
@@ -189,6 +190,7 @@ def test_what_nobody_can_approve_has_no_button_and_says_why(browsers: Callable[.
     assert ">Approve:" not in page
 
 
+@pytest.mark.wide
 def test_filters_that_end_before_they_begin_say_so_at_the_field(browser: Browser) -> None:
     browser.sign_in("finance")
     for path in ("/console/wallets/3", "/console/transactions", "/console/audit", "/console/wallets/3/statement"):

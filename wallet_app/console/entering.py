@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Collection
+from typing import cast
 
 from wallet_app import text
 from wallet_app.fields import ID_MAX
@@ -58,6 +59,13 @@ def reason_code(value: str) -> str:
     if not value:
         raise ValueError("Choose a reason")
     return value[:40]
+
+
+def instant(value: str) -> dt.datetime:
+    """Return an instant that was entered in UTC."""
+    if not value.strip():
+        raise ValueError("Enter a day and a time in UTC, like 2026-12-31 23:59")
+    return cast(dt.datetime, instant_if_given(value))
 
 
 def instant_if_given(value: str) -> dt.datetime | None:

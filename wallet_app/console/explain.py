@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from flask import Response
 
 from wallet_app import service
-from wallet_app.console import exports, pages, words
+from wallet_app.console import exports, pages, phrases, words
 from wallet_app.console.asked import Asked
 from wallet_app.console.screens import screen
 from wallet_app.console.wallets import head
 from wallet_app.fields import read_wallet_id
-from wallet_app.service import EntryView, Explanation, SumOfType
+from wallet_app.service import CreditParts, EntryView, Explanation, SumOfType, WalletView
 
 STATEMENT_ROWS_MAX = 1_000
 """How many entries a statement shows as a page; as a file it has all."""
+
+_PARTS_SAID = 5
+"""How many ends of credit the sentence for a ticket names."""
 
 COLUMNS = ("created_at", "entry_type", "amount", "balance", "asset", "reference", "note", "transaction_id")
 
@@ -28,6 +31,7 @@ def explain(wallet_id: int) -> Response:
     since = asked.begin("from")
     found = service.explain_balance(read_wallet_id(str(wallet_id)), since=since)
     now = dt.datetime.now(dt.UTC)
+    credit = service.credit_parts(wallet_id, balance=found.wallet.balance)
     return pages.page(
         "explain.html",
         422 if asked.errors else 200,
@@ -35,8 +39,10 @@ def explain(wallet_id: int) -> Response:
         asked=asked,
         explained=found,
         since=since,
-        sentence=sentence(found, since, now),
+        sentence=f"{sentence(found, since, now)}{_of_lots(credit, found.wallet)}",
         entries_max=service.EXPLAINED_MAX,
+        credit=credit,
+        parts_max=service.CREDIT_PARTS_MAX,
     )
 
 
@@ -110,6 +116,21 @@ def sentence(found: Explanation, since: dt.datetime | None, now: dt.datetime) ->
     ]
     beside = f" Beside the balance: {', '.join(more)}." if more else ""
     return f"{begun} has {end}: {', '.join(parts)}.{beside}"
+
+
+def _of_lots(credit: CreditParts, wallet: WalletView) -> str:
+    """Return how much of the balance is paid, and how much ends when, as a sentence; empty if all of it is paid."""
+    there = [one for one in credit.parts if one.available]
+    if not there:
+        return ""
+    parts = [f"{words.amount(credit.paid, wallet.asset_scale)} paid"]
+    for one in there[:_PARTS_SAID]:
+        ends = "has expired and is not booked yet" if one.is_over else f"until {phrases.of_lot_end(one.expires_at)}"
+        ends = "without an end" if one.expires_at == service.NO_END else ends
+        parts.append(f"{words.amount(one.available, wallet.asset_scale)} {one.kind} {ends}")
+    if len(there) > _PARTS_SAID:
+        parts.append(f"{len(there) - _PARTS_SAID} later ends{' at least' if credit.is_cut else ''}")
+    return f" Of it: {', '.join(parts)}."
 
 
 def _on(instant: dt.datetime | None) -> str:

@@ -21,6 +21,7 @@ class Line:
 LINES = (
     Line("/console", "Home"),
     Line("/console/transactions", "Transactions"),
+    Line("/console/expiring", "Expiring"),
     Line("/console/approvals", "Approvals"),
     Line("/console/bulk", "Bulk runs"),
     Line("/console/reports", "Reports"),

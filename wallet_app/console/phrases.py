@@ -126,6 +126,11 @@ def of_freeze(until: dt.datetime | None) -> str:
     return "frozen, until it is lifted" if until == service.NO_END else f"frozen until {words.absolute(until)}"
 
 
+def of_lot_end(expires_at: dt.datetime) -> str:
+    """Return until when a lot can be used."""
+    return "for ever" if expires_at == service.NO_END else words.absolute(expires_at)
+
+
 def of_end(until: dt.datetime | None) -> str:
     """Return when a freeze that is asked for ends."""
     return "when it is lifted" if until is None else words.absolute(until)

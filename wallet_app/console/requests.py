@@ -12,6 +12,7 @@ from wallet_app.service import (
     AdjustOperation,
     CloseOperation,
     Effect,
+    ExtendOperation,
     FreezeOperation,
     LimitRaiseOperation,
     Operation,
@@ -20,6 +21,7 @@ from wallet_app.service import (
     RequestPage,
     RequestView,
     ReverseOperation,
+    RevokeOperation,
     RunOperation,
     TransferOperation,
     UndoOperation,
@@ -32,6 +34,8 @@ KINDS = {
     "reversal": "Reversal",
     "release": "Release of a hold",
     "transfer": "Transfer",
+    "extension": "Extension of a lot",
+    "revocation": "Revocation of a lot",
     "freeze": "Freeze",
     "unfreeze": "Unfreeze",
     "closing": "Closing",
@@ -103,6 +107,10 @@ def in_words(asked: RequestView) -> str:
     if isinstance(one, ReverseOperation):
         amount = "what is left" if one.amount is None else _money(one.amount, asked)
         return f"Reverse {amount} of a transaction of {who}"
+    if isinstance(one, ExtendOperation):
+        return f"Extend a lot of {who} until {words.absolute(one.expires_at)}"
+    if isinstance(one, RevokeOperation):
+        return f"Revoke a lot of {who}"
     if isinstance(one, ReleaseOperation):
         return f"Release a hold of {who}"
     if isinstance(one, LimitRaiseOperation):
@@ -122,6 +130,10 @@ def facts(asked: RequestView, reasons: Sequence[ReasonView]) -> list[tuple[str, 
     if isinstance(one, ReverseOperation):
         amount = "All that is left" if one.amount is None else _money(one.amount, asked)
         found += [("Amount", amount), ("If too little is there", phrases.SHORTFALLS[one.on_shortfall])]
+    if isinstance(one, ExtendOperation):
+        found += [("Until", words.absolute(one.expires_at))]
+    if isinstance(one, RevokeOperation):
+        found += [("If too little is there", phrases.SHORTFALLS[one.on_shortfall])]
     if isinstance(one, FreezeOperation):
         found += [("Side", one.side), ("It ends", phrases.of_end(one.until))]
     if isinstance(one, UnfreezeOperation):
@@ -173,12 +185,16 @@ def _changes(asked: RequestView, effects: Sequence[Effect]) -> Changes:
         return {"Status": "open"}, {"Status": "closed, for good"}
     if isinstance(asked.operation, LimitRaiseOperation):
         return limits.changes(asked.operation)
+    if isinstance(asked.operation, ExtendOperation):
+        now, then = service.get_lot(asked.operation.lot_id).lot.expires_at, asked.operation.expires_at
+        what = "It can be used until"
+        return {what: phrases.of_lot_end(now)}, {what: phrases.of_lot_end(then)}
     return weighed.changes_of(effects)
 
 
 def _then(asked: RequestView) -> Changes:
-    """Return what would have changed when it was asked for; of limits that is not known any more."""
-    if isinstance(asked.operation, LimitRaiseOperation):
+    """Return what would have changed when it was asked for, as far as it was balances."""
+    if isinstance(asked.operation, ExtendOperation | LimitRaiseOperation):
         return {}, {}
     effects = [
         Effect(

@@ -1,4 +1,4 @@
-"""What the console's acts are done to: a wallet, a transaction, a hold, each with the wallet that is its anchor."""
+"""What the console's acts are done to: a wallet, a transaction, a hold, a lot; each with its anchor, a wallet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wallet_app import service
 from wallet_app.console.acts import Subject
 from wallet_app.errors import SystemWalletError
 from wallet_app.fields import ID_MAX
-from wallet_app.service import HoldView, TransactionView, WalletView
+from wallet_app.service import HoldView, LotView, TransactionView, WalletView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,13 @@ class OfHold(Subject):
     """A hold."""
 
     hold: HoldView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfLot(Subject):
+    """A lot."""
+
+    lot: LotView
 
 
 def wallet(wallet_id: int) -> Subject:
@@ -49,6 +56,13 @@ def hold(hold_id: uuid.UUID) -> OfHold:
     found = service.get_hold(hold_id)
     wallet_id = found.hold.wallet_id
     return OfHold(wallet=_wallet(wallet_id), about=f"hold:{hold_id}", back=f"/console/wallets/{wallet_id}", hold=found)
+
+
+def lot(lot_id: uuid.UUID) -> OfLot:
+    """Return a lot; raise LotNotFoundError."""
+    found = service.get_lot(lot_id)
+    wallet = _wallet(found.lot.wallet_id)
+    return OfLot(wallet=wallet, about=f"lot:{lot_id}", back=f"/console/lots/{lot_id}", lot=found)
 
 
 def _wallet(wallet_id: int) -> WalletView:

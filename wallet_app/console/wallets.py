@@ -19,6 +19,8 @@ from wallet_app.fields import read_wallet_id
 from wallet_app.service import Filters, Happening, Point, RequestView, WalletView
 
 PAGE = 50
+LOTS = 10
+"""How many lots the wallet's page shows."""
 NAMES = ("kind", "from", "to", "least", "most", "reference")
 COLUMNS = (
     "created_at",
@@ -70,6 +72,8 @@ def wallet(wallet_id: int) -> Response:
         **limits.shown(wallet_id),
         holds=service.list_open_holds(wallet_id) if found.held else (),
         can_release=navigation.may_open(session(), f"/console/holds/{uuid.UUID(int=0)}/release"),
+        # Only where something ends: what else is in lots, the balance's own line tells.
+        lots=service.list_lots(wallet_id, state="open", after=None, limit=LOTS)[:LOTS] if _has_ends(found) else (),
         debts=service.list_debts(wallet_id).debts if found.owed else (),
         names=service.list_actor_names(),
         asked=asked,
@@ -94,6 +98,10 @@ def wallet_file(wallet_id: int, form: str) -> Response:
     rows = _rows(found, service.walk_timeline(wallet_id, filters))
     told = {name: value for name, value in asked.values.items() if value}
     return exports.export(form, f"wallet-{wallet_id}", COLUMNS, rows, filters=told)
+
+
+def _has_ends(found: WalletView) -> bool:
+    return found.expiring.next_at is not None or found.expiring.over + found.expiring.over_back > 0
 
 
 def _pending(wallet_id: int) -> Sequence[tuple[RequestView, str]]:

@@ -27,6 +27,16 @@ _KINDS = {
     "PURCHASE": "Purchase",
     "LIMIT_RAISE": "Limits raised",
 }
+_LOT_EVENTS = {
+    "grant": "Granted",
+    "consume": "Spent",
+    "hold": "Held",
+    "release": "Given back by a hold",
+    "restore": "Given back by a reversal",
+    "expire": "Expired",
+    "revoke": "Taken back",
+    "extend": "Extended",
+}
 _UNITS = (("year", 365 * 86_400), ("month", 30 * 86_400), ("day", 86_400), ("hour", 3_600), ("minute", 60))
 
 
@@ -77,6 +87,11 @@ def kind(value: str) -> str:
     return _KINDS.get(value) or value.replace("_", " ").capitalize()
 
 
+def lot_event(kind: str) -> str:
+    """Return what a movement did to a lot."""
+    return _LOT_EVENTS[kind]
+
+
 def browser(user_agent: str) -> str:
     """Return a browser's long name of itself in two words, as far as it is one that most people have."""
     for token, name in _BROWSERS:
@@ -100,6 +115,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "kind": kind,
     "side": side,
     "browser": browser,
+    "lot_event": lot_event,
     "visible": visible,
     "labelled": labelled,
 }

@@ -200,6 +200,20 @@ from wallet_app.service.limit_views import LimitsView, RaiseView, get_limits
 from wallet_app.service.limits import FIGURES as LIMIT_FIGURES
 from wallet_app.service.limits import WalletLimits, Window
 from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
+from wallet_app.service.lot_reads import (
+    CREDIT_PARTS_MAX,
+    EXPIRING_DAYS,
+    EXPIRING_WALLETS_MAX,
+    LOT_EVENTS_MAX,
+    CreditParts,
+    ExpiringAsset,
+    ExpiringWallet,
+    LotEvent,
+    credit_parts,
+    list_expiring_assets,
+    list_expiring_wallets,
+    list_lot_events,
+)
 from wallet_app.service.lot_views import LotView, find_lot_wallets, get_lot, list_lots
 from wallet_app.service.lots import LOTS_MAX, Lot
 from wallet_app.service.operations import (
@@ -208,12 +222,14 @@ from wallet_app.service.operations import (
 from wallet_app.service.operations import (
     AdjustOperation,
     CloseOperation,
+    ExtendOperation,
     FreezeOperation,
     LimitRaiseOperation,
     MoneyOperation,
     Operation,
     ReleaseOperation,
     ReverseOperation,
+    RevokeOperation,
     RunOperation,
     StateOperation,
     TransferOperation,
@@ -456,6 +472,20 @@ __all__ = [
     "STOPS_MAX",
     "WALLETS_COUNTED_MAX",
     "AssetFacts",
+    "CREDIT_PARTS_MAX",
+    "EXPIRING_DAYS",
+    "EXPIRING_WALLETS_MAX",
+    "LOT_EVENTS_MAX",
+    "CreditParts",
+    "ExpiringAsset",
+    "ExpiringWallet",
+    "LotEvent",
+    "credit_parts",
+    "list_expiring_assets",
+    "list_expiring_wallets",
+    "list_lot_events",
+    "ExtendOperation",
+    "RevokeOperation",
     "CreditLife",
     "Expiring",
     "ExtendLot",

@@ -94,6 +94,27 @@ class TransferOperation(MoneyOperation):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendOperation(MoneyOperation):
+    """Lets what is left of a lot be used until a later instant."""
+
+    kind = "extension"
+    always_asks = "Credit that would have ended and does not is as good as given, so two people decide on it."
+
+    lot_id: uuid.UUID
+    expires_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeOperation(MoneyOperation):
+    """Takes back a grant that is a lot of its own. `on_shortfall` is one of SHORTFALLS, for what of it was used."""
+
+    kind = "revocation"
+
+    lot_id: uuid.UUID
+    on_shortfall: str = "refuse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StateOperation(Operation):
     """An operation on how a wallet stands. `reason` is for good, and in the ledger; what is personal is a note."""
 
@@ -189,6 +210,8 @@ KINDS: dict[str, type[Operation]] = {
         ReverseOperation,
         ReleaseOperation,
         TransferOperation,
+        ExtendOperation,
+        RevokeOperation,
         FreezeOperation,
         UnfreezeOperation,
         CloseOperation,
@@ -215,7 +238,7 @@ def cleaned(operation: O) -> O:
         raise OperationInvalidError("amount", f"The amount must be a whole number from 1 to {AMOUNT_MAX}.")
     if isinstance(operation, AdjustOperation) and operation.direction not in ("credit", "debit"):
         raise OperationInvalidError("direction", "Choose whether to credit or to debit the wallet.")
-    if isinstance(operation, ReverseOperation) and operation.on_shortfall not in SHORTFALLS:
+    if isinstance(operation, ReverseOperation | RevokeOperation) and operation.on_shortfall not in SHORTFALLS:
         raise OperationInvalidError("on_shortfall", "Choose what is to be if there is too little left.")
     if isinstance(operation, FreezeOperation | UnfreezeOperation) and operation.side not in (
         "debits",
@@ -247,8 +270,11 @@ def subject_of(operation: Operation) -> str:
     if isinstance(operation, ReverseOperation):
         # A transaction is reversed by one request after the other, whatever they want of it.
         ignored |= {"amount", "reason_code"}
-    if isinstance(operation, ReleaseOperation):
+    if isinstance(operation, ReleaseOperation | RevokeOperation):
         ignored |= {"reason_code"}
+    if isinstance(operation, ExtendOperation):
+        # Of two ends that are asked for at once, only one can be what was meant.
+        ignored |= {"reason_code", "expires_at"}
     told = [str(value) for name, value in payload_of(operation).items() if name not in ignored and name != "kind"]
     return ":".join([operation.kind, *told])
 
@@ -274,6 +300,8 @@ def _same(value: Any) -> Any:
 _READERS: dict[str, Any] = {
     "transaction_id": uuid.UUID,
     "hold_id": uuid.UUID,
+    "lot_id": uuid.UUID,
+    "expires_at": dt.datetime.fromisoformat,
     "until": lambda value: None if value is None else dt.datetime.fromisoformat(value),
 }
 

@@ -10,23 +10,27 @@ from sqlalchemy import Connection, text
 from wallet_app.db import reads
 from wallet_app.errors import (
     HoldNotFoundError,
+    LotNotFoundError,
     SystemWalletError,
     TransactionNotFoundError,
     WalletNotFoundError,
 )
 from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal
-from wallet_app.service.commands import Command, Origin, ReleaseHold, ReverseTransaction, Transfer
+from wallet_app.service.commands import Command, ExtendLot, Origin, ReleaseHold, ReverseTransaction, RevokeLot, Transfer
 from wallet_app.service.hold_views import find_hold_wallets
 from wallet_app.service.limit_rules import RaiseLimits
+from wallet_app.service.lot_views import find_lot_wallets
 from wallet_app.service.operations import (
     AdjustOperation,
     CloseOperation,
+    ExtendOperation,
     FreezeOperation,
     LimitRaiseOperation,
     MoneyOperation,
     Operation,
     ReleaseOperation,
     ReverseOperation,
+    RevokeOperation,
     StateOperation,
     TransferOperation,
     UnfreezeOperation,
@@ -52,7 +56,7 @@ class Place(NamedTuple):
 def find_place(operation: Operation) -> Place:
     """Return where the operation takes place.
 
-    Raises WalletNotFoundError, SystemWalletError, HoldNotFoundError or TransactionNotFoundError.
+    Raises WalletNotFoundError, SystemWalletError, HoldNotFoundError, LotNotFoundError or TransactionNotFoundError.
     """
     wallet_id, others = _wallets_of(operation)
     found = _find_wallets((wallet_id, *others))
@@ -94,6 +98,11 @@ def _wallets_of(operation: Operation) -> tuple[int, tuple[int, ...]]:
         if wallet_id is None:
             raise HoldNotFoundError(str(operation.hold_id))
         return wallet_id, ()
+    if isinstance(operation, ExtendOperation | RevokeOperation):
+        wallet_id = find_lot_wallets([operation.lot_id]).get(operation.lot_id)
+        if wallet_id is None:
+            raise LotNotFoundError(str(operation.lot_id))
+        return wallet_id, ()
     if isinstance(operation, TransferOperation):
         return operation.wallet_id, (operation.to_wallet_id,)
     if isinstance(operation, AdjustOperation | StateOperation):
@@ -132,6 +141,14 @@ def _transfer(operation: TransferOperation, _: Place, __: bool, common: dict[str
     return Transfer(**common, to_wallet_id=operation.to_wallet_id, amount=operation.amount)
 
 
+def _extend(operation: ExtendOperation, _: Place, __: bool, common: dict[str, Any]) -> Command:
+    return ExtendLot(**common, lot_id=operation.lot_id, expires_at=operation.expires_at, reason=_reason(operation))
+
+
+def _revoke(operation: RevokeOperation, _: Place, __: bool, common: dict[str, Any]) -> Command:
+    return RevokeLot(**common, lot_id=operation.lot_id, reason=_reason(operation), on_shortfall=operation.on_shortfall)
+
+
 def _freeze(operation: FreezeOperation, _: Place, __: bool, common: dict[str, Any]) -> Command:
     return Freeze(**common, side=operation.side, reason=operation.reason, until=operation.until)
 
@@ -158,6 +175,8 @@ _COMMANDS: dict[type[Operation], Callable[[Any, Place, bool, dict[str, Any]], Co
     ReverseOperation: _reverse,
     ReleaseOperation: _release,
     TransferOperation: _transfer,
+    ExtendOperation: _extend,
+    RevokeOperation: _revoke,
     FreezeOperation: _freeze,
     UnfreezeOperation: _unfreeze,
     CloseOperation: _close,
