@@ -105,9 +105,11 @@ def decide(books: Books, command: Command) -> Receipt:
     if permit is not None and permit.amount_max is not None:
         permit.require_amount(_most(plan))
     receipt = books.apply(command, plan)
-    if not books.reversed and (plan.part is None or not books.lots):
+    may_end = books.lots and (plan.part is not None or len(command.wallet_ids()) > 1)
+    if not books.reversed and not may_end:
         return receipt
-    # What came back to a lot that has expired meanwhile goes at once; and then whatever is there repays.
+    # What came back to a lot that has expired meanwhile goes at once, and so does what came to a wallet whose time is
+    # ahead since a clock was set back; and then whatever is there repays.
     lot_rules.settle(books, command.wallet_ids())
     reversals.repay(books, command.wallet_ids())
     return books.receipt(receipt.transaction, is_replay=False)
