@@ -431,6 +431,7 @@ __all__ = [
     "Form",
     "KEYS_MAX",
     "NOT_FOR_NEW_KEYS",
+    "LIMIT_FIGURES",
     "RAISE_DAYS_MAX",
     "USER_TYPES",
     "LimitRaiseOperation",
