@@ -188,7 +188,7 @@ def asset_limits(code: str) -> Response:
     )
 
 
-@screen("GET", "/assets/<code>/limits/set", permission="assets:manage")
+@screen("GET", "/assets/<code>/limits/set", permission="assets:manage", fresh=True)
 def limits_form(code: str) -> Response:
     """Ask for the limits of all wallets, of those of a type of users, or of one."""
     asset, given = find_asset(code), admin_forms.filled_in(*_TARGET)
@@ -204,7 +204,7 @@ def limits_form(code: str) -> Response:
     return pages.page("limits_set.html", **_set_context(asset, target, form))
 
 
-@screen("POST", "/assets/<code>/limits/set", permission="assets:manage")
+@screen("POST", "/assets/<code>/limits/set", permission="assets:manage", fresh=True)
 def post_limits(code: str) -> Response:
     """Let them hold from now on."""
     asset, form = find_asset(code), pages.read_form(*_TARGET, *LIMIT_FIGURES, *_WHY)
