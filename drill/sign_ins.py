@@ -120,8 +120,9 @@ def _storm_on_one_account(running: Service, storm: int) -> Iterator[str]:
     """Guess one operator's password from many addresses, while the operator signs in from the browser they know."""
     email = dev_operators.address("admin")
     password = dev_operators.passwords(running.data_dir)[email]
-    owner = Client(running.port, "127.0.0.1")
+    # Before the connection is opened: on a machine that has much to do it would be idle for too long.
     code = running.flask("wallet", "operators", "code", email).stdout.strip()
+    owner = Client(running.port, "127.0.0.1")
     if owner.enter_password(email, password) != ACCEPTED:
         yield "the operator cannot sign in before the storm"
     owner.load_token()

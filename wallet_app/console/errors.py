@@ -80,8 +80,9 @@ def _past_the_step() -> Response | None:
         return None
     next_path = browser.next_path(request.values.get("next"))
     if session.stage == "signed_in":
-        is_set_up = declared.permission == screens.AT_SET_UP
-        return pages.go("/console/account", note="set-up") if is_set_up else pages.go(next_path)
+        # By way of the sign-in, which leads whoever is signed in on; never to this step again, or it went in a circle.
+        was_set_up = declared.permission == screens.AT_SET_UP and request.method == "POST"
+        return pages.go_and_return("/console/sign-in", next_path, note="set-up" if was_set_up else None)
     if request.method == "POST" and session.stage == screens.STAGES[declared.permission] == "second_factor":
         # It was there when the request came, and another request finished it. This leads on where that one's answer
         # reached the browser, and to the form where it did not.
