@@ -168,7 +168,15 @@ from wallet_app.service.integrity import (
 )
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
-from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
+from wallet_app.service.keys import (
+    EVERYTHING,
+    KEYS_MAX,
+    NOT_FOR_NEW_KEYS,
+    NOT_FOR_OPERATORS,
+    RESERVED_CLIENTS,
+    NewKey,
+    preview_key,
+)
 from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
 from wallet_app.service.operations import (
     KINDS as OPERATION_KINDS,
@@ -400,6 +408,7 @@ __all__ = [
     "FORM_SECONDS_MAX",
     "Form",
     "KEYS_MAX",
+    "NOT_FOR_NEW_KEYS",
     "NOT_FOR_OPERATORS",
     "PERMISSION_OF",
     "SCALE_MAX",
