@@ -125,6 +125,7 @@ def _probe(settings: Settings) -> Engine:
         event.listen(engine, "do_connect", connect)
     else:
         prepare_connections(engine, settings)
+    event.listen(engine, "connect", lambda connection, _: watch(connection, statement_seconds=0.5))
     return engine
 
 
@@ -232,12 +233,15 @@ def connect(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any
     """
     kind = greenlets.GreenletConnection if greenlets.is_patched() else PatientConnection
     try:
-        return kind.connect(*arguments, **parameters)
+        connection = kind.connect(*arguments, **parameters)
     except psycopg.Error as refused:
         # The error and psycopg's frames hold each other, and the frames the socket: until the garbage collector comes
         # by, the server would wait for a client who has given up.
         traceback.clear_frames(refused.__traceback__)
         raise
+    # From now on, because a pooler in between may let us in while the server is stopped.
+    watch(connection, statement_seconds=_STATEMENT_SECONDS_USUAL)
+    return connection
 
 
 def _plan_once(engine: Engine) -> None:
@@ -283,6 +287,9 @@ SELECT set_config('role', rolname, false)
   FROM pg_roles WHERE rolname = '{APPLICATION_ROLE}' AND pg_has_role(current_user, oid, 'MEMBER')
 """  # noqa: S608 - a constant
 
+
+_STATEMENT_SECONDS_USUAL = 4.0
+"""Until a connection has told what its own bound is."""
 
 _STATEMENT_SECONDS = """
 SELECT CAST(EXTRACT(epoch FROM CAST(current_setting('statement_timeout') AS interval)) AS float8)

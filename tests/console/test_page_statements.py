@@ -16,7 +16,7 @@ from tests.console.conftest import Browser, Sql, text_of
 from tests.console.test_bulk import HEADER, upload
 from tests.keys import KEY
 from wallet_app import access, round_trip, service
-from wallet_app.console.screens import ANYONE, SCREENS
+from wallet_app.console.screens import SCREENS
 from wallet_app.db import db
 
 pytestmark = pytest.mark.wide
@@ -114,8 +114,8 @@ class Office:
         service.create_reason(f"REASON{self.made}", reason, by=BY)
         service.verify()
 
-    def addresses(self, app: Flask) -> Iterator[tuple[str, str]]:
-        """Yield each page with who opens it; of a route that names something, the first of that."""
+    def addresses(self, app: Flask) -> Iterator[tuple[str, list[str]]]:
+        """Yield each page with who may open it; of a route that names something, the first of that."""
         one = {
             "user_id": JOHN_ID,
             "transaction_id": self.first("transaction_id", "transactions", "reference_id = 'first-1'"),
@@ -139,26 +139,29 @@ class Office:
             assert set(_PARAMETER.findall(route.rule)) <= known.keys(), f"{route.rule} names something new: add it"
             path = _PARAMETER.sub(lambda found, known=known: str(known[found[1]]), route.rule)  # type: ignore[misc]
             yield path, self.who(route.endpoint)
-        yield f"/console/wallets/{OWING}", "viewer"
+        yield f"/console/wallets/{OWING}", ["viewer"]
 
     def first(self, column: str, table: str, condition: str = "true") -> Any:
         return self.sql(f"SELECT {column} FROM {table} WHERE {condition} ORDER BY {column} LIMIT 1")[0][0]
 
     @staticmethod
-    def who(endpoint: str) -> str:
+    def who(endpoint: str) -> list[str]:
         declared = SCREENS.get(endpoint)
         if declared is None:
-            return "key"
-        roles = [role for role, granted in service.ROLES.items() if declared.permission in granted]
-        return roles[-1] if roles else ANYONE
+            return ["key"]
+        return [role for role, granted in service.ROLES.items() if declared.permission in granted] or ["nobody"]
 
 
-def counts(app: Flask, office: Office, pages: list[tuple[str, str]]) -> dict[str, int]:
+def counts(office: Office, pages: list[tuple[str, list[str]]]) -> dict[str, int]:
     found = {}
-    for path, who in pages:
-        browser = office.browsers.get(who) or office.browsers["nobody"]
-        options = {"headers": HEADERS} if who == "key" else {}
-        answer = browser.get(path, **options)
+    for path, may in pages:
+        options = {"headers": HEADERS} if may == ["key"] else {}
+        for who in may:
+            browser = office.browsers.get(who) or office.browsers["nobody"]
+            answer = browser.get(path, **options)
+            # Some roles see some of the requests, say.
+            if answer.status_code != 403:
+                break
         # A form is led to its own address with a one-time key.
         path_now = answer.location if answer.location and answer.location.startswith(f"{path}?") else path
         with counted() as asked:
@@ -176,12 +179,12 @@ def test_the_number_of_statements_is_the_same_for_few_rows_and_for_many(
         office.make_one_more()
     office.make_some_slower()
     pages = list(office.addresses(app))
-    counts(app, office, pages)  # The first time, connections ask about themselves.
-    few = counts(app, office, pages)
+    counts(office, pages)  # The first time, connections ask about themselves.
+    few = counts(office, pages)
     for _ in range(MANY):
         office.make_one_more()
     office.make_some_slower()
-    many = counts(app, office, pages)
+    many = counts(office, pages)
     grown = {path: (few[path], many[path]) for path in few if many[path] > few[path]}
     assert grown == {}
     assert max(few.values()) <= 20, sorted(few.items(), key=lambda pair: -pair[1])[:5]

@@ -62,6 +62,13 @@ def test_only_db_py_commits() -> None:
     assert texts_with("^AUTOCOMMIT$") == {"db.py"}, reason
 
 
+def test_only_db_py_lets_statements_take_longer() -> None:
+    reason = (
+        "Whoever takes longer than others says so by take_time: else the process gives up the connection meanwhile."
+    )
+    assert texts_with(r"set_config\('statement_timeout'") == {"db.py"}, reason
+
+
 def test_only_config_py_reads_the_environment() -> None:
     reason = "A setting that is read elsewhere is not checked at start, and cannot be told from the settings."
     # devdb hands PostgreSQL's programs an environment without what would lead them astray; it reads no setting.

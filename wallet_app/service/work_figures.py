@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, text
 
 from wallet_app.db import reads
-from wallet_app.service import daily_totals, forgetting, references, settled
+from wallet_app.service import daily_totals, forgetting, references, settled, wallet_sums
 from wallet_app.service.integrity import SILENT_AFTER
 from wallet_app.service.jobs import JOBS
 
@@ -44,7 +44,8 @@ class WorkFigures(NamedTuple):
 def get_work_figures(connection: Connection) -> WorkFigures:
     """Return them. Each backlog is counted along an index, and no further than BACKLOG_MAX."""
     beats = connection.execute(_BEATS, {"silent": SILENT_AFTER}).all()
-    positions = {name: settled.position_of(connection, name) for name in (references.NAME, daily_totals.NAME)}
+    followers = (references.NAME, daily_totals.NAME, wallet_sums.NAME)
+    positions = {name: settled.position_of(connection, name) for name in followers}
     backlogs = connection.execute(_BACKLOGS, {**positions, "most": BACKLOG_MAX}).one()._asdict()
     notes = [row.jobs for row in beats]
     jobs = [_figures(job.name, [one[job.name] for one in notes if job.name in one], backlogs) for job in JOBS]
@@ -79,6 +80,7 @@ _WAITS = {
     "index_references": f"transactions WHERE transaction_id > CAST(:{references.NAME} AS uuid)",
     "fold_names": "users WHERE name_folded IS NULL",
     "add_up_days": f"transactions WHERE transaction_id > CAST(:{daily_totals.NAME} AS uuid)",
+    "sum_up_wallets": f"transactions WHERE transaction_id > CAST(:{wallet_sums.NAME} AS uuid)",
     "forget_spending": forgetting.OVER,
     "verify": "verification_runs WHERE state = 'requested'",
 }
