@@ -377,6 +377,103 @@ class HoldTooLongError(InvalidError):
         )
 
 
+class LotNotFoundError(NotFoundError):
+    code = "lot_not_found"
+    title = "Lot not found"
+
+    def __init__(self, lot_id: str) -> None:
+        super().__init__(f"There is no lot {lot_id}.", lot_id=lot_id)
+
+
+class LotEndPassedError(RefusedError):
+    code = "lot_end_passed"
+    title = "End is not ahead"
+
+    def __init__(self, until: str) -> None:
+        super().__init__(
+            f"Credit cannot be usable until {until}: name an end that is ahead and before the year 9999, or none.",
+            expires_at=until,
+        )
+
+
+class LotEndNotLaterError(RefusedError):
+    code = "lot_end_not_later"
+    title = "End is not later"
+
+    def __init__(self, *, lot_id: str, expires_at: str, until: str) -> None:
+        super().__init__(
+            f"Lot {lot_id} can be used until {expires_at} already: {until} is not later.",
+            lot_id=lot_id,
+            expires_at=expires_at,
+            until=until,
+        )
+
+
+class LotWithoutEndError(RefusedError):
+    code = "lot_without_end"
+    title = "Lot has no end"
+
+    def __init__(self, lot_id: str) -> None:
+        super().__init__(f"Lot {lot_id} can be used for ever: it has no end that could be later.", lot_id=lot_id)
+
+
+class LotFinishedError(RefusedError):
+    code = "lot_finished"
+    title = "Lot is finished"
+
+    def __init__(self, *, lot_id: str, consumed: int, expired: int, revoked: int) -> None:
+        super().__init__(
+            f"Nothing is left of lot {lot_id}: {consumed} was used, {expired} has expired, {revoked} was taken back.",
+            lot_id=lot_id,
+            consumed=consumed,
+            expired=expired,
+            revoked=revoked,
+        )
+
+
+class LotNotDueError(RefusedError):
+    code = "lot_not_due"
+    title = "Lot is not due"
+
+    def __init__(self, lot_id: str) -> None:
+        super().__init__(f"Lot {lot_id} has not expired yet.", lot_id=lot_id)
+
+
+class LotNotOneGrantError(RefusedError):
+    code = "lot_not_one_grant"
+    title = "Lot is not one grant"
+
+    def __init__(self, lot_id: str) -> None:
+        super().__init__(
+            f"Lot {lot_id} is not one grant's own: reverse the transaction that it came with instead.", lot_id=lot_id
+        )
+
+
+class LotUsedError(RefusedError):
+    code = "lot_used"
+    title = "Lot is not whole any more"
+
+    def __init__(self, *, lot_id: str, available: int, remaining: int) -> None:
+        super().__init__(
+            f"Of lot {lot_id}, {available} is there to be taken back, and {remaining} would be.",
+            lot_id=lot_id,
+            available=available,
+            remaining=remaining,
+        )
+
+
+class TooManyLotsError(RefusedError):
+    code = "too_many_lots"
+    title = "Too many lots"
+
+    def __init__(self, *, wallet_id: int, lots_max: int) -> None:
+        super().__init__(
+            f"Wallet {wallet_id} has {lots_max} lots that end, and may have no more: some must be used first.",
+            wallet_id=wallet_id,
+            lots_max=lots_max,
+        )
+
+
 class NotReversibleError(RefusedError):
     code = "not_reversible"
     title = "Not reversible"

@@ -43,6 +43,11 @@ ENTRY_TYPES = (
     "EXPIRY",
     "REVERSAL",
 )
+LOT_KINDS = ("bonus", "paid")
+"""What was granted, and what was paid for; of paid credit only what ends is in lots."""
+
+LOT_MOVEMENT_KINDS = ("grant", "consume", "hold", "release", "restore", "expire", "revoke", "extend")
+
 HOLD_STATES = ("open", "partially_captured", "captured", "released", "expired")
 """A hold begins open; the last three are the end."""
 
@@ -83,12 +88,19 @@ class AssetType(Base):
         UniqueConstraint("code"),
         CheckConstraint("code ~ '^[A-Z][A-Z0-9_]{1,31}$'", name="code_form"),
         CheckConstraint("scale BETWEEN 0 AND 12", name="scale_range"),
+        CheckConstraint("bonus_days BETWEEN 1 AND 3650 AND paid_days BETWEEN 1 AND 3650", name="days_range"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     code: Mapped[str] = mapped_column(Text)
     name: Mapped[str] = mapped_column(Text)
     scale: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    time_zone: Mapped[str] = mapped_column(Text, server_default=text("'UTC'"))
+    """Where its days begin and end: the name of a time zone."""
+    bonus_days: Mapped[int | None] = mapped_column(Integer)
+    """How many days after that of the grant a bonus can still be used, unless it is said; null: for ever."""
+    paid_days: Mapped[int | None] = mapped_column(Integer)
+    """The same of what is topped up; null, as the law often wants it: for ever."""
 
 
 class User(Base):
@@ -159,6 +171,8 @@ class WalletBalance(Base):
         CheckConstraint("version >= 0", name="version_not_negative"),
         CheckConstraint("octet_length(chain) = 32", name="chain_length"),
         CheckConstraint("owed >= 0", name="owed_not_negative"),
+        CheckConstraint("bonus BETWEEN 0 AND balance", name="bonus_range"),
+        CheckConstraint("lots >= 0", name="lots_not_negative"),
         # Room in the page for the next version of the row: an update then touches no index.
         {"postgresql_with": {"fillfactor": 50}},
     )
@@ -171,6 +185,13 @@ class WalletBalance(Base):
     updated_at: Mapped[dt.datetime] = mapped_column(Instant)
     owed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     """What its reversed entries owe together; who owes something has a balance of 0."""
+    bonus: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    """What is available of its bonus lots; the rest of the balance is paid."""
+    lots: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """How many of its lots that end have something available or held, and one more if its standing lot holds something.
+
+    With 0 this row tells all: the standing lot has `bonus` available, and no other lot has anything.
+    """
 
 
 class Transaction(Base):
@@ -320,6 +341,96 @@ class Hold(Base):
     ended_at: Mapped[dt.datetime | None] = mapped_column(Instant)
     changes: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
     """The seqs of the RELEASE entries that gave parts of it back, each of a transaction of its own."""
+    lots: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), server_default=text("'{}'"))
+    """What of it that is still held is of lots: seq and part of each lot, and how much; the rest is paid."""
+
+
+class Lot(Base):
+    """A grant of credit that ends, or a wallet's standing lot: all its bonus without an end.
+
+    A projection of its movements, whose parts make `amount`. `seq` is that of the entry that granted it, and `part`
+    counts the lots of that entry from 1; both are 0 for the standing lot.
+    """
+
+    __tablename__ = "lots"
+    __table_args__ = (
+        CheckConstraint(f"kind IN ({', '.join(repr(name) for name in LOT_KINDS)})", name="kind_known"),
+        CheckConstraint(
+            "available >= 0 AND held >= 0 AND consumed >= 0 AND expired >= 0 AND revoked >= 0",
+            name="parts_not_negative",
+        ),
+        CheckConstraint("available + held + consumed + expired + revoked = amount", name="parts_make_amount"),
+        CheckConstraint("amount > 0", name="amount_not_zero"),
+        CheckConstraint(
+            "(seq = 0) = (expires_at = '9999-01-01 00:00:00+00') AND (seq = 0) = (part = 0)"
+            " AND (seq > 0 OR (kind = 'bonus' AND expired = 0))",
+            name="standing_has_no_end",
+        ),
+        # The order in which lots are taken: soonest end first, bonus before paid, then as they came.
+        Index(
+            "ix_lots_taking",
+            *("wallet_id", "expires_at", "kind", "seq", "part"),
+            postgresql_where=text("available > 0"),
+        ),
+        Index(
+            "ix_lots_due",
+            *("expires_at", "wallet_id", "seq", "part"),
+            postgresql_where=text("available > 0 AND expires_at < '9999-01-01 00:00:00+00'"),
+        ),
+        Index("ix_lots_lot_id", "lot_id"),
+        # Room in the page for the next version of the row.
+        {"postgresql_with": {"fillfactor": 50}},
+    )
+
+    wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    part: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    lot_id: Mapped[uuid.UUID] = mapped_column(Uuid)
+    """The id of the transaction that granted it, if it granted no other; the standing lot's is the wallet's number."""
+    kind: Mapped[str] = mapped_column(Text)
+    amount: Mapped[int] = mapped_column(BigInteger)
+    """All that was granted into it: of the standing lot it grows."""
+    available: Mapped[int] = mapped_column(BigInteger)
+    held: Mapped[int] = mapped_column(BigInteger)
+    consumed: Mapped[int] = mapped_column(BigInteger)
+    """Spent, transferred or exchanged, less what came back of that."""
+    expired: Mapped[int] = mapped_column(BigInteger)
+    revoked: Mapped[int] = mapped_column(BigInteger)
+    """Taken back by reversals."""
+    expires_at: Mapped[dt.datetime] = mapped_column(Instant)
+    """It can be used before this instant. The standing lot's is NO_END."""
+    created_at: Mapped[dt.datetime] = mapped_column(Instant)
+    changed_at: Mapped[dt.datetime] = mapped_column(Instant)
+
+
+class LotMovement(Base):
+    """What an entry did to a lot, for ever; all that a lot says is the sum of these. Append-only.
+
+    (wallet_id, seq) is the entry; an `extend` has none, and `seq` is the wallet's version then. What an entry moved and
+    is in no lot is paid credit without an end.
+    """
+
+    __tablename__ = "lot_movements"
+    __table_args__ = (
+        CheckConstraint(f"kind IN ({', '.join(repr(name) for name in LOT_MOVEMENT_KINDS)})", name="kind_known"),
+        CheckConstraint("amount > 0", name="amount_positive"),
+        CheckConstraint("(kind IN ('grant', 'extend')) = (expires_at IS NOT NULL)", name="tells_end"),
+        Index("ix_lot_movements_lot", "wallet_id", "lot_seq", "lot_part", "seq"),
+    )
+
+    wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    transaction_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    place: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """Its place among those of the entry, from 1: the order in which the lots were taken, or came."""
+    lot_seq: Mapped[int] = mapped_column(BigInteger)
+    lot_part: Mapped[int] = mapped_column(Integer)
+    kind: Mapped[str] = mapped_column(Text)
+    amount: Mapped[int] = mapped_column(BigInteger)
+    """Of an extension, what was available or held."""
+    expires_at: Mapped[dt.datetime | None] = mapped_column(Instant)
+    """The lot's end since then; for grants and extensions alone."""
+    created_at: Mapped[dt.datetime] = mapped_column(Instant)
 
 
 class ReversedEntry(Base):

@@ -31,8 +31,9 @@ from wallet_app.errors import (
     WalletServiceError,
 )
 from wallet_app.money import AMOUNT_MAX
-from wallet_app.service.books import NO_END, Books, Frozen
+from wallet_app.service.books import Books, Frozen
 from wallet_app.service.chain import json_text
+from wallet_app.service.instants import NO_END
 
 ASSETS = {3: "GOLD", 4: "DIAMOND", 5: "GOLD"}
 TREASURY, NOBODYS = 1, 99

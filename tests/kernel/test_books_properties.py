@@ -264,6 +264,7 @@ def plans() -> st.SearchStrategy[Plan]:
         st.just("TRANSFER"),
         st.one_of(st.integers(-30, 30), st.sampled_from([AMOUNT_MAX, -AMOUNT_MAX])),
         st.sampled_from(["Clearing", "Holds"]),
+        lots=st.just(()),
     )
     results = st.sampled_from([None, {"rate": "1/3"}])
     return st.builds(
@@ -273,6 +274,7 @@ def plans() -> st.SearchStrategy[Plan]:
         part=st.none(),
         reversed=st.just(()),
         state=st.none(),
+        extension=st.none(),
         result=results,
     )
 

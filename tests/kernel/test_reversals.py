@@ -481,7 +481,7 @@ def test_reversals_need_no_round_trip_of_their_own_and_owing_wallets_one(books: 
         service.execute_batch(commands)
     asked = [names(questions) for questions in trips]
     assert asked == [
-        ["lock_wallets", "try_slot", "load_wallets", "load_transactions", "load_originals"],
+        ["lock_wallets", "try_slot", "load_wallets", "load_transactions", "load_originals", "load_lot_movements"],
         [
             "insert_transactions",
             "insert_entries",

@@ -48,7 +48,6 @@ from wallet_app.service.audit_views import (
     walk_audit,
 )
 from wallet_app.service.books import (
-    NO_END,
     Entry,
     Frozen,
     Hold,
@@ -143,6 +142,7 @@ from wallet_app.service.four_eyes import (
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
 from wallet_app.service.history import Page, find_entries, list_transactions, places_of, walk_transactions
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds, list_open_holds
+from wallet_app.service.instants import NO_END
 from wallet_app.service.integrity import (
     Chains,
     IntegrityState,

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from wallet_app.service.books import Books, Plan, PlannedEntry
+from wallet_app.service.books import Books, Plan
 from wallet_app.service.commands import Command, Requested, ReverseTransaction
+from wallet_app.service.lot_rules import FOR_EVER, Draft
 from wallet_app.service.movements import require_funds, require_room
 
 Direction = Literal["credit", "debit"]
@@ -29,6 +30,9 @@ class Adjust(Command):
 
     def amount_asked(self) -> int:
         return self.amount
+
+    def takes(self) -> tuple[tuple[int, int], ...]:
+        return ((self.wallet_id, self.amount),) if self.direction == "debit" else ()
 
     def requested(self) -> Requested:
         return {
@@ -54,12 +58,14 @@ class ApprovedReversal(ReverseTransaction):
 
 
 def adjust(books: Books, command: Adjust) -> Plan:
-    """Credit or debit the wallet. Raises BalanceAboveBoundError, or InsufficientBalanceError: never below zero."""
-    wallet = books.wallet(command.wallet_id)
+    """Credit or debit the wallet; what people credit was not paid for, and has no end.
+
+    Raises BalanceAboveBoundError, or InsufficientBalanceError: never below zero.
+    """
+    wallet, draft = books.wallet(command.wallet_id), Draft(books)
     if command.direction == "credit":
         require_room(wallet, command.amount)
-        amount = command.amount
-    else:
-        require_funds(wallet, command.amount)
-        amount = -command.amount
-    return Plan((PlannedEntry(wallet.wallet_id, command.kind, amount, "Adjustments"),))
+        parts = [(FOR_EVER, command.amount)]
+        return Plan((draft.credit(wallet.wallet_id, command.kind, "Adjustments", parts),))
+    require_funds(wallet, command.amount)
+    return Plan((draft.debit(wallet.wallet_id, command.kind, command.amount, "Adjustments"),))

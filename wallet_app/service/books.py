@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from wallet_app.errors import (
     HoldNotFoundError,
+    LotNotFoundError,
     ReferenceMismatchError,
     SystemWalletError,
     TransactionNotFoundError,
@@ -25,10 +26,8 @@ from wallet_app.errors import (
 from wallet_app.money import AMOUNT_MAX
 from wallet_app.service import chain
 from wallet_app.service.commands import Command, Requested
-
-
-class BookkeepingError(Exception):
-    """A plan would break the books: a fault in a rule, never the caller's. Nothing was changed."""
+from wallet_app.service.faults import BookkeepingError as BookkeepingError
+from wallet_app.service.lots import Extension, Lot, LotChanges, LotKey, LotMove, LotMovement
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +39,11 @@ class Asset:
     name: str
     scale: int
     contra: Mapping[str, int]
-
-
-NO_END = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
-"""Until when something without an end is frozen: an instant that every driver can read, as it could not `infinity`."""
+    time_zone: str = "UTC"
+    """Where its days end."""
+    bonus_days: int | None = None
+    paid_days: int | None = None
+    """For how many days after that of the credit a bonus, or what is topped up, can be used; None: for ever."""
 
 
 class Frozen(NamedTuple):
@@ -90,6 +90,15 @@ class WalletState(NamedTuple):
     """What could not be taken back of its entries that were reversed; later credits repay it."""
     frozen: Frozen = NOT_FROZEN
     state_transaction_id: uuid.UUID | None = None
+    bonus: int = 0
+    """What is available of its bonus lots; the rest of the balance is paid."""
+    lots: int = 0
+    """How many of its lots count (`Lot.counts`). With 0, `bonus` is what its standing lot has, and no other has any."""
+
+    @property
+    def has_lots(self) -> bool:
+        """Whether anything of its balance is of a lot."""
+        return self.bonus > 0 or self.lots > 0
 
 
 STATE_KINDS = ("FREEZE", "UNFREEZE", "CLOSE")
@@ -117,6 +126,8 @@ class Hold(NamedTuple):
     created_at: dt.datetime
     ended_at: dt.datetime | None
     changes: tuple[int, ...]
+    lots: tuple[tuple[LotKey, int], ...] = ()
+    """What of it that is still held is of lots; the rest is paid."""
 
     @property
     def remaining(self) -> int:
@@ -174,6 +185,8 @@ class PlannedEntry(NamedTuple):
     entry_type: str
     amount: int
     contra: str
+    lots: tuple[LotMove, ...] = ()
+    """What it does to lots of the wallet, in the order in which they are taken or come; the rest is paid credit."""
 
 
 class NewState(NamedTuple):
@@ -196,6 +209,7 @@ class Plan(NamedTuple):
     result: Requested | None = None
     """What is to be kept of the decision, where the entries do not say it: a replay tells the same."""
     state: NewState | None = None
+    extension: Extension | None = None
 
 
 class Entry(NamedTuple):
@@ -290,6 +304,14 @@ class Books:
     """By wallet, the switches that stop something there now."""
     changed_states: set[int] = field(default_factory=set)
     """The wallets that were frozen, unfrozen or closed."""
+    lots: dict[int, dict[LotKey, Lot]] = field(default_factory=dict)
+    """By wallet: the lots that are due, those that commands concern, and of the others in the order of taking as many
+    as the commands can take from. A standing lot that is not here has nothing."""
+    movements: dict[tuple[int, int], tuple[LotMovement, ...]] = field(default_factory=dict)
+    """What the entries of the originals did to lots, by wallet and seq."""
+    changed_lots: dict[tuple[int, LotKey], Lot | None] = field(default_factory=dict)
+    """The lots that were changed, as they were before; None for new ones."""
+    lot_movements: list[LotMovement] = field(default_factory=list)
 
     def wallet(self, wallet_id: int) -> WalletState:
         """Return the wallet; raise WalletNotFoundError, or SystemWalletError for one that no command may target."""
@@ -315,6 +337,19 @@ class Books:
         # As with the entries: along a wallet the time never falls, so nothing comes back to life when a clock is set.
         now = max(self.clock(), self.wallets[wallet_id].updated_at)
         return sorted([hold for hold in open_ones if hold.expires_at <= now], key=lambda due: (due.expires_at, due.seq))
+
+    def lot(self, wallet_id: int, lot_id: uuid.UUID) -> Lot:
+        """Return the wallet's lot, which a command has named; raise LotNotFoundError."""
+        for lot in self.lots.get(wallet_id, {}).values():
+            if lot.lot_id == lot_id:
+                return lot
+        raise LotNotFoundError(str(lot_id))
+
+    def due_lots(self, wallet_id: int) -> list[Lot]:
+        """Return the wallet's lots that have something available and whose time is over, in the order of that."""
+        now = self.now(wallet_id)
+        due = [lot for lot in self.lots.get(wallet_id, {}).values() if lot.available and lot.expires_at <= now]
+        return sorted(due, key=lambda lot: lot.order)
 
     def original(self, wallet_id: int, transaction_id: uuid.UUID) -> PostedTransaction:
         """Return the anchor's transaction, which a command has named; raise TransactionNotFoundError."""
@@ -359,7 +394,7 @@ class Books:
 
     def apply(self, command: Command, plan: Plan) -> Receipt:
         """Post the plan: the only place where books change. Raises BookkeepingError, with nothing changed."""
-        transaction, after = self._posted(command, plan)
+        transaction, after, lots = self._posted(command, plan)
         hold = _hold_after(plan, transaction)
         if plan.reversed:
             self._reverse(plan, transaction, after)
@@ -372,6 +407,8 @@ class Books:
         self.posted.append(transaction)
         if hold is not None:
             self._keep(hold)
+        if lots is not None:
+            self._keep_lots(lots)
         if plan.state is not None:
             self._set_state(transaction, plan.state)
         as_of = None if plan.state is None else transaction.created_at
@@ -388,6 +425,13 @@ class Books:
         kept = self.holds.setdefault(hold.wallet_id, {})
         self.open_holds[hold.wallet_id] += hold.is_open - (hold.seq in kept)
         kept[hold.seq] = self.changed_holds[hold.wallet_id, hold.seq] = hold
+
+    def _keep_lots(self, changes: LotChanges) -> None:
+        for (wallet_id, key), lot in changes.lots.items():
+            kept = self.lots.setdefault(wallet_id, {})
+            self.changed_lots.setdefault((wallet_id, key), kept.get(key))
+            kept[key] = lot
+        self.lot_movements += changes.movements
 
     def _hold_of(self, transaction: PostedTransaction) -> Hold | None:
         """Return the hold that the transaction placed or changed; None for one that has nothing to do with holds."""
@@ -429,22 +473,42 @@ class Books:
         latest += [self.wallets[part.entry.wallet_id].updated_at for part in plan.reversed]
         return max([self.clock(), *latest])
 
-    def _posted(self, command: Command, plan: Plan) -> tuple[PostedTransaction, dict[int, WalletState]]:
-        """Return the transaction that the plan makes, and the wallets as they are after it."""
+    def _posted(
+        self, command: Command, plan: Plan
+    ) -> tuple[PostedTransaction, dict[int, WalletState], LotChanges | None]:
+        """Return the transaction that the plan makes, and what it makes of wallets and lots."""
         if plan.state is not None:
             _require_state_fits(self.wallets[command.wallet_id], plan)
-        created_at = self._created_at(plan) if plan.state is None else self.now(command.wallet_id)
+        created_at = self._created_at(plan) if plan.entries or plan.reversed else self.now(command.wallet_id)
         stamp = _Stamp(self.new_id(created_at), created_at, command.occurred_at or created_at)
         details, hashed = _details(command, self.new_salt)
         stored_request = command.stored_request()
         digest = _digest(command, plan, stamp, hashed, stored_request)
         after: dict[int, WalletState] = {}
         entries = []
+        lots: LotChanges | None = None
         for planned in plan.entries:
             before = after.get(planned.wallet_id) or self.wallets[planned.wallet_id]
             entry = _next_entry(before, planned, stamp, digest)
-            after[planned.wallet_id] = _with_entry(before, entry, is_hold=planned.contra == "Holds")
+            bonus, count = before.bonus, before.lots
+            if planned.lots:
+                lots = lots or LotChanges(self.lots, stamp.transaction_id, created_at)
+                self._require_usable(planned, plan)
+                more = lots.move(
+                    wallet_id=entry.wallet_id,
+                    seq=entry.seq,
+                    amount=entry.amount,
+                    kinds=_kinds_of(planned),
+                    moves=planned.lots,
+                )
+                bonus, count = bonus + more[0], count + more[1]
+            after[planned.wallet_id] = _with_entry(
+                before, entry, is_hold=planned.contra == "Holds", bonus=bonus, lots=count
+            )
             entries.append(entry)
+        if plan.extension is not None:
+            lots = LotChanges(self.lots, stamp.transaction_id, created_at)
+            lots.extend(command.wallet_id, self.wallets[command.wallet_id].version, plan.extension)
         transaction = PostedTransaction(
             transaction_id=stamp.transaction_id,
             wallet_id=command.wallet_id,
@@ -464,7 +528,16 @@ class Books:
             created_at=created_at,
             entries=tuple(entries),
         )
-        return transaction, after
+        return transaction, after, lots
+
+    def _require_usable(self, planned: PlannedEntry, plan: Plan) -> None:
+        """Raise BookkeepingError for a use of what has expired; what was held may be captured whenever it ended."""
+        if planned.amount > 0 or plan.part is not None or planned.contra == "Breakage" or plan.reversed:
+            return
+        now, lots = self.now(planned.wallet_id), self.lots.get(planned.wallet_id, {})
+        for one in planned.lots:
+            if one.key in lots and lots[one.key].expires_at <= now:
+                raise BookkeepingError(f"{one} of {lots[one.key]} at {now}")
 
     def _now(self, wallet_ids: Iterable[int]) -> tuple[WalletState, ...]:
         return tuple([self.wallets[wallet_id] for wallet_id in wallet_ids])
@@ -524,7 +597,7 @@ def _hold_after(plan: Plan, transaction: PostedTransaction) -> Hold | None:
     if plan.holds_for is not None:
         if [(planned.contra, planned.amount < 0) for planned in plan.entries] != [("Holds", True)]:
             raise BookkeepingError(f"a hold that is not one entry of {transaction.kind} against Holds")
-        return _new_hold(plan.holds_for, transaction)
+        return _new_hold(plan.holds_for, transaction, plan.entries[0].lots)
     if plan.part is None:
         return None
     before, captured, released, expired = plan.part
@@ -533,14 +606,26 @@ def _hold_after(plan: Plan, transaction: PostedTransaction) -> Hold | None:
     ]
     spent = sum(entry.amount for entry in transaction.entries if entry not in back)
     parts = captured, released, expired
+    lots = _lots_held(before, plan)
     if len(back) != 1 or back[0].amount != sum(parts) or spent != -captured or min(parts) < 0:
         raise BookkeepingError(f"entries of {transaction.kind} that are not the parts {parts} of {before.hold_id}")
     if not before.is_open or sum(parts) > before.remaining:
         raise BookkeepingError(f"{sum(parts)} of {before.hold_id}, which is {before.state} and has {before.remaining}")
-    return _with_part(plan.part, back[0])
+    return _with_part(plan.part, back[0], lots)
 
 
-def _with_part(part: HoldPart, back: Entry) -> Hold:
+def _lots_held(before: Hold, plan: Plan) -> tuple[tuple[LotKey, int], ...]:
+    """Return what of the hold is of lots after the plan. Raises BookkeepingError for what is not of the hold."""
+    lots = dict(before.lots)
+    for planned in plan.entries:
+        for one in planned.lots if planned.contra == "Holds" else ():
+            lots[one.key] = lots.get(one.key, 0) - one.amount
+    if min(lots.values(), default=0) < 0:
+        raise BookkeepingError(f"{plan.entries} gives back what hold {before.hold_id} does not have: {before.lots}")
+    return tuple([(key, amount) for key, amount in lots.items() if amount])
+
+
+def _with_part(part: HoldPart, back: Entry, lots: tuple[tuple[LotKey, int], ...]) -> Hold:
     before, captured, released, expired = part
     after = before._replace(
         captured=before.captured + captured,
@@ -548,7 +633,10 @@ def _with_part(part: HoldPart, back: Entry) -> Hold:
         expired=before.expired + expired,
         state="partially_captured",
         changes=(*before.changes, back.seq),
+        lots=lots,
     )
+    if sum([amount for _, amount in lots]) > after.remaining:
+        raise BookkeepingError(f"{after.hold_id} holds {after.remaining} and {lots} of lots")
     if after.remaining:
         return after
     # A hold is over when its time is, whenever that is settled: so it reads the same before and after.
@@ -556,7 +644,7 @@ def _with_part(part: HoldPart, back: Entry) -> Hold:
     return after._replace(state=state, ended_at=before.expires_at if expired else back.created_at)
 
 
-def _new_hold(holds_for: dt.timedelta, transaction: PostedTransaction) -> Hold:
+def _new_hold(holds_for: dt.timedelta, transaction: PostedTransaction, lots: Sequence[LotMove]) -> Hold:
     (entry,) = transaction.entries
     return Hold(
         wallet_id=entry.wallet_id,
@@ -571,7 +659,19 @@ def _new_hold(holds_for: dt.timedelta, transaction: PostedTransaction) -> Hold:
         created_at=transaction.created_at,
         ended_at=None,
         changes=(),
+        lots=tuple([(one.key, one.amount) for one in lots]),
     )
+
+
+def _kinds_of(planned: PlannedEntry) -> tuple[str, ...]:
+    """Return what the entry may do to lots."""
+    if planned.contra == "Holds":
+        return ("release",) if planned.amount > 0 else ("hold",)
+    if planned.amount > 0:
+        return ("grant", "restore") if planned.entry_type == "REVERSAL" else ("grant",)
+    if planned.contra == "Breakage":
+        return ("expire",)
+    return ("revoke",) if planned.entry_type == "REVERSAL" else ("consume",)
 
 
 def _require_state_fits(wallet: WalletState, plan: Plan) -> None:
@@ -648,10 +748,14 @@ def _next_entry(before: WalletState, planned: PlannedEntry, stamp: _Stamp, diges
     )
 
 
-def _with_entry(before: WalletState, entry: Entry, *, is_hold: bool) -> WalletState:
+def _with_entry(before: WalletState, entry: Entry, *, is_hold: bool, bonus: int, lots: int) -> WalletState:
     held = before.held - entry.amount if is_hold else before.held
     if held < 0:
         raise BookkeepingError(f"wallet {before.wallet_id} would hold {held}")
+    if not 0 <= bonus <= entry.balance_after or lots < 0:
+        raise BookkeepingError(
+            f"wallet {before.wallet_id} would have {bonus} of bonus and {lots} lots with {entry.balance_after}"
+        )
     return WalletState(
         wallet_id=before.wallet_id,
         user_id=before.user_id,
@@ -665,4 +769,6 @@ def _with_entry(before: WalletState, entry: Entry, *, is_hold: bool) -> WalletSt
         owed=before.owed,
         frozen=before.frozen,
         state_transaction_id=before.state_transaction_id,
+        bonus=bonus,
+        lots=lots,
     )

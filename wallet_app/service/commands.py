@@ -6,9 +6,11 @@ import datetime as dt
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple
 
+from wallet_app.service.instants import instant_text
 from wallet_app.service.permits import Permit
 
 Requested = Mapping[str, Any]
@@ -69,6 +71,13 @@ class Command:
         """Return the most that the command moves of one asset, as far as it tells by itself."""
         return 0
 
+    def takes(self) -> tuple[tuple[int, int], ...]:
+        """Return what it can take from wallets at most, by their ids: not from a hold or lot that it names.
+
+        So many of a wallet's lots are loaded as make that amount.
+        """
+        return ()
+
     def requested(self) -> Requested:
         """Return what makes this command the same as another one under its reference, beside kind and client."""
         raise NotImplementedError
@@ -90,7 +99,7 @@ class Movement(Command):
     def requested(self) -> Requested:
         return {"amount": self.amount}
 
-    def stored_request(self) -> None:
+    def stored_request(self) -> Requested | None:
         return None
 
 
@@ -102,12 +111,34 @@ class TopUp(Movement):
     scope = "wallets:topup"
 
 
+class Unsaid(Enum):
+    """What was left unsaid."""
+
+    UNSAID = "unsaid"
+
+
+UNSAID = Unsaid.UNSAID
+
+Until = dt.datetime | dt.date
+"""An end: an instant, or a day, which ends where the asset's time zone has it end."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bonus(Movement):
-    """Granted credit comes in."""
+    """Granted credit comes in. It can be used before `expires_at`; with None for ever; unsaid, as the asset says."""
 
     kind = "BONUS"
     scope = "wallets:bonus"
+
+    expires_at: Until | Unsaid | None = UNSAID
+
+    def requested(self) -> Requested:
+        if self.expires_at is UNSAID:
+            return {"amount": self.amount}
+        return {"amount": self.amount, "expiresAt": until_text(self.expires_at)}
+
+    def stored_request(self) -> Requested | None:
+        return None if self.expires_at is UNSAID else self.requested()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +147,9 @@ class Spend(Movement):
 
     kind = "SPEND"
     scope = "wallets:spend"
+
+    def takes(self) -> tuple[tuple[int, int], ...]:
+        return ((self.wallet_id, self.amount),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +179,9 @@ class PlaceHold(Command):
 
     def amount_asked(self) -> int:
         return self.amount
+
+    def takes(self) -> tuple[tuple[int, int], ...]:
+        return ((self.wallet_id, self.amount),)
 
     def requested(self) -> Requested:
         return {"amount": self.amount, "expiresIn": self.expires_in}
@@ -219,6 +256,9 @@ class Transfer(Command):
     def amount_asked(self) -> int:
         return self.amount
 
+    def takes(self) -> tuple[tuple[int, int], ...]:
+        return ((self.wallet_id, self.amount),)
+
     def requested(self) -> Requested:
         return {"to": self.to_wallet_id, "upTo" if self.is_up_to else "amount": self.amount}
 
@@ -243,6 +283,9 @@ class Exchange(Command):
 
     def amount_asked(self) -> int:
         return self.amount
+
+    def takes(self) -> tuple[tuple[int, int], ...]:
+        return ((self.wallet_id, self.amount),)
 
     def requested(self) -> Requested:
         rate = None if self.rate is None else [self.rate.numerator, self.rate.denominator]
@@ -285,9 +328,18 @@ class Purchase(Command):
             sums[side] = sums.get(side, 0) + amount
         return max(sums.values(), default=0)
 
+    def takes(self) -> tuple[tuple[int, int], ...]:
+        return tuple((leg.wallet_id, leg.amount) for leg in self.legs if leg.kind == Spend.kind)
+
     def requested(self) -> Requested:
         return {"legs": [list(leg) for leg in self.legs]}
 
+
+ON_EXPIRED = ("expire", "regrant")
+"""What becomes of credit that a reversal gives back to a lot that has expired: it expires at once, or is a new lot."""
+
+GRACE_DAYS_MAX = 3650
+"""For how many days after that of the reversal a new lot may be usable."""
 
 SHORTFALLS = ("refuse", "partial", "debt")
 """What becomes of a reversal that takes back more than is there: nothing; as much as is there, at least 1; as much as
@@ -311,6 +363,9 @@ class ReverseTransaction(Command):
     """Why, for as long as the books are kept: it counts as a part of what is asked for, as the note does not."""
     amount: int | None = None
     on_shortfall: str = "refuse"
+    on_expired: str = "expire"
+    grace_days: int | None = None
+    """For so many days after today a new lot is usable; given if, and only if, that is what becomes of expired ones."""
 
     def wallet_ids(self) -> tuple[int, ...]:
         return (self.wallet_id, *self.other_wallet_ids)
@@ -319,12 +374,14 @@ class ReverseTransaction(Command):
         return self.amount or 0
 
     def requested(self) -> Requested:
-        return {
+        asked = {
             "transaction": str(self.transaction_id),
             "amount": self.amount,
             "onShortfall": self.on_shortfall,
             "reason": self.reason,
         }
+        # Only if it was said: so what was asked before there were lots is still the same.
+        return asked if self.on_expired == "expire" else {**asked, "onExpired": "regrant", "graceDays": self.grace_days}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,6 +396,64 @@ class RepayDebt(Command):
 
     def requested(self) -> Requested:
         return {"transaction": str(self.transaction_id), "repays": self.seq}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnLot(Command):
+    """Does something to a lot of the wallet. A lot never changes its wallet, so whoever asks can look that up."""
+
+    scope: ClassVar[str | None] = "lots:write"
+
+    lot_id: uuid.UUID
+
+    def requested(self) -> Requested:
+        return {"lot": str(self.lot_id)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendLot(OnLot):
+    """Lets what is left of a lot be used until a later end. Makes no entry."""
+
+    kind = "EXTEND"
+
+    expires_at: Until
+    reason: str
+    """Why, for as long as the books are kept."""
+
+    def requested(self) -> Requested:
+        return {"lot": str(self.lot_id), "expiresAt": until_text(self.expires_at), "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeLot(OnLot):
+    """Takes back a grant that is a lot of its own: what of it is available, or (`debt`) as a reversal of it would.
+
+    With `refuse`, only if all of the grant that has not expired is still there to be taken.
+    """
+
+    kind = "REVERSAL"
+
+    reason: str
+    on_shortfall: str = "refuse"
+
+    def requested(self) -> Requested:
+        return {"lot": str(self.lot_id), "onShortfall": self.on_shortfall, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireLot(OnLot):
+    """Books that what was available of a lot has expired. The service's own."""
+
+    kind = "EXPIRY"
+    scope = None
+    passes_freezes = True
+
+
+def until_text(until: Until | Unsaid | None) -> str | None:
+    """Return an end as it was said: an instant in UTC, or a day; None for none."""
+    if until is None or isinstance(until, Unsaid):
+        return None
+    return instant_text(until) if isinstance(until, dt.datetime) else until.isoformat()
 
 
 def require_permitted(command: Command) -> None:

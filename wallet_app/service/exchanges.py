@@ -6,16 +6,17 @@ from fractions import Fraction
 
 from wallet_app.errors import ExchangeTooSmallError, NoExchangeRateError, SameWalletError, UserMismatchError
 from wallet_app.money import converted, format_rate
-from wallet_app.service.books import Books, Plan, PlannedEntry, WalletState
+from wallet_app.service.books import Books, Plan, WalletState
 from wallet_app.service.commands import Exchange
+from wallet_app.service.lot_rules import Draft, converted_natures
 from wallet_app.service.movements import require_funds, require_room
 
 
 def exchange(books: Books, command: Exchange) -> Plan:
     """Take the amount, and give what it makes at the rate, rounded down; the rate is kept with the transaction.
 
-    Raises SameWalletError, UserMismatchError, NoExchangeRateError, InsufficientBalanceError, ExchangeTooSmallError or
-    BalanceAboveBoundError.
+    It stays bonus or paid, and keeps its ends. Raises SameWalletError, UserMismatchError, NoExchangeRateError,
+    InsufficientBalanceError, ExchangeTooSmallError, BalanceAboveBoundError or TooManyLotsError.
     """
     source, target = books.wallet(command.wallet_id), books.wallet(command.to_wallet_id)
     if source.wallet_id == target.wallet_id:
@@ -31,13 +32,11 @@ def exchange(books: Books, command: Exchange) -> Plan:
             amount=command.amount, assets=(source.asset.code, target.asset.code), rate=format_rate(rate)
         )
     require_room(target, received)
-    return Plan(
-        (
-            PlannedEntry(source.wallet_id, command.kind, -command.amount, "Exchange"),
-            PlannedEntry(target.wallet_id, command.kind, received, "Exchange"),
-        ),
-        result={"rate": [rate.numerator, rate.denominator]},
-    )
+    draft = Draft(books)
+    taken = draft.debit(source.wallet_id, command.kind, command.amount, "Exchange")
+    parts = converted_natures(draft.natures(taken), rate)
+    given = draft.credit(target.wallet_id, command.kind, "Exchange", parts)
+    return Plan((taken, given), result={"rate": [rate.numerator, rate.denominator]})
 
 
 def _configured(books: Books, source: WalletState, target: WalletState) -> Fraction:

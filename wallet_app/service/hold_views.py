@@ -95,7 +95,7 @@ def _kind_of(state: str) -> str:
 
 
 def _view(row: Any) -> HoldView:
-    hold = hold_of(row[:12])
+    hold = hold_of(row)
     return HoldView(
         hold if not row.is_due else _expired(hold),
         row.user_id,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Mapping
 
 from wallet_app.errors import (
     HoldFinishedError,
@@ -28,6 +29,8 @@ from wallet_app.service.commands import (
     PlaceHold,
     ReleaseHold,
 )
+from wallet_app.service.lot_rules import Draft
+from wallet_app.service.lots import LotKey, LotMove
 from wallet_app.service.movements import require_funds
 
 HOLDS_MAX = 200
@@ -47,12 +50,12 @@ def place(books: Books, command: PlaceHold) -> Plan:
     require_funds(wallet, command.amount)
     if books.open_holds[wallet.wallet_id] >= HOLDS_MAX:
         raise TooManyHoldsError(wallet_id=wallet.wallet_id, holds_max=HOLDS_MAX)
-    entry = PlannedEntry(wallet.wallet_id, "HOLD", -command.amount, "Holds")
+    entry = Draft(books).debit(wallet.wallet_id, "HOLD", command.amount, "Holds", kind="hold")
     return Plan((entry,), holds_for=dt.timedelta(seconds=command.expires_in))
 
 
 def capture(books: Books, command: CaptureHold) -> Plan:
-    """Spend a part of what is held, or all of it; if that is final, give back the rest.
+    """Spend a part of what is held, or all of it, what ends soonest first; if that is final, give back the rest.
 
     Raises HoldNotFoundError, HoldFinishedError, OverCaptureError or TooManyCapturesError.
     """
@@ -63,11 +66,29 @@ def capture(books: Books, command: CaptureHold) -> Plan:
     back = hold.remaining if command.is_final else amount
     if back < hold.remaining and len(hold.changes) >= CAPTURES_MAX - 1:
         raise TooManyCapturesError(hold_id=str(hold.hold_id), captures_max=CAPTURES_MAX)
+    spent = _soonest(books, hold, amount)
+    coming = dict(hold.lots) if command.is_final else spent
     entries = (
-        PlannedEntry(hold.wallet_id, "RELEASE", back, "Holds"),
-        PlannedEntry(hold.wallet_id, "SPEND", -amount, "Revenue"),
+        PlannedEntry(hold.wallet_id, "RELEASE", back, "Holds", _moves("release", coming)),
+        PlannedEntry(hold.wallet_id, "SPEND", -amount, "Revenue", _moves("consume", spent)),
     )
     return Plan(entries, part=HoldPart(hold, captured=amount, released=back - amount))
+
+
+def _soonest(books: Books, hold: Hold, amount: int) -> dict[LotKey, int]:
+    """Return what of the amount is of which lots of the hold, those that end soonest first; the rest is paid."""
+    lots = books.lots.get(hold.wallet_id, {})
+    taken: dict[LotKey, int] = {}
+    for key, held in sorted(hold.lots, key=lambda one: lots[one[0]].order):
+        if not amount:
+            break
+        taken[key] = min(held, amount)
+        amount -= taken[key]
+    return taken
+
+
+def _moves(kind: str, parts: Mapping[LotKey, int]) -> tuple[LotMove, ...]:
+    return tuple([LotMove(kind, key, amount) for key, amount in parts.items()])
 
 
 def release(books: Books, command: ReleaseHold) -> Plan:
@@ -105,7 +126,7 @@ def expiry_of(wallet_id: int, hold_id: uuid.UUID, expires_at: dt.datetime) -> Ex
 
 
 def _back(hold: Hold) -> PlannedEntry:
-    return PlannedEntry(hold.wallet_id, "RELEASE", hold.remaining, "Holds")
+    return PlannedEntry(hold.wallet_id, "RELEASE", hold.remaining, "Holds", _moves("release", dict(hold.lots)))
 
 
 def _open_hold(books: Books, command: OnHold) -> Hold:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -18,6 +18,7 @@ from uuid_utils import uuid7
 
 from wallet_app.parameters import INSTANT, TEXTS, UUIDS, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement, ask
+from wallet_app.service import loading_lots
 from wallet_app.service.books import (
     NOT_FROZEN,
     Asset,
@@ -30,8 +31,10 @@ from wallet_app.service.books import (
     Stop,
     WalletState,
 )
-from wallet_app.service.commands import Command, OnHold, PlaceHold, ReverseTransaction
+from wallet_app.service.commands import Command, OnHold, PlaceHold, ReverseTransaction, RevokeLot
+from wallet_app.service.loading_lots import LOT_MOVEMENT_COLUMNS
 from wallet_app.service.locks import LockedBalance
+from wallet_app.service.lots import LotMovement
 
 Clock = Callable[[], dt.datetime]
 
@@ -57,6 +60,9 @@ class _WalletRow(NamedTuple):
     asset_code: str
     asset_name: str
     asset_scale: int
+    time_zone: str
+    bonus_days: int | None
+    paid_days: int | None
     debits_frozen_until: dt.datetime | None
     credits_frozen_until: dt.datetime | None
     state_transaction_id: uuid.UUID | None
@@ -109,7 +115,7 @@ def questions(wallet_ids: list[int], commands: Sequence[Command], clock: Clock |
         _LOAD_WALLETS(wallet_ids),
         _LOAD_TRANSACTIONS([pair[0] for pair in pairs], [pair[1] for pair in pairs]),
         *([_LOAD_RATES(wallet_ids)] if _use_rates(commands) else []),
-        *([_LOAD_ORIGINALS(originals)] if (originals := _originals(commands)) else []),
+        *([_LOAD_ORIGINALS(*originals), _LOAD_MOVEMENTS(*originals)] if any(originals := _originals(commands)) else []),
         *_questions_of_holds(wallet_ids, commands, clock),
     )
 
@@ -120,15 +126,21 @@ def load_books(
     commands: Sequence[Command],
     answers: Sequence[list[Any]],
     clock: Clock | None = None,
+    *,
+    whole: Collection[int] | None = None,
 ) -> tuple[Books, frozenset[int]]:
     """Return the books of the locked wallets, and the ids of those that are busy: they exist, but are not locked.
 
     `answers` are those to `questions` about the commands, asked while the caller held the locks on the balance rows
-    `locked`. Raises MissingBalancesError.
+    `locked`. Raises MissingBalancesError. For a preview, `whole` are the wallets of which all lots are loaded that have
+    anything, and no standing lot is left out.
     """
     rows, transactions, *more = answers
     rates = _rates(more.pop(0)) if _use_rates(commands) else {}
-    originals: list[_OriginalRow] = more.pop(0) if _originals(commands) else []
+    originals: list[_OriginalRow] = []
+    movements: list[LotMovement] = []
+    if any(_originals(commands)):
+        originals, movements, *more = more
     now: dt.datetime = rows[0].now
     wallets: list[_WalletRow] = [row for row in rows if row.wallet_id is not None]
     states, busy = _wallet_states(wallets, locked, _assets(connection, wallets))
@@ -142,26 +154,35 @@ def load_books(
         rates=rates,
         stops={row.wallet_id: tuple([Stop(*one.split()) for one in row.stops]) for row in wallets if row.stops},
     )
-    _add_originals(books, originals)
+    _add_originals(books, originals, movements)
     if more:
         _add_holds(books, *more)
     holding = [] if more else [row[0] for row in locked if row[2]]
     owing = [row[0] for row in locked if row[6]]
-    if holding or owing:
-        # Only now it is known that they hold or owe something: one more round trip for them, and none for all others.
+    lots = loading_lots.questions(books, commands, latest=None if clock is None else _LATEST, whole=whole)
+    if holding or owing or lots:
+        # Only now it is known that they hold or owe something, or have lots: one more round trip for them, and none for
+        # all others.
         asked = [_LOAD_HOLDS(holding, _until(clock), [], [], [])] if holding else []
-        found = ask(connection, *asked, *([_LOAD_DEBTS(owing)] if owing else []))
+        asked += [_LOAD_DEBTS(owing)] if owing else []
+        found = ask(connection, *asked, *lots)
+        loading_lots.add(books, found.pop() if lots else [])
         _add_reversed(books, found.pop() if owing else [])
         _add_holds(books, *found)
     return books, busy
 
 
-def _originals(commands: Sequence[Command]) -> list[uuid.UUID]:
-    """Return the transactions that the commands want to reverse."""
-    return list(dict.fromkeys([one.transaction_id for one in commands if isinstance(one, ReverseTransaction)]))
+def _originals(commands: Sequence[Command]) -> tuple[list[uuid.UUID], list[uuid.UUID]]:
+    """Return the transactions that the commands want to reverse, and the lots whose grants they do."""
+    transactions = dict.fromkeys([one.transaction_id for one in commands if isinstance(one, ReverseTransaction)])
+    lots = dict.fromkeys([one.lot_id for one in commands if isinstance(one, RevokeLot)])
+    return list(transactions), list(lots)
 
 
-def _add_originals(books: Books, rows: Sequence[_OriginalRow]) -> None:
+def _add_originals(books: Books, rows: Sequence[_OriginalRow], movements: Sequence[LotMovement]) -> None:
+    for movement in movements:
+        key = movement.wallet_id, movement.seq
+        books.movements[key] = (*books.movements.get(key, ()), movement)
     found: dict[uuid.UUID, list[TransactionRow]] = {}
     for row, _ in rows:
         found.setdefault(row.transaction_id, []).append(row)
@@ -204,7 +225,9 @@ def _add_holds(books: Books, holds: Sequence[Hold] = (), counts: Sequence[tuple[
 
 def hold_of(columns: Sequence[Any]) -> Hold:
     """Return the hold that a row of HOLD_COLUMNS is."""
-    return Hold._make((*columns[:11], tuple(columns[11])))
+    numbers = columns[12]
+    lots = [((seq, part), amount) for seq, part, amount in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)]
+    return Hold._make((*columns[:11], tuple(columns[11]), tuple(lots)))
 
 
 def _wallet_states(
@@ -215,11 +238,11 @@ def _wallet_states(
     states, busy, missing = {}, set(), []
     for _, wallet_id, user_id, status, user_type, has_balance, asset_id, *_, debits, credits_, changed_by, _ in rows:
         if (row := balances.get(wallet_id)) is not None:
-            _, balance, held, version, chain, updated_at, owed = row
+            _, balance, held, version, chain, updated_at, owed, bonus, lots = row
             asset, frozen = assets[asset_id], NOT_FROZEN if changed_by is None else Frozen(debits, credits_)
             states[wallet_id] = WalletState(
                 *(wallet_id, user_id, asset, status, balance, held, version, chain, updated_at, owed, frozen),
-                changed_by,
+                *(changed_by, bonus, lots),
             )
         elif user_type == "USER":
             busy.add(wallet_id)
@@ -238,7 +261,10 @@ def _assets(connection: Connection, wallets: Iterable[_WalletRow]) -> dict[int, 
         (rows,) = ask(connection, _LOAD_CONTRA(unknown))
         contra |= {asset_id: dict(zip(owners, wallet_ids, strict=True)) for asset_id, owners, wallet_ids in rows}
     return {
-        asset_id: Asset(asset_id, row.asset_code, row.asset_name, row.asset_scale, contra[asset_id])
+        asset_id: Asset(
+            *(asset_id, row.asset_code, row.asset_name, row.asset_scale, contra[asset_id]),
+            *(row.time_zone, row.bonus_days, row.paid_days),
+        )
         for asset_id, row in found.items()
     }
 
@@ -312,6 +338,7 @@ _LOAD_WALLETS = Statement(
 SELECT clock.now, wallets.id, wallets.user_id, wallets.status, users.user_type,
        EXISTS (SELECT FROM wallet_balances WHERE wallet_id = wallets.id) AS has_balance,
        asset_types.id, asset_types.code, asset_types.name, asset_types.scale,
+       asset_types.time_zone, asset_types.bonus_days, asset_types.paid_days,
        wallets.debits_frozen_until, wallets.credits_frozen_until, wallets.state_transaction_id,
        -- Asked for each wallet only where any switch is set: usually this is one look at an index with nothing in it.
        CASE WHEN (SELECT EXISTS (SELECT FROM stop_switches WHERE lifted_at IS NULL)) THEN (
@@ -419,11 +446,24 @@ def _original_of(columns: Sequence[Any]) -> _OriginalRow:
     return TransactionRow(*row), None if bound[0] is None else ReversedEntry._make(bound)
 
 
+# Named by themselves, or by a lot that they granted.
+_ASKED_ORIGINALS = """
+  FROM (SELECT transaction_id FROM unnest($1) AS named (transaction_id)
+         UNION
+        SELECT entry.transaction_id
+          FROM unnest($2) AS named (lot_id)
+         CROSS JOIN LATERAL (SELECT wallet_id, seq FROM lots WHERE lot_id = named.lot_id OFFSET 0) AS lot
+         CROSS JOIN LATERAL (
+               SELECT transaction_id FROM ledger_entries WHERE wallet_id = lot.wallet_id AND seq = lot.seq OFFSET 0
+               ) AS entry
+       ) AS asked
+"""
+
 _LOAD_ORIGINALS = Statement(
     "load_originals",
     f"""
 SELECT {TRANSACTION_COLUMNS}, {REVERSED_COLUMNS}
-  FROM unnest($1) AS asked (transaction_id)
+  {_ASKED_ORIGINALS}
  CROSS JOIN LATERAL (
        SELECT * FROM transactions WHERE transaction_id = asked.transaction_id OFFSET 0
        ) AS transactions
@@ -433,7 +473,33 @@ SELECT {TRANSACTION_COLUMNS}, {REVERSED_COLUMNS}
        ) AS reversed_entries ON true
 """,  # noqa: S608 - constants
     UUIDS,
+    UUIDS,
     row=_original_of,
+)
+
+_LOAD_MOVEMENTS = Statement(
+    "load_lot_movements",
+    f"""
+SELECT {LOT_MOVEMENT_COLUMNS}
+  {_ASKED_ORIGINALS}
+ CROSS JOIN LATERAL (
+       SELECT * FROM transactions WHERE transaction_id = asked.transaction_id OFFSET 0
+       ) AS transactions
+ CROSS JOIN LATERAL (
+       SELECT transactions.wallet_id, transactions.seq WHERE transactions.seq IS NOT NULL
+        UNION ALL
+       SELECT transactions.entry_keys[place], transactions.entry_keys[place + 1]
+         FROM generate_series(1, cardinality(transactions.entry_keys), 2) AS place
+       ) AS entry (wallet_id, seq)
+ CROSS JOIN LATERAL (
+       SELECT * FROM lot_movements
+        WHERE wallet_id = entry.wallet_id AND seq = entry.seq AND transaction_id = asked.transaction_id
+        ORDER BY place OFFSET 0
+       ) AS lot_movements
+""",  # noqa: S608 - constants
+    UUIDS,
+    UUIDS,
+    row=LotMovement._make,
 )
 
 _LOAD_DEBTS = Statement(
@@ -451,7 +517,7 @@ SELECT {REVERSED_COLUMNS}
 
 HOLD_COLUMNS = """
        holds.wallet_id, holds.seq, holds.hold_id, holds.amount, holds.captured, holds.released, holds.expired,
-       holds.state, holds.expires_at, holds.created_at, holds.ended_at, holds.changes
+       holds.state, holds.expires_at, holds.created_at, holds.ended_at, holds.changes, holds.lots
 """
 
 # Three ways to a hold, each by an index alone: it is due; it was placed under this reference; it is named.

@@ -31,8 +31,8 @@ T = TypeVar("T")
 SLOTS = 16
 """How many postings can add to the same SYSTEM wallet at once."""
 
-LockedBalance = tuple[int, int, int, int, bytes, dt.datetime, int]
-"""wallet_id, balance, held, version, chain, updated_at, owed of a locked wallet."""
+LockedBalance = tuple[int, int, int, int, bytes, dt.datetime, int, int, int]
+"""wallet_id, balance, held, version, chain, updated_at, owed, bonus, lots of a locked wallet."""
 
 _SLOT_LOCKS = 7_402_001
 """The advisory locks' first key; the slot's number is the second."""
@@ -49,6 +49,8 @@ _WALLETS = (
         WalletBalance.chain,
         WalletBalance.updated_at,
         WalletBalance.owed,
+        WalletBalance.bonus,
+        WalletBalance.lots,
     )
     # No join: a joined row would be stale after a wait, only the locked one is read again.
     .where(WalletBalance.wallet_id == func.any(bindparam("wallet_ids", type_=ARRAY(BigInteger))))

@@ -18,7 +18,8 @@ from wallet_app.errors import OperationInvalidError
 from wallet_app.money import AMOUNT_MAX
 from wallet_app.service.adjustments import Direction
 from wallet_app.service.commands import SHORTFALLS
-from wallet_app.service.states import Side, instant_text
+from wallet_app.service.instants import instant_text
+from wallet_app.service.states import Side
 
 NOTE_MAX = 500
 TICKET_MAX = 200

@@ -16,6 +16,7 @@ SCOPES = {
     "wallets:freeze": "Freeze wallets, and unfreeze them.",
     "wallets:close": "Close wallets.",
     "holds:write": "Place, capture and release holds.",
+    "lots:write": "Extend lots, and revoke single grants.",
     "transactions:read": "Read transactions.",
     "transactions:reverse": "Reverse transactions.",
     "assets:read": "List assets.",

@@ -24,6 +24,7 @@ from wallet_app.service.books import Books, Details, Entry, Hold, PostedTransact
 from wallet_app.service.chain import GENESIS, json_text
 from wallet_app.service.commands import Command
 from wallet_app.service.loading import Clock, MissingBalancesError
+from wallet_app.service.lots import Lot, LotKey
 from wallet_app.service.rules import decide
 
 log = structlog.get_logger("wallet")
@@ -46,6 +47,10 @@ class BalanceRow(Protocol):
     def updated_at(self) -> dt.datetime: ...
     @property
     def owed(self) -> int: ...
+    @property
+    def bonus(self) -> int: ...
+    @property
+    def lots(self) -> int: ...
 
 
 class Deferred(Enum):
@@ -179,6 +184,7 @@ def _write(connection: Connection, books: Books, slot: int | None) -> None:
         _balances(books.changed_wallets()),
         *([_UPSERT_HOLDS(*_columns_of_holds(books.changed_holds.values()))] if books.changed_holds else []),
         *([_reversed(books.changed_reversed.values())] if books.changed_reversed else []),
+        *(_lots(books) if books.lot_movements else []),
         *([_UPDATE_STATES(*_columns_of_states(books))] if books.changed_states else []),
     ]
     if slot is None:
@@ -196,6 +202,8 @@ def _balances(wallets: Sequence[BalanceRow]) -> Question:
         [wallet.chain for wallet in wallets],
         [wallet.updated_at for wallet in wallets],
         [wallet.owed for wallet in wallets],
+        [wallet.bonus for wallet in wallets],
+        [wallet.lots for wallet in wallets],
     )
 
 
@@ -236,8 +244,16 @@ def _details_row(one: PostedTransaction, details: Details) -> tuple[Any, ...]:
 
 
 def _columns_of_holds(holds: Collection[Hold]) -> Iterable[Sequence[Any]]:
-    rows = [(*hold[:11], "{" + ",".join(map(str, hold.changes)) + "}") for hold in holds]
+    rows = [(*hold[:11], _array(hold.changes), _array(_numbers(hold.lots))) for hold in holds]
     return zip(*rows, strict=True)
+
+
+def _array(numbers: Iterable[int]) -> str:
+    return "{" + ",".join(map(str, numbers)) + "}"
+
+
+def _numbers(lots: Iterable[tuple[LotKey, int]]) -> Iterable[int]:
+    return [number for (seq, part), amount in lots for number in (seq, part, amount)]
 
 
 def _columns_of_states(books: Books) -> Iterable[Sequence[Any]]:
@@ -248,6 +264,17 @@ def _columns_of_states(books: Books) -> Iterable[Sequence[Any]]:
 
 def _reversed(entries: Collection[ReversedEntry]) -> Question:
     return _UPSERT_REVERSED_ENTRIES(*zip(*entries, strict=True))
+
+
+def _lots(books: Books) -> list[Question]:
+    lots = [_lot_row(books.lots[wallet_id][key], before) for (wallet_id, key), before in books.changed_lots.items()]
+    return [_MERGE_LOTS(*zip(*lots, strict=True)), _INSERT_LOT_MOVEMENTS(*zip(*books.lot_movements, strict=True))]
+
+
+def _lot_row(lot: Lot, before: Lot | None) -> tuple[Any, ...]:
+    """Return a lot with the differences of its parts: of a standing lot, not all of it may have been loaded."""
+    parts = lot[5:11] if before is None else [now - was for now, was in zip(lot[5:11], before[5:11], strict=True)]
+    return (*lot[:5], *parts, *lot[11:])
 
 
 def _entry_row(one: PostedTransaction, entry: Entry) -> tuple[Any, ...]:
@@ -333,8 +360,9 @@ _UPDATE_BALANCES = Statement(
     """
 UPDATE wallet_balances
    SET balance = posted.balance, held = posted.held, version = posted.version, chain = posted.chain,
-       updated_at = posted.updated_at, owed = posted.owed
-  FROM unnest($1, $2, $3, $4, $5, $6, $7) AS posted (wallet_id, balance, held, version, chain, updated_at, owed)
+       updated_at = posted.updated_at, owed = posted.owed, bonus = posted.bonus, lots = posted.lots
+  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    AS posted (wallet_id, balance, held, version, chain, updated_at, owed, bonus, lots)
  WHERE wallet_balances.wallet_id = posted.wallet_id
 """,
     WHOLE_NUMBERS,
@@ -344,21 +372,23 @@ UPDATE wallet_balances
     BYTES,
     INSTANTS,
     WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
 )
 
 _UPSERT_HOLDS = Statement(
     "upsert_holds",
     """
 INSERT INTO holds (wallet_id, seq, hold_id, amount, captured, released, expired, state, expires_at, created_at,
-                   ended_at, changes)
+                   ended_at, changes, lots)
 SELECT wallet_id, seq, hold_id, amount, captured, released, expired, state, expires_at, created_at, ended_at,
-       CAST(changes AS bigint[])
-  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+       CAST(changes AS bigint[]), CAST(lots AS bigint[])
+  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     AS posted (wallet_id, seq, hold_id, amount, captured, released, expired, state, expires_at, created_at, ended_at,
-               changes)
+               changes, lots)
 ON CONFLICT (wallet_id, seq) DO UPDATE
    SET captured = excluded.captured, released = excluded.released, expired = excluded.expired, state = excluded.state,
-       ended_at = excluded.ended_at, changes = excluded.changes
+       ended_at = excluded.ended_at, changes = excluded.changes, lots = excluded.lots
 """,
     WHOLE_NUMBERS,
     WHOLE_NUMBERS,
@@ -371,6 +401,7 @@ ON CONFLICT (wallet_id, seq) DO UPDATE
     INSTANTS,
     INSTANTS,
     INSTANTS,
+    TEXTS,
     TEXTS,
 )
 
@@ -412,6 +443,63 @@ ON CONFLICT (wallet_id, seq) DO UPDATE
     INSTANTS,
 )
 
+# No two postings can make the same lot: each has its wallet's lock.
+_MERGE_LOTS = Statement(
+    "merge_lots",
+    """
+MERGE INTO lots
+USING (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+           AS posted (wallet_id, seq, part, lot_id, kind, amount, available, held, consumed, expired, revoked,
+                      expires_at, created_at, changed_at)) AS posted
+   ON lots.wallet_id = posted.wallet_id AND lots.seq = posted.seq AND lots.part = posted.part
+ WHEN MATCHED THEN UPDATE
+  SET amount = lots.amount + posted.amount, available = lots.available + posted.available,
+      held = lots.held + posted.held, consumed = lots.consumed + posted.consumed,
+      expired = lots.expired + posted.expired, revoked = lots.revoked + posted.revoked,
+      expires_at = posted.expires_at, changed_at = posted.changed_at
+ WHEN NOT MATCHED THEN INSERT (wallet_id, seq, part, lot_id, kind, amount, available, held, consumed, expired, revoked,
+                               expires_at, created_at, changed_at)
+VALUES (posted.wallet_id, posted.seq, posted.part, posted.lot_id, posted.kind, posted.amount, posted.available,
+        posted.held, posted.consumed, posted.expired, posted.revoked, posted.expires_at, posted.created_at,
+        posted.changed_at)
+""",
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    UUIDS,
+    TEXTS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    INSTANTS,
+    INSTANTS,
+    INSTANTS,
+)
+
+_INSERT_LOT_MOVEMENTS = Statement(
+    "insert_lot_movements",
+    """
+INSERT INTO lot_movements (wallet_id, seq, transaction_id, place, lot_seq, lot_part, kind, amount, expires_at,
+                           created_at)
+SELECT wallet_id, seq, transaction_id, place, lot_seq, lot_part, kind, amount, expires_at, created_at
+  FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    AS posted (wallet_id, seq, transaction_id, place, lot_seq, lot_part, kind, amount, expires_at, created_at)
+""",
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    UUIDS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    WHOLE_NUMBERS,
+    TEXTS,
+    WHOLE_NUMBERS,
+    INSTANTS,
+    INSTANTS,
+)
+
 _ADD_TO_SYSTEM_BALANCES = Statement(
     "add_to_system_balances",
     """
@@ -433,7 +521,7 @@ DELETE FROM transaction_details
 LEDGER_SAYS = """
 SELECT wallets.id AS wallet_id, coalesce(last.balance_after, 0) AS balance, coalesce(holds.held, 0) AS held,
        coalesce(last.seq, 0) AS version, coalesce(last.hash, :genesis) AS chain,
-       coalesce(last.created_at, wallets.created_at) AS updated_at, debts.owed
+       coalesce(last.created_at, wallets.created_at) AS updated_at, debts.owed, granted.bonus, granted.lots
   FROM wallets
   JOIN users ON users.id = wallets.user_id AND users.user_type = 'USER'
   LEFT JOIN LATERAL (
@@ -450,13 +538,18 @@ SELECT wallets.id AS wallet_id, coalesce(last.balance_after, 0) AS balance, coal
        SELECT CAST(coalesce(sum(owed), 0) AS bigint) AS owed FROM reversed_entries
         WHERE wallet_id = wallets.id AND owed > 0
        ) AS debts
+ CROSS JOIN LATERAL (
+       SELECT CAST(coalesce(sum(available) FILTER (WHERE kind = 'bonus'), 0) AS bigint) AS bonus,
+              CAST(count(*) FILTER (WHERE held > 0 OR (seq > 0 AND available > 0)) AS integer) AS lots
+         FROM lots WHERE wallet_id = wallets.id
+       ) AS granted
  WHERE wallets.id = ANY (CAST(:wallet_ids AS bigint[]))
  ORDER BY wallets.id
 """
 """Selects what the ledger says that the rows of wallet_balances should be, for user wallets among `wallet_ids`."""
 
 _HEAL = text(f"""
-INSERT INTO wallet_balances (wallet_id, balance, held, version, chain, updated_at, owed)
+INSERT INTO wallet_balances (wallet_id, balance, held, version, chain, updated_at, owed, bonus, lots)
 {LEDGER_SAYS}
 ON CONFLICT (wallet_id) DO NOTHING
 """)

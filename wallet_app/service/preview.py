@@ -11,7 +11,7 @@ import datetime as dt
 import sqlite3
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 
 import orjson
@@ -24,6 +24,7 @@ from wallet_app.service.chain import GENESIS
 from wallet_app.service.commands import Command
 from wallet_app.service.loading import load_books, questions
 from wallet_app.service.locks import LockedBalance
+from wallet_app.service.lots import Lot
 from wallet_app.service.posting import LEDGER_SAYS, Outcome, answer
 
 NO_TRANSACTION = uuid.UUID(int=0)
@@ -59,7 +60,7 @@ class Preview:
 
     def preview_alone(self, command: Command) -> Outcome:
         """Return what would come of the command by itself; what it would do does not count for the next one."""
-        books = self._books([command])
+        books = self._books([command], whole=())
         return answer(books, command)
 
     def preview(self, commands: Sequence[Command]) -> list[Outcome]:
@@ -68,20 +69,25 @@ class Preview:
         The outcomes are those of `execute_batch`, but for what only a posting gives: the transaction's id, its time and
         its hashes.
         """
-        books = self._books(commands)
+        books = self._books(commands, whole=self._touched(commands))
         open_before = Counter(books.open_holds)
         self._recall(books, commands)
         outcomes = [answer(books, command) for command in commands]
         self._remember(books, open_before)
         return outcomes
 
-    def _books(self, commands: Sequence[Command]) -> Books:
+    def _touched(self, commands: Sequence[Command]) -> list[int]:
+        """Return the wallets of which earlier chunks changed lots: what is next for the database is not so here."""
+        wallet_ids = {wallet_id for command in commands for wallet_id in command.wallet_ids()}
+        return [one for one in wallet_ids if self._memory.execute(_RECALL_LOTS, (one,)).fetchone()]
+
+    def _books(self, commands: Sequence[Command], *, whole: Collection[int]) -> Books:
         wallet_ids = sorted({wallet_id for command in commands for wallet_id in command.wallet_ids()})
         balances = _load_balances(self._connection, wallet_ids)
         # By the database's clock, which is past ours: so of the holds that nobody names, those that are due are loaded,
         # perhaps a few more, and not all that are open.
         answers = ask(self._connection, *questions(wallet_ids, commands))
-        books, _ = load_books(self._connection, balances, commands, answers)
+        books, _ = load_books(self._connection, balances, commands, answers, whole=whole)
         books.clock = lambda: self._now
         books.new_id = lambda _: NO_TRANSACTION
         books.new_salt = lambda: bytes(16)
@@ -91,10 +97,13 @@ class Preview:
         """Bring the books to where the earlier chunks left them."""
         for wallet in list(books.wallets.values()):
             if found := self._memory.execute(_RECALL_WALLET, (wallet.wallet_id,)).fetchone():
-                balance, held, version, owed = found
+                balance, held, version, owed, bonus, lots = found
                 books.wallets[wallet.wallet_id] = wallet._replace(
-                    balance=balance, held=held, version=version, owed=owed
+                    balance=balance, held=held, version=version, owed=owed, bonus=bonus, lots=lots
                 )
+            for (remembered,) in self._memory.execute(_RECALL_LOTS, (wallet.wallet_id,)).fetchall():
+                lot = _lot(remembered)
+                books.lots.setdefault(lot.wallet_id, {})[lot.key] = lot
             if found := self._memory.execute(_RECALL_STATE, (wallet.wallet_id,)).fetchone():
                 books.wallets[wallet.wallet_id] = _in_state(books.wallets[wallet.wallet_id], found[0])
         for key in {(command.wallet_id, command.reference) for command in commands}:
@@ -133,8 +142,15 @@ class Preview:
         self._memory.executemany(
             _REMEMBER_WALLET,
             [
-                (wallet.wallet_id, wallet.balance, wallet.held, wallet.version, wallet.owed)
+                (wallet.wallet_id, wallet.balance, wallet.held, wallet.version, wallet.owed, wallet.bonus, wallet.lots)
                 for wallet in books.changed_wallets()
+            ],
+        )
+        self._memory.executemany(
+            _REMEMBER_LOT,
+            [
+                (wallet_id, *key, orjson.dumps(list(books.lots[wallet_id][key])))
+                for wallet_id, key in books.changed_lots
             ],
         )
         self._memory.executemany(
@@ -190,6 +206,17 @@ def _hold(remembered: bytes) -> Hold:
         created_at=dt.datetime.fromisoformat(str(hold.created_at)),
         ended_at=None if hold.ended_at is None else dt.datetime.fromisoformat(str(hold.ended_at)),
         changes=tuple(hold.changes),
+        lots=tuple([((seq, part), amount) for (seq, part), amount in hold.lots]),
+    )
+
+
+def _lot(remembered: bytes) -> Lot:
+    lot = Lot(*orjson.loads(remembered))
+    return lot._replace(
+        lot_id=uuid.UUID(str(lot.lot_id)),
+        expires_at=dt.datetime.fromisoformat(str(lot.expires_at)),
+        created_at=dt.datetime.fromisoformat(str(lot.created_at)),
+        changed_at=dt.datetime.fromisoformat(str(lot.changed_at)),
     )
 
 
@@ -241,7 +268,7 @@ SELECT clock_timestamp(), set_config('idle_in_transaction_session_timeout', '0',
 _NOW = text("SELECT clock_timestamp()")
 
 _BALANCES = text("""
-SELECT wallet_id, balance, held, version, chain, updated_at, owed
+SELECT wallet_id, balance, held, version, chain, updated_at, owed, bonus, lots
   FROM wallet_balances
  WHERE wallet_id = ANY (CAST(:wallet_ids AS bigint[]))
 """)
@@ -253,7 +280,12 @@ _MEMORY = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA cache_size = -65536;
-CREATE TABLE moved (wallet_id INTEGER PRIMARY KEY, balance INTEGER, held INTEGER, version INTEGER, owed INTEGER);
+CREATE TABLE moved (
+  wallet_id INTEGER PRIMARY KEY, balance INTEGER, held INTEGER, version INTEGER, owed INTEGER, bonus INTEGER,
+  lots INTEGER
+);
+CREATE TABLE lots (wallet_id INTEGER, seq INTEGER, part INTEGER, lot BLOB, PRIMARY KEY (wallet_id, seq, part))
+  WITHOUT ROWID;
 CREATE TABLE accepted (
   wallet_id INTEGER, reference TEXT, kind TEXT, client TEXT, requested BLOB, result BLOB, entries BLOB,
   PRIMARY KEY (wallet_id, reference)
@@ -264,11 +296,13 @@ CREATE TABLE opened (wallet_id INTEGER PRIMARY KEY, holds INTEGER);
 CREATE TABLE reversed (wallet_id INTEGER, seq INTEGER, entry BLOB, PRIMARY KEY (wallet_id, seq)) WITHOUT ROWID;
 """
 
-_RECALL_WALLET = "SELECT balance, held, version, owed FROM moved WHERE wallet_id = ?"
+_RECALL_WALLET = "SELECT balance, held, version, owed, bonus, lots FROM moved WHERE wallet_id = ?"
 _RECALL_TRANSACTION = (
     "SELECT kind, client, requested, result, entries FROM accepted WHERE wallet_id = ? AND reference = ?"
 )
-_REMEMBER_WALLET = "INSERT OR REPLACE INTO moved VALUES (?, ?, ?, ?, ?)"
+_REMEMBER_WALLET = "INSERT OR REPLACE INTO moved VALUES (?, ?, ?, ?, ?, ?, ?)"
+_RECALL_LOTS = "SELECT lot FROM lots WHERE wallet_id = ?"
+_REMEMBER_LOT = "INSERT OR REPLACE INTO lots VALUES (?, ?, ?, ?)"
 _REMEMBER_TRANSACTION = "INSERT INTO accepted VALUES (?, ?, ?, ?, ?, ?, ?)"
 _RECALL_STATE = "SELECT state FROM states WHERE wallet_id = ?"
 _REMEMBER_STATE = "INSERT OR REPLACE INTO states VALUES (?, ?)"

@@ -27,7 +27,7 @@ WALLETS_MAX = 100
 """How many wallets one unit of work may lock."""
 
 _ATTEMPTS_MAX = 5
-_COLUMNS = ("balance", "held", "version", "chain", "updated_at", "owed")
+_COLUMNS = ("balance", "held", "version", "chain", "updated_at", "owed", "bonus", "lots")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,8 @@ class _Projection:
     chain: bytes
     updated_at: dt.datetime
     owed: int
+    bonus: int
+    lots: int
 
 
 def rebuild_balances(
@@ -159,7 +161,9 @@ def _report(rows: Sequence[Row[Any]], report: RebuildReport, *, accept_loss: boo
 
 
 def _projection(row: Row[Any]) -> _Projection:
-    return _Projection(row.wallet_id, row.balance, row.held, row.version, row.chain, row.updated_at, row.owed)
+    return _Projection(
+        *(row.wallet_id, row.balance, row.held, row.version, row.chain, row.updated_at, row.owed, row.bonus, row.lots)
+    )
 
 
 def _differences(row: Row[Any]) -> list[Change]:
@@ -228,6 +232,7 @@ _COMPARE = text(f"""
 SELECT ledger.*, totals.entries, totals.total,
        stored.balance AS stored_balance, stored.held AS stored_held, stored.version AS stored_version,
        stored.chain AS stored_chain, stored.updated_at AS stored_updated_at, stored.owed AS stored_owed,
+       stored.bonus AS stored_bonus, stored.lots AS stored_lots,
        head.seq IS NOT NULL OR (stored.version = 0 AND stored.chain = :genesis) AS is_head_known
   FROM ({posting.LEDGER_SAYS}) AS ledger
  CROSS JOIN LATERAL (

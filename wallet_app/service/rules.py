@@ -6,7 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from wallet_app.errors import VersionMismatchError, WalletNotFoundError
-from wallet_app.service import adjustments, exchanges, holds, movements, purchases, reversals, states, transfers
+from wallet_app.service import (
+    adjustments,
+    exchanges,
+    holds,
+    lot_rules,
+    movements,
+    purchases,
+    reversals,
+    states,
+    transfers,
+)
 from wallet_app.service.books import Books, Plan, Receipt, WalletState
 from wallet_app.service.commands import (
     Bonus,
@@ -14,10 +24,13 @@ from wallet_app.service.commands import (
     Command,
     Exchange,
     ExpireHold,
+    ExpireLot,
+    ExtendLot,
     PlaceHold,
     Purchase,
     ReleaseHold,
     ReverseTransaction,
+    RevokeLot,
     Seed,
     Spend,
     TopUp,
@@ -39,6 +52,9 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
     Exchange: exchanges.exchange,
     Purchase: purchases.purchase,
     ReverseTransaction: reversals.reverse,
+    ExtendLot: lot_rules.extend,
+    RevokeLot: reversals.revoke,
+    ExpireLot: lot_rules.expire,
     adjustments.Adjust: adjustments.adjust,
     adjustments.ApprovedAdjust: adjustments.adjust,
     adjustments.ApprovedReversal: reversals.reverse,
@@ -52,7 +68,7 @@ def decide(books: Books, command: Command) -> Receipt:
     """Answer the command from the books: replay it, or post what its rule plans.
 
     Raises a NotFoundError, ForbiddenError, ConditionError, RefusedError or InvalidError if it declines; then the books
-    are as before but for holds of its wallets that were due, which are settled first, and its reference is still free.
+    are as before but for due holds and lots of its wallets, which are settled first, and its reference is still free.
     """
     # Before the books, whoever has looked already: nothing is told of a wallet to who may not do this to any.
     require_permitted(command)
@@ -66,6 +82,9 @@ def decide(books: Books, command: Command) -> Receipt:
         _require_version(books, command, anchor)
     if books.holds:
         holds.settle(books, command)
+    if books.lots:
+        lot_rules.settle(books, command.wallet_ids())
+    if books.holds:
         reversals.repay(books, command.wallet_ids())
     # Of another command under this reference, the other wallets do not matter: they may not even exist.
     replayed = books.replay(command)
@@ -82,8 +101,10 @@ def decide(books: Books, command: Command) -> Receipt:
     if permit is not None and permit.amount_max is not None:
         permit.require_amount(_most(plan))
     receipt = books.apply(command, plan)
-    if not books.reversed:
+    if not books.reversed and (plan.part is None or not books.lots):
         return receipt
+    # What came back to a lot that has expired meanwhile goes at once; and then whatever is there repays.
+    lot_rules.settle(books, command.wallet_ids())
     reversals.repay(books, command.wallet_ids())
     return books.receipt(receipt.transaction, is_replay=False)
 
@@ -119,7 +140,7 @@ def _most(plan: Plan) -> int:
     What it makes the wallet owe counts as taken.
     """
     sums: dict[tuple[int, bool], int] = {}
-    for wallet_id, _, amount, contra in plan.entries:
+    for wallet_id, _, amount, contra, _ in plan.entries:
         side = wallet_id, amount > 0
         if side[1] and contra == "Holds":
             continue

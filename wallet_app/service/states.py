@@ -19,8 +19,9 @@ from wallet_app.errors import (
     WalletNotEmptyError,
     WalletNotFrozenError,
 )
-from wallet_app.service.books import NO_END, Books, Frozen, NewState, Plan, PlannedEntry, WalletState
+from wallet_app.service.books import Books, Frozen, NewState, Plan, PlannedEntry, WalletState
 from wallet_app.service.commands import Command, Requested
+from wallet_app.service.instants import NO_END, instant_text
 
 Side = Literal["debits", "credits", "both"]
 
@@ -110,11 +111,6 @@ def require_not_stopped(books: Books, plan: Plan) -> None:
     if found := list(_stops(books, plan)):
         found[0].others = tuple(found[1:])
         raise found[0]
-
-
-def instant_text(instant: dt.datetime) -> str:
-    """Return the instant as a transaction keeps it: UTC, to the microsecond."""
-    return instant.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _stops(books: Books, plan: Plan) -> Iterator[WalletNotActiveError | StoppedError]:

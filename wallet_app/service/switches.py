@@ -22,10 +22,11 @@ from wallet_app.models import AssetType, StopSwitch, User
 from wallet_app.service import audit, sessions
 from wallet_app.service.audit import Act, By
 from wallet_app.service.dry_run import NO_ID
+from wallet_app.service.instants import instant_text
 from wallet_app.service.queries import PAGE_MAX
 from wallet_app.service.repeatable import repeatable
 from wallet_app.service.sessions import Session, Visitor
-from wallet_app.service.states import Side, instant_text
+from wallet_app.service.states import Side
 
 Target = Literal["user", "asset", "everything"]
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from wallet_app.errors import AssetMismatchError, SameWalletError
 from wallet_app.service.books import Books, Plan, PlannedEntry
 from wallet_app.service.commands import Transfer
+from wallet_app.service.lot_rules import Draft
 from wallet_app.service.movements import require_funds, require_room
 
 
 def transfer(books: Books, command: Transfer) -> Plan:
     """Move the amount, or of it what there is, at least 1.
 
-    Raises SameWalletError, AssetMismatchError, InsufficientBalanceError or BalanceAboveBoundError.
+    It stays what it was: what was taken from a lot arrives as a lot of the same kind and end. Raises SameWalletError,
+    AssetMismatchError, InsufficientBalanceError, BalanceAboveBoundError or TooManyLotsError.
     """
     source, target = books.wallet(command.wallet_id), books.wallet(command.to_wallet_id)
     if source.wallet_id == target.wallet_id:
@@ -26,6 +28,10 @@ def transfer(books: Books, command: Transfer) -> Plan:
         amount = min(amount, source.balance)
     require_funds(source, amount)
     require_room(target, amount)
+    if source.has_lots:
+        draft = Draft(books)
+        taken = draft.debit(source.wallet_id, command.kind, amount, "Clearing")
+        return Plan((taken, draft.credit(target.wallet_id, command.kind, "Clearing", draft.natures(taken))))
     return Plan(
         (
             PlannedEntry(source.wallet_id, command.kind, -amount, "Clearing"),
