@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from tests.test_daily_totals import some_of_each
 from tests.test_verify import Tamper, tamper
 from wallet_app import service
 from wallet_app.errors import InstantAheadError, ReportBehindError, ReportTooFineError
-from wallet_app.service import AssetReport, daily_totals, reports, settled, totals_at
+from wallet_app.service import AssetReport, daily_totals, lot_totals, reports, settled, totals_at
 
 __all__ = ["tamper"]
 
@@ -69,6 +70,50 @@ def entries(app: Flask, database: URL) -> Iterator[Callable[[], list[Entry]]]:
         yield read
 
 
+class Movement(NamedTuple):
+    at: dt.datetime
+    asset: str
+    line: str | None
+    lot: tuple[int, int, int]
+    lot_kind: str
+    kind: str
+    amount: int
+    ends_at: dt.datetime | None
+
+
+AVAILABLE = {"grant": 1, "restore": 1, "release": 1, "consume": -1, "hold": -1, "expire": -1, "revoke": -1, "extend": 0}
+HELD = {"hold": 1, "release": -1}
+
+
+@pytest.fixture
+def movements(app: Flask, database: URL) -> Iterator[Callable[[], list[Movement]]]:
+    """Read all movements of lots."""
+    with psycopg.connect(conninfo(database), autocommit=True, row_factory=namedtuple_row) as connection:
+
+        def read() -> list[Movement]:
+            rows = connection.execute("""
+                SELECT moved.created_at, asset_types.code, entries.entry_type, owners.name, moved.wallet_id, lot_seq,
+                       lot_part, lots.kind AS lot_kind, moved.kind, moved.amount, moved.expires_at
+                  FROM lot_movements AS moved
+                  JOIN lots ON lots.wallet_id = moved.wallet_id AND lots.seq = lot_seq AND lots.part = lot_part
+                  JOIN wallets ON wallets.id = moved.wallet_id
+                  JOIN asset_types ON asset_types.id = wallets.asset_type_id
+                  LEFT JOIN ledger_entries AS entries ON entries.wallet_id = moved.wallet_id
+                        AND entries.seq = moved.seq AND moved.kind <> 'extend'
+                  LEFT JOIN wallets AS contra ON contra.id = entries.contra_wallet_id
+                  LEFT JOIN users AS owners ON owners.id = contra.user_id
+            """)
+            return [
+                Movement(
+                    *(row.created_at, row.code, row.entry_type and _line(row.entry_type, row.name)),
+                    *((row.wallet_id, row.lot_seq, row.lot_part), row.lot_kind, row.kind, row.amount, row.expires_at),
+                )
+                for row in rows
+            ]
+
+        yield read
+
+
 def _line(entry_type: str, owner: str) -> str:
     if owner == "Holds":
         return "held" if entry_type == "HOLD" else "released"
@@ -92,33 +137,63 @@ def require_same(report: AssetReport, entries: Sequence[Entry], *, until: dt.dat
     assert report.ties, report.differences
 
 
+def require_same_natures(report: AssetReport, movements: Sequence[Movement], *, until: dt.datetime | None) -> None:
+    """Compare what of a report is bonus, and when it ends, with what all movements of lots say, one by one."""
+    natures = report.natures
+    assert natures is not None
+    own = [one for one in movements if one.asset == report.asset.code and (until is None or one.at < until)]
+    begin = report.since or dt.datetime.min.replace(tzinfo=dt.UTC)
+    for found, there in ((natures.opening, [one for one in own if one.at < begin]), (natures.closing, own)):
+        bonus = [one for one in there if one.lot_kind == "bonus"]
+        assert found.balance == sum(AVAILABLE[one.kind] * one.amount for one in bonus)
+        assert found.held == sum(HELD.get(one.kind, 0) * one.amount for one in bonus)
+    for name, net in natures.lines.items():
+        within = [one for one in own if one.line == name and one.lot_kind == "bonus" and one.at >= begin]
+        assert net == sum(AVAILABLE[one.kind] * one.amount for one in within), name
+    left: Counter[str] = Counter({"never": report.closing.total})
+    today = (until or report.until).date()
+    for lot in {one.lot for one in own}:
+        of_lot = [one for one in own if one.lot == lot]
+        end = max(one.ends_at for one in of_lot if one.ends_at is not None)
+        days = ((end - dt.timedelta(microseconds=1)).date() - today).days
+        ages = {"due": 0, "within_7_days": 7, "within_30_days": 30, "within_90_days": 90, "later": 9_999}
+        name = "never" if end.year == 9999 else next(name for name, most in ages.items() if days < most)
+        there = sum((AVAILABLE[one.kind] + HELD.get(one.kind, 0)) * one.amount for one in of_lot)
+        left[name] += there
+        left["never"] -= there
+    assert {age.name: age.total for age in natures.ages if age.total} == {name: n for name, n in left.items() if n}
+    assert sum(age.bonus for age in natures.ages) == natures.closing.total
+
+
 def added_up() -> bool:
     daily_totals.add_up(never)
-    return not settled._has_more(daily_totals.NAME)
+    lot_totals.add_up(never)
+    return not (settled._has_more(daily_totals.NAME) or settled._has_more(lot_totals.NAME))
 
 
 def test_reports_at_any_instant_are_what_the_ledger_says(
-    app: Flask, entries: Callable[[], list[Entry]], monkeypatch: pytest.MonkeyPatch
+    app: Flask,
+    entries: Callable[[], list[Entry]],
+    movements: Callable[[], list[Movement]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """While nothing is added up, when some is, and when all is, with the newest movements always above it."""
     monkeypatch.setattr(settled, "ROWS_MAX", 40)
     history, dice = History(BEGIN), random.Random(7)
     history.post(30)
-    there = entries()
-    assert {one.line for one in there} >= {*LINE_OF.values()} - {"expired", "adjusted"} | {
-        "held",
-        "released",
-        "reversed_issued",
-    }
+    there, moved = entries(), movements()
+    assert {one.line for one in there} >= {*LINE_OF.values()} - {"adjusted"} | {"held", "released", "reversed_issued"}
+    assert {one.kind for one in moved} == {*AVAILABLE}
     exact = [one.at for one in there] + [one.at + dt.timedelta(microseconds=1) for one in there]
     for step in range(6):
         if step == 5:
             wait_for(added_up)
         elif step > 1:
-            daily_totals.add_up(lambda: False)
+            daily_totals.add_up(never)
+            lot_totals.add_up(never)
         if step == 4:
             some_of_each()
-            there = entries()
+            there, moved = entries(), movements()
         for _ in range(8):
             ends: list[dt.datetime | None] = [
                 dice.choice([BEGIN + dice.random() * 33 * DAY, dice.choice(exact), BEGIN + dice.randrange(33) * DAY])
@@ -126,17 +201,21 @@ def test_reports_at_any_instant_are_what_the_ledger_says(
             ]
             since, until = dice.choice([sorted(ends), [None, ends[0]], [ends[0], None], [None, None]])  # type: ignore[type-var]
             for code in ("GOLD", "DIAMOND"):
-                require_same(service.get_asset_report(code, since=since, until=until), there, until=until)
+                report = service.get_asset_report(code, since=since, until=until)
+                require_same(report, there, until=until)
+                require_same_natures(report, moved, until=until)
     assert service.get_asset_report("GOLD", until=BEGIN + 20 * DAY).is_final
     assert not service.get_asset_report("GOLD").is_final
 
 
 @pytest.mark.slow
-def test_every_day_of_a_year_rolls_forward_to_the_next(app: Flask, entries: Callable[[], list[Entry]]) -> None:
+def test_every_day_of_a_year_rolls_forward_to_the_next(
+    app: Flask, entries: Callable[[], list[Entry]], movements: Callable[[], list[Movement]]
+) -> None:
     history = History(BEGIN)
     history.post(365)
     wait_for(added_up)
-    there = entries()
+    there, moved = entries(), movements()
     for code in ("GOLD", "DIAMOND"):
         closing = reports.Outstanding(0, 0)
         for day in range(366):
@@ -144,6 +223,8 @@ def test_every_day_of_a_year_rolls_forward_to_the_next(app: Flask, entries: Call
             report = service.get_asset_report(code, since=since, until=until)
             assert report.opening == closing
             require_same(report, there, until=until)
+            if day % 15 == 0:
+                require_same_natures(report, moved, until=until)
             closing = report.closing
         assert closing == service.get_asset_report(code, until=BEGIN + 400 * DAY).closing
         assert closing.total > 0
@@ -168,6 +249,11 @@ def test_instants_that_have_no_report(
     wait_for(added_up)
     assert service.get_asset_report("GOLD").ties
     today = sorted(one.at for one in entries() if one.at > now - DAY)
+    expected_older = settled.expect_older()
+    with pytest.raises(ReportBehindError):
+        service.get_asset_report("GOLD", until=BEGIN + 5 * DAY)
+    settled.older_are_there([expected_older])
+    wait_for(added_up)
     with pytest.raises(ReportTooFineError):
         service.get_asset_report("GOLD", until=today[len(today) // 2])
 

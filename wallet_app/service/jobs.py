@@ -11,6 +11,7 @@ from wallet_app.service import (
     bulk_running,
     daily_totals,
     expiry,
+    lot_totals,
     names,
     references,
     verification,
@@ -38,6 +39,7 @@ JOBS = (
     Job("index_references", 2.0, references.extend_index),
     Job("fold_names", 5.0, names.fold_names),
     Job("add_up_days", 1.0, daily_totals.add_up),
+    Job("add_up_lots", 1.0, lot_totals.add_up),
     Job("verify", 5.0, verification.run_requested),
     Job("find_top_movers", 60.0, lambda _: daily_totals.find_top_movers()),
 )
