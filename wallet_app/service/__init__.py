@@ -157,6 +157,8 @@ from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
 from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
 from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
+from wallet_app.service.lot_reports import AGE_NAMES as REPORT_AGES
+from wallet_app.service.lot_reports import Age as ReportAge
 from wallet_app.service.operations import (
     KINDS as OPERATION_KINDS,
 )
@@ -693,7 +695,9 @@ __all__ = [
     "DAYS_MAX",
     "DayEntries",
     "Outstanding",
+    "REPORT_AGES",
     "REPORT_HOLD_LINES",
+    "ReportAge",
     "REPORT_LINES",
     "ReportLine",
     "SystemDay",

@@ -125,6 +125,10 @@ class AssetReport:
         """Return the sums of the line with this name."""
         return next((line.sums for line in (*self.lines, *self.holds) if line.name == name), Sums())
 
+    def bonus(self, name: str) -> int | None:
+        """Return what of the net of the line with this name was bonus; None where natures are not told."""
+        return None if self.natures is None else self.natures.lines.get(name, 0)
+
     @property
     def reversed(self) -> int:
         """What all reversals brought users, net."""
