@@ -71,8 +71,8 @@ CASE WHEN moved.lot_seq = 0 THEN CAST('9999-01-01' AS date)
           ) - interval '1 microsecond') AT TIME ZONE 'UTC' AS date) END
 """
 
-# An extension takes what is left from the end that was, and adds it to the end that is.
-_LEFT = f"""
+# Of the movements `moved`. An extension takes what is left from the end that was, and adds it to the end that is.
+LEFT = f"""
 SELECT CAST(moved.created_at AT TIME ZONE 'UTC' AS date) AS day, moved.created_at, moved.asset_type_id, moved.lot_kind,
        {_END} AS ends_on,
        CASE WHEN moved.kind IN ('grant', 'restore') THEN moved.amount
@@ -84,10 +84,12 @@ SELECT CAST(moved.created_at AT TIME ZONE 'UTC' AS date), moved.created_at, move
   FROM moved WHERE moved.kind = 'extend'
 """  # noqa: S608 - constants
 
+PAGE = _MOVEMENTS.format(range="transaction_id > :after AND transaction_id <= :until")
+"""The movements of lots of a range of transactions, each with its entry, the lot's kind and the asset."""
+
 _ADD = text(f"""
-WITH moved AS MATERIALIZED ({_MOVEMENTS.format(range="transaction_id > :after AND transaction_id <= :until")}
-), left_of AS (
-    {_LEFT}
+WITH moved AS MATERIALIZED ({PAGE}), left_of AS (
+    {LEFT}
 ), ends AS (
     INSERT INTO lot_ends (asset_type_id, kind, ends_on, day, entries, credits, debits)
     SELECT asset_type_id, lot_kind, ends_on, day, count(*), coalesce(sum(net) FILTER (WHERE net > 0), 0),
@@ -141,7 +143,7 @@ SELECT width_bucket(totals.day, CAST(:days AS date[])) AS period, totals.entry_t
 """What of the entries against the SYSTEM wallets `wallet_ids` was bonus, by type and wallet, as of all of them."""
 
 _ENDS = f"""
-WITH moved AS MATERIALIZED ({_MOVEMENTS}), left_of AS ({_LEFT})
+WITH moved AS MATERIALIZED ({_MOVEMENTS}), left_of AS ({LEFT})
 SELECT {{period}} AS period, moved.lot_kind, moved.ends_on, count(*) AS entries,
        coalesce(sum(moved.net) FILTER (WHERE moved.net > 0), 0) AS credits,
        coalesce(-sum(moved.net) FILTER (WHERE moved.net < 0), 0) AS debits
