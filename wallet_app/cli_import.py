@@ -18,7 +18,7 @@ from flask import Flask
 from flask.cli import with_appcontext
 from sqlalchemy.exc import DBAPIError
 
-from wallet_app import cli, records, service, text
+from wallet_app import cli, metrics, records, service, text
 from wallet_app.errors import WalletServiceError
 from wallet_app.imports import ImportFileError, result_file, running, source
 from wallet_app.imports.progress import Progress
@@ -109,6 +109,8 @@ def import_file(**asked: Any) -> None:
     stopped.
     """
     request = _request(**asked)
+    # So that the wait for a database that is stopped ends.
+    metrics.start()
     try:
         is_complete, tally = _import(request)
     except (ImportFileError, WalletServiceError) as problem:

@@ -16,7 +16,7 @@ import structlog
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 
-from wallet_app import cli, service
+from wallet_app import cli, metrics, service
 from wallet_app.db import is_away, log_fault
 
 log = structlog.get_logger("wallet")
@@ -60,6 +60,8 @@ class _Worker:
 
     def run(self) -> None:
         """Work until the event is set, or the parent has ended; return when the jobs have come to an end."""
+        # So that the wait for a database that is stopped ends.
+        metrics.start()
         log.info("worker_started", worker=str(self._id), jobs=[job.name for job in service.JOBS])
         threads = [
             threading.Thread(target=self._repeat, args=(job,), name=job.name, daemon=True) for job in service.JOBS
@@ -103,9 +105,10 @@ class _Worker:
         except Exception:
             self._note(job, at=_now(), failed=True, amount=0)
             raise
-        self._note(job, at=_now(), succeededAt=_now(), failed=False, amount=amount)
+        seconds = time.monotonic() - began
+        self._note(job, at=_now(), succeededAt=_now(), failed=False, amount=amount, seconds=round(seconds, 3))
         if amount:
-            log.info("job_done", job=job.name, amount=amount, ms=round((time.monotonic() - began) * 1000, 1))
+            log.info("job_done", job=job.name, amount=amount, ms=round(seconds * 1000, 1))
 
     def _note(self, job: service.Job, **noted: Any) -> None:
         """Keep what the next sign of life tells of the job: whether it runs (`since`), and how it ended before."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import psycopg
 import structlog
@@ -21,6 +23,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from wallet_app import greenlets, metrics
 from wallet_app.config import ConfigurationError, Settings
+from wallet_app.patience import GRACE_SECONDS, PatientConnection, watch
 from wallet_app.round_trip import PREPARES, Statement, ask, last_questions
 
 log = structlog.get_logger("wallet")
@@ -205,7 +208,9 @@ def prepare_connections(engine: Engine, settings: Settings) -> None:
                 cursor.execute(_PREPARE)
             else:
                 _require_own_settings(dbapi_connection, cursor)
+            (statement_seconds,) = cursor.execute(_STATEMENT_SECONDS).fetchone()
         dbapi_connection.commit()
+        watch(dbapi_connection, statement_seconds=statement_seconds)
 
 
 def connect(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> psycopg.Connection[TupleRow]:  # noqa: ARG001
@@ -213,8 +218,14 @@ def connect(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any
 
     psycopg looks the server's name up by Python's socket module, so that goes on as a greenlet too.
     """
-    kind = greenlets.GreenletConnection if greenlets.is_patched() else psycopg.Connection
-    return kind.connect(*arguments, **parameters)
+    kind = greenlets.GreenletConnection if greenlets.is_patched() else PatientConnection
+    try:
+        return kind.connect(*arguments, **parameters)
+    except psycopg.Error as refused:
+        # The error and psycopg's frames hold each other, and the frames the socket: until the garbage collector comes
+        # by, the server would wait for a client who has given up.
+        traceback.clear_frames(refused.__traceback__)
+        raise
 
 
 def _plan_once(engine: Engine) -> None:
@@ -259,6 +270,11 @@ UNION ALL
 SELECT set_config('role', rolname, false)
   FROM pg_roles WHERE rolname = '{APPLICATION_ROLE}' AND pg_has_role(current_user, oid, 'MEMBER')
 """  # noqa: S608 - a constant
+
+
+_STATEMENT_SECONDS = """
+SELECT CAST(EXTRACT(epoch FROM CAST(current_setting('statement_timeout') AS interval)) AS float8)
+"""
 
 
 def _require_own_settings(dbapi_connection: Any, cursor: Any) -> None:
@@ -311,11 +327,14 @@ def unit_of_work(engine: Engine | None = None) -> Iterator[Connection]:
     with (engine or db.engine).connect() as connection:
         # Said, because what goes to the driver directly would not begin it.
         connection.begin()
-        yield connection
-        connection.info.pop("not_replicated", None)
-        if last := last_questions(connection):
-            ask(connection, *last, _COMMIT())
-        connection.commit()
+        try:
+            yield connection
+            connection.info.pop("not_replicated", None)
+            if last := last_questions(connection):
+                ask(connection, *last, _COMMIT())
+            connection.commit()
+        finally:
+            _take_no_more_time(connection)
         if connection.info.pop("not_replicated", False):
             raise CommitNotReplicatedError
 
@@ -324,7 +343,28 @@ def unit_of_work(engine: Engine | None = None) -> Iterator[Connection]:
 def snapshot() -> Iterator[Connection]:
     """One read-only database transaction in which all statements see the same state."""
     with db.engines[READS].connect() as connection:
-        yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        try:
+            yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        finally:
+            _take_no_more_time(connection)
+
+
+def take_time(connection: Connection, seconds: int) -> None:
+    """Let each statement take up to `seconds` until the unit of work, or the snapshot, ends; for background work."""
+    connection.execute(_TAKE_TIME, {"timeout": f"{seconds}s"})
+    driver = cast(PatientConnection, connection.connection.driver_connection)
+    driver.patience = seconds + GRACE_SECONDS
+    _taking_time[connection] = driver
+
+
+def _take_no_more_time(connection: Connection) -> None:
+    if _taking_time and (driver := _taking_time.pop(connection, None)):
+        driver.patience = driver.patience_otherwise
+
+
+_taking_time: WeakKeyDictionary[Connection, PatientConnection] = WeakKeyDictionary()
+
+_TAKE_TIME = text("SELECT set_config('statement_timeout', :timeout, true)")
 
 
 def reads(function: Callable[Concatenate[Connection, P], R]) -> Callable[P, R]:

@@ -6,13 +6,15 @@ timer for each wait. A posting waits a dozen times: this was a twentieth of what
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from typing import Any, TypeVar
 
 import gevent
 import psycopg
 from gevent import monkey
-from psycopg.rows import TupleRow
+
+from wallet_app.patience import PatientConnection
 
 T = TypeVar("T")
 
@@ -24,13 +26,14 @@ def is_patched() -> bool:
     return bool(monkey.is_module_patched("select"))
 
 
-class GreenletConnection(psycopg.Connection[TupleRow]):
+class GreenletConnection(PatientConnection):
     """Lets other greenlets run while it waits for the database."""
 
     def wait(self, gen: Generator[Any, Any, T], interval: float = 0.1, timeout: float | None = None) -> T:
         """Run the generator until it has its result; one that is timed is left to psycopg."""
         if timeout is not None:
             return super().wait(gen, interval, timeout)
+        self.waits_since = time.monotonic()
         try:
             events = int(next(gen))
             while True:
@@ -43,6 +46,8 @@ class GreenletConnection(psycopg.Connection[TupleRow]):
                     events = int(gen.send(ready))
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
+        finally:
+            self.waits_since = None
 
     def _wait_for(self, events: int) -> int:
         """Return what the socket is ready for. A broken one is ready, and fails when it is used."""

@@ -1,6 +1,6 @@
 """Reports tell what is bonus, and when what users have ends: the totals of lots, which the worker adds up.
 
-Safe under load: new tables, and an index of extensions of lots, of which there are few; whoever writes waits for nobody.
+Safe under load: new tables, and an index of extensions of lots, of which there are few; nobody waits for it.
 """
 
 from __future__ import annotations

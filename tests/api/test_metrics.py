@@ -8,7 +8,9 @@ import signal
 import threading
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +91,7 @@ def test_every_figure_has_a_help_line_and_an_alarm_in_the_docs(client: FlaskClie
     docs = (REPOSITORY / "docs" / "deploy.md").read_text()
     families = list(text_string_to_metric_families(client.get("/metrics").text))
     ours = [family for family in families if family.name.startswith("wallet_")]
-    assert len(ours) == 13
+    assert len(ours) == 19
     for family in ours:
         assert family.documentation.endswith(".")
         assert f"`{family.name}" in docs, family.name
@@ -107,6 +109,42 @@ def test_it_answers_without_the_database_whoever_was_known_before(
     assert client.get("/metrics", headers={"Authorization": f"Bearer {VAULT.make_key().text}"}).status_code == 401
     gate._forget()
     assert client.get("/metrics").status_code == 503
+
+
+def test_the_background_work_is_told_by_any_process(app: Flask, client: FlaskClient) -> None:
+    """By the workers' signs of life, and by what waits: here a verification that was asked for, and what was posted."""
+    assert figures(client)["wallet_workers"] == 0
+    assert figures(client)["wallet_job_last_success_timestamp_seconds{job=verify}"] == 0
+    before, now = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    done = {"at": now.isoformat(), "succeededAt": before.isoformat(), "seconds": 2.5, "failed": True}
+    service.beat(uuid.uuid4(), host="here", pid=1, jobs={"verify": done})
+    service.beat(uuid.uuid4(), host="there", pid=1, jobs={"verify": {"since": now.isoformat()}})
+    service.request_verification(full=False, by=service.By(actor="tests"))
+    client.post("/wallets/3/topup", json=movement())
+    found = figures(client)
+    assert found["wallet_workers"] == 2
+    assert found["wallet_job_last_success_timestamp_seconds{job=verify}"] == before.timestamp()
+    assert found["wallet_job_duration_seconds{job=verify}"] == 2.5
+    assert found["wallet_job_failed{job=verify}"] == 1
+    assert found["wallet_job_backlog{job=verify}"] == 1
+    assert found["wallet_job_backlog{job=add_up_days}"] == found["wallet_job_backlog{job=index_references}"] > 0
+    assert {name for name in found if "backlog" in name} == {
+        f"wallet_job_backlog{{job={job.name}}}" for job in service.JOBS if job.name != "find_top_movers"
+    }, "a job without a backlog says so here"
+
+
+def test_figures_of_the_work_are_left_out_when_the_database_says_nothing(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says_nothing = threading.Event()
+    monkeypatch.setattr(service, "get_work_figures", lambda: says_nothing.wait(20))
+    begun = time.monotonic()
+    for _ in range(2):
+        found = figures(client)
+        assert "wallet_workers" not in found
+        assert "wallet_processes" in found
+    assert time.monotonic() - begun < 5
+    says_nothing.set()
 
 
 # --- what is counted ---

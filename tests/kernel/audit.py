@@ -96,6 +96,50 @@ CHECKS = {
             ON entries.contra_wallet_id = w.id
          WHERE coalesce(slots.total, 0) <> coalesce(entries.total, 0)
     """,
+    "a lot is not what its movements make": """
+        SELECT l.wallet_id, l.seq, l.part FROM lots l
+          FULL JOIN (
+               SELECT wallet_id, lot_seq, lot_part, sum(CASE kind WHEN 'grant' THEN amount ELSE 0 END) AS amount,
+                      sum(CASE WHEN kind IN ('grant', 'release', 'restore') THEN amount WHEN kind = 'extend' THEN 0
+                               ELSE -amount END) AS available,
+                      sum(CASE kind WHEN 'hold' THEN amount WHEN 'release' THEN -amount ELSE 0 END) AS held,
+                      sum(CASE kind WHEN 'consume' THEN amount WHEN 'restore' THEN -amount ELSE 0 END) AS consumed,
+                      sum(CASE kind WHEN 'expire' THEN amount ELSE 0 END) AS expired,
+                      sum(CASE kind WHEN 'revoke' THEN amount ELSE 0 END) AS revoked, max(expires_at) AS expires_at
+                 FROM lot_movements GROUP BY 1, 2, 3
+               ) m ON (m.wallet_id, m.lot_seq, m.lot_part) = (l.wallet_id, l.seq, l.part)
+         WHERE (l.amount, l.available, l.held, l.consumed, l.expired, l.revoked, l.expires_at)
+               IS DISTINCT FROM (m.amount, m.available, m.held, m.consumed, m.expired, m.revoked, m.expires_at)
+    """,
+    "a balance row does not tell its lots": """
+        SELECT b.wallet_id, b.bonus, b.lots, b.balance FROM wallet_balances b
+          LEFT JOIN (SELECT wallet_id, sum(available) FILTER (WHERE kind = 'bonus') AS bonus,
+                            sum(available) AS available,
+                            count(*) FILTER (WHERE CASE seq WHEN 0 THEN held > 0 ELSE held + available > 0 END) AS lots,
+                            sum(held) AS held
+                       FROM lots GROUP BY 1) l USING (wallet_id)
+         WHERE b.bonus <> coalesce(l.bonus, 0) OR b.lots <> coalesce(l.lots, 0)
+            OR l.available > b.balance OR l.held > b.held
+    """,
+    "an entry moves more of lots than it moves": """
+        SELECT e.wallet_id, e.seq, e.amount, m.moved FROM ledger_entries e
+          JOIN (SELECT wallet_id, seq, transaction_id,
+                       sum(CASE WHEN kind IN ('grant', 'release', 'restore') THEN amount ELSE -amount END) AS moved
+                  FROM lot_movements WHERE kind <> 'extend' GROUP BY 1, 2, 3) m USING (wallet_id, seq, transaction_id)
+         WHERE sign(m.moved) <> sign(e.amount) OR abs(m.moved) > abs(e.amount)
+         UNION ALL
+        SELECT m.wallet_id, m.seq, NULL, NULL FROM lot_movements m
+         WHERE m.kind <> 'extend'
+           AND NOT EXISTS (SELECT FROM ledger_entries e
+                            WHERE (e.wallet_id, e.seq, e.transaction_id) = (m.wallet_id, m.seq, m.transaction_id))
+    """,
+    "a hold does not tell its lots": """
+        SELECT l.wallet_id, l.seq, l.part FROM lots l
+          LEFT JOIN (SELECT wallet_id, lots[i] AS seq, lots[i + 1] AS part, sum(lots[i + 2]) AS held
+                       FROM holds, generate_series(1, cardinality(lots), 3) AS i GROUP BY 1, 2, 3) h
+            USING (wallet_id, seq, part)
+         WHERE l.held <> coalesce(h.held, 0)
+    """,
     "a transfer does not make zero": """
         SELECT e.transaction_id, w.asset_type_id, sum(e.amount)
           FROM ledger_entries e JOIN wallets w ON w.id = e.wallet_id

@@ -6,6 +6,7 @@ import io
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -13,7 +14,9 @@ import pytest
 
 from tests.kernel.conftest import DOE, JOHN, JOHN_DIAMOND, Books
 from tests.kernel.operators import NAMES, VISITOR, email_of, make_operator, sign_in
+from tests.kernel.test_expiry import wait_for
 from wallet_app import service
+from wallet_app.db import close_connections
 from wallet_app.errors import (
     BulkAlteredError,
     BulkCampaignOpenError,
@@ -68,6 +71,15 @@ def approve(crew: dict[str, service.Session], run_id: int, *, by: str = "checker
 
 def work_off() -> int:
     return bulk_running.work_off(lambda: False)
+
+
+def in_context(books: Books, work: Callable[[], int]) -> Callable[[], int]:
+    def run() -> int:
+        assert books.app is not None
+        with books.app.app_context():
+            return work()
+
+    return run
 
 
 def ran(crew: dict[str, service.Session], text: str, campaign: str = "outage") -> service.BulkRunView:
@@ -536,7 +548,7 @@ def test_the_same_file_goes_on_where_a_run_left_off_and_under_its_campaign_alone
 def test_a_row_that_cannot_be_written_or_whose_wallet_is_held_fails_alone(
     books: Books, crew: dict[str, service.Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk_running, "BUSY_ATTEMPTS_MAX", 0)
+    monkeypatch.setattr(bulk_running, "BUSY_SECONDS_MAX", 0.0)
     wallets = books.make_wallets(20)
     run_id = draft(crew, credit([(f"r{n}", wallet, n + 1) for n, wallet in enumerate(wallets)]))
     service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
@@ -554,6 +566,66 @@ def test_a_row_that_cannot_be_written_or_whose_wallet_is_held_fails_alone(
     errors = [(row.row_ref, row.status, row.error_code) for row in service.walk_bulk_rows(run_id) if row.error_code]
     assert errors == [("r3", "refused", "wallet_busy"), ("r12", "failed", "internal_error")]
     assert [books.balance(wallet) for wallet in wallets] == [0 if n in (3, 12) else n + 1 for n in range(20)]
+
+
+def test_wallets_that_others_hold_hold_up_no_other_row(
+    books: Books, crew: dict[str, service.Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books.sql(f"ALTER DATABASE {books.url.database} SET lock_timeout = '100ms'")
+    close_connections()
+    monkeypatch.setattr(bulk_running, "CHUNK_MAX", 20)
+    wallets = books.make_wallets(30)
+    held, freed = wallets[0:9:2], wallets[4]
+    run_id = draft(crew, credit([(f"r{n}", wallets[n % 30], 1) for n in range(60)]))
+    service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
+    approve(crew, run_id)
+    with books.connect() as one, books.connect() as other, ThreadPoolExecutor(1) as worker:
+        one.execute("SELECT FROM wallet_balances WHERE wallet_id = ANY (%s) FOR UPDATE", [sorted({*held} - {freed})])
+        other.execute("SELECT FROM wallet_balances WHERE wallet_id = %s FOR UPDATE", [freed])
+        ending = worker.submit(in_context(books, work_off))
+        wait_for(lambda: service.get_bulk_run(run_id).done == 50)
+        other.rollback()
+        wait_for(lambda: service.get_bulk_run(run_id).done == 52)
+        assert service.get_bulk_run(run_id).refused == 0
+        # Each is waited for, and then all of them have waited long enough.
+        monkeypatch.setattr(bulk_running, "BUSY_SECONDS_MAX", 0.0)
+        assert ending.result(30) == 60
+        one.rollback()
+    run = service.get_bulk_run(run_id)
+    assert (run.state, run.done, run.refused) == ("completed_with_errors", 52, 8)
+    refused = service.list_bulk_rows(run_id, status="refused").items
+    assert {row.wallet_id for row in refused} == {*held} - {freed}
+    assert {row.error_code for row in refused} == {"wallet_busy"}
+
+
+@pytest.mark.parametrize("change", ["role", "disabled"])
+def test_what_an_operator_began_who_may_not_any_more_is_not_done(
+    books: Books, crew: dict[str, service.Session], change: str
+) -> None:
+    """Their page was asked for, and its session found, just before they were demoted."""
+    done = ran(crew, credit([("a", JOHN, 5)])).run_id
+    ready = draft(crew, credit([("b", JOHN, 5)]), "ready")
+    running = draft(crew, credit([("c", JOHN, 5)]), "running")
+    service.ask_bulk(crew["maker"], running, visitor=VISITOR)
+    approve(crew, running)
+    by = service.By(actor="tests")
+    if change == "role":
+        service.change_role(email_of("maker"), "viewer", by=by)
+    else:
+        service.disable_operator(email_of("maker"), by=by)
+    undo = partial(service.draft_undo, reason_code="FRAUD", reason="why", ticket="T-2", on_shortfall="refuse")
+    for act in (
+        lambda: draft(crew, credit([("d", JOHN, 5)]), "new"),
+        lambda: undo(crew["maker"], done, visitor=VISITOR),
+        lambda: service.stop_bulk(crew["maker"], running, visitor=VISITOR),
+        lambda: service.discard_bulk(crew["maker"], ready, visitor=VISITOR),
+        lambda: service.check_bulk(crew["maker"], ready, visitor=VISITOR),
+    ):
+        with pytest.raises(NotSignedInError):
+            act()
+    assert len(service.list_bulk_runs().items) == 3
+    assert service.get_bulk_run(ready).state == "ready"
+    assert service.get_bulk_run(running).stop_asked_at is None
 
 
 _SPOIL = """

@@ -16,8 +16,8 @@ from sqlalchemy.engine import URL
 from tests.kernel import wire
 from tests.kernel.conftest import DOE, JOHN, UNLOCKED, Books, outcome_of, serve
 from tests.kernel.wire import AnswerLost, BeforeSent, InFlight, Silence, Terminated, Wire
-from wallet_app import service
-from wallet_app.db import db
+from wallet_app import patience, service
+from wallet_app.db import close_connections, db
 from wallet_app.errors import DatabaseUnavailableError, OutcomeUnknownError
 from wallet_app.service import attempts, execution, loading, locks, posting
 
@@ -239,7 +239,7 @@ def test_16_threads_lose_commits_and_every_command_is_posted_exactly_once(far_bo
 
 
 def test_a_commit_that_is_never_answered_is_unknown_at_the_deadline(far_books: Books, cable: Wire) -> None:
-    """Nothing on our side ends the wait for an answer to COMMIT, so it is the lane that waits, and not the caller."""
+    """The lane waits for longer than the caller does."""
     service.use_group_commit(db.engine)
     cable.arm(Silence(wire.commit))
     outcomes: list[object] = []
@@ -257,6 +257,23 @@ def test_a_commit_that_is_never_answered_is_unknown_at_the_deadline(far_books: B
     caller.join()
     assert was_answered
     assert isinstance(outcomes[0], OutcomeUnknownError)
+
+
+@pytest.mark.parametrize("moment", [wire.lock, wire.commit])
+def test_a_lane_gives_up_an_answer_that_is_overdue_and_goes_on(
+    far_books: Books, cable: Wire, monkeypatch: pytest.MonkeyPatch, moment: Any
+) -> None:
+    """The connection stands and nobody answers, as with a backend that is stopped: nobody cuts the wire here."""
+    monkeypatch.setattr(patience, "GRACE_SECONDS", 0.3)
+    far_books.sql(f"ALTER DATABASE {far_books.url.database} SET statement_timeout = '200ms'")
+    close_connections()
+    service.use_group_commit(db.engine)
+    cable.arm(Silence(moment))
+    begun = time.monotonic()
+    assert not service.execute(far_books.top_up(JOHN, 7, "once")).is_replay
+    assert 0.5 < time.monotonic() - begun < 5
+    assert_repeats(far_books)
+    assert not service.execute(far_books.top_up(DOE, 7)).is_replay
 
 
 def test_control_repeating_without_the_reference_look_up_would_post_twice(

@@ -13,6 +13,7 @@ from wallet_app.metrics.families import (
     QUEUE_SECONDS,
     QUEUED,
     REFUSED,
+    SILENT,
     UNAUTHENTICATED,
     WITHDRAWN,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "QUEUE_SECONDS",
     "QUEUED",
     "REFUSED",
+    "SILENT",
     "Sight",
     "UNAUTHENTICATED",
     "WITHDRAWN",

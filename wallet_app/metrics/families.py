@@ -143,6 +143,11 @@ CONNECTIONS_MAX = Family(
     "Database connections that the pools may hold.",
     (_POOLS,),
 )
+SILENT = Family(
+    Kind.COUNTER,
+    "wallet_db_silent",
+    "Connections that were given up because the database owed an answer for too long.",
+)
 UNAUTHENTICATED = Family(
     Kind.COUNTER,
     "wallet_unauthenticated",
@@ -162,6 +167,7 @@ FAMILIES = (
     FAILURES,
     CONNECTIONS_IN_USE,
     CONNECTIONS_MAX,
+    SILENT,
     UNAUTHENTICATED,
 )
 

@@ -1,11 +1,11 @@
-"""GET /metrics: the figures of all processes of this server, added up, as Prometheus reads them."""
+"""GET /metrics: the figures of all processes of this server, added up, and of the workers, as Prometheus reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
-from flask import Flask, Response
+from flask import Flask, Response, current_app
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -13,18 +13,21 @@ from prometheus_client.registry import Collector
 
 from wallet_app import access
 from wallet_app.metrics.families import FAMILIES, Family, Kind, rows
+from wallet_app.metrics.work import Work
 
 
 def init_app(app: Flask) -> None:
     """Register the page."""
+    app.extensions["wallet_work_figures"] = Work(app)
     app.add_url_rule("/metrics", view_func=metrics)
     access.declare("metrics", "metrics:read")
 
 
 def metrics() -> Response:
-    """Tell what was counted. It asks no database, so that it answers when nothing else does."""
+    """Tell what was counted. It needs no database, so that it answers when nothing else does."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures())
+    registry.register(current_app.extensions["wallet_work_figures"])
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 

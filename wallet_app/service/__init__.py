@@ -82,13 +82,17 @@ from wallet_app.service.bulk_views import (
 )
 from wallet_app.service.callers import ANONYMOUS, Actor
 from wallet_app.service.commands import (
+    GRACE_DAYS_MAX,
     HOLD_SECONDS_MAX,
+    ON_EXPIRED,
     SHORTFALLS,
     SYSTEM_REFERENCE,
+    UNSAID,
     Bonus,
     CaptureHold,
     Command,
     Exchange,
+    ExtendLot,
     Leg,
     Movement,
     OnHold,
@@ -97,10 +101,13 @@ from wallet_app.service.commands import (
     Purchase,
     ReleaseHold,
     ReverseTransaction,
+    RevokeLot,
     Seed,
     Spend,
     TopUp,
     Transfer,
+    Unsaid,
+    Until,
 )
 from wallet_app.service.credentials import MadeKey, Vault, key_id_at, place_of
 from wallet_app.service.daily_totals import rebuild_totals
@@ -159,6 +166,7 @@ from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RES
 from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
 from wallet_app.service.lot_reports import AGE_NAMES as REPORT_AGES
 from wallet_app.service.lot_reports import Age as ReportAge
+from wallet_app.service.lots import LOTS_MAX, Lot
 from wallet_app.service.operations import (
     KINDS as OPERATION_KINDS,
 )
@@ -336,6 +344,7 @@ from wallet_app.service.verification import (
 )
 from wallet_app.service.wallets import create_wallet
 from wallet_app.service.weighing import Demand, Effect, Similar, Total, Weighed
+from wallet_app.service.work_figures import JobFigures, WorkFigures, get_work_figures
 
 __all__ = [
     "HITS_MAX",
@@ -368,7 +377,10 @@ __all__ = [
     "get_chains",
     "get_economy",
     "get_integrity_state",
+    "get_work_figures",
     "get_work_state",
+    "JobFigures",
+    "WorkFigures",
     "last_full_run",
     "list_actor_names",
     "list_audit",
@@ -461,6 +473,15 @@ __all__ = [
     "Origin",
     "NEW_KEY_SECONDS",
     "NO_END",
+    "UNSAID",
+    "ON_EXPIRED",
+    "GRACE_DAYS_MAX",
+    "LOTS_MAX",
+    "ExtendLot",
+    "Lot",
+    "RevokeLot",
+    "Unsaid",
+    "Until",
     "NO_ID",
     "NO_TRANSACTION",
     "NewKey",

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, insert, select, text
 
-from wallet_app.db import unit_of_work
+from wallet_app.db import take_time, unit_of_work
 from wallet_app.models import AuditLink, AuditRecord
 from wallet_app.service import locks
 from wallet_app.service.chain import GENESIS, audit_hash
@@ -85,7 +85,9 @@ def extend_chain() -> int:
     chained = 0
     while True:
         with unit_of_work() as connection:
-            connection.execute(_SETTINGS)
+            # In each unit of work, because they look for what is missing in the whole log.
+            take_time(connection, _SECONDS_MAX)
+            connection.execute(_WAIT_LONG)
             locks.lock_audit_chain(connection)
             links = _links(connection)
             if links:
@@ -119,8 +121,8 @@ def _cut(value: str | None) -> str | None:
     return None if value is None else value[:TEXT_MAX]
 
 
-# In each unit of work, because they look for what is missing in the whole log.
-_SETTINGS = text("SELECT set_config('statement_timeout', '30s', true), set_config('lock_timeout', '30s', true)")
+_SECONDS_MAX = 30
+_WAIT_LONG = text(f"SELECT set_config('lock_timeout', '{_SECONDS_MAX}s', true)")
 
 # A transaction from the ceiling on is none of this server's: its record came with a restored database, and has ended.
 _UNCHAINED = text("""

@@ -44,7 +44,7 @@ from wallet_app.service.bulk_reading import (
     read_row,
 )
 from wallet_app.service.posting import Outcome
-from wallet_app.service.sessions import Session, Visitor, require
+from wallet_app.service.sessions import Session, Visitor, require, require_current
 
 PROBLEMS_MAX = 20
 """How many rows with problems are told at once."""
@@ -125,7 +125,7 @@ def draft_bulk(session: Session, file: BulkFile, *, visitor: Visitor) -> int | B
     """Check the file, and return the id of the run that was made of it, or its problems.
 
     Posts nothing. Raises PermissionDeniedError, BulkInvalidError, BulkFileKnownError, BulkCampaignOpenError,
-    BulkNothingLeftError or OverloadedError.
+    BulkNothingLeftError or OverloadedError; NotSignedInError if the operator's role changed while it was checked.
     """
     require(session, "bulk:draft", visitor=visitor)
     campaign = campaign_of(file.campaign)
@@ -323,6 +323,7 @@ def _keep(
     told = {"campaign": campaign, "file": file.name[:100], "sha256": file.sha256.hex()}
     try:
         with unit_of_work() as connection:
+            require_current(connection, session)
             return insert_run(connection, values, rows, sums, by=by, told=told)
     except IntegrityError:
         # Somebody was faster: now it is there to be told of.

@@ -8,8 +8,9 @@ predecessor may have posted. Any number of workers take turns; a run that one is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -28,8 +29,8 @@ from wallet_app.service.posting import Deferred, Outcome
 
 log = structlog.get_logger("wallet")
 
-BUSY_ATTEMPTS_MAX = 6
-"""How often a row waits for a wallet that others hold, before it is refused and the run goes on."""
+BUSY_SECONDS_MAX = 12.0
+"""How long the rows of a wallet that others hold are tried again, before they are refused and the run goes on."""
 
 _PAUSE_SECONDS = 0.2
 _WORKER = "worker"
@@ -47,17 +48,37 @@ def work_off(should_stop: Callable[[], bool]) -> int:
     return _Work(should_stop).run()
 
 
+class _Aside(NamedTuple):
+    """A wallet that others held when its rows had their turn. It is waited for when all the other rows are done."""
+
+    since: float
+    """On the monotonic clock."""
+    waits: int = 0
+    """How often it was waited for in vain, for as long as a lock may be waited for."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its rows have been tried for long enough. Each wallet is waited for once at least."""
+        return self.waits > 0 and time.monotonic() - self.since >= BUSY_SECONDS_MAX
+
+
 class _Work:
     """Goes from chunk to chunk, and remembers between two of them what kept rows from being posted."""
 
     def __init__(self, should_stop: Callable[[], bool]) -> None:
         self._should_stop = should_stop
-        self._waited: dict[int, int] = {}
-        """By run, how often its first row has waited for its wallet in vain."""
-        self._singly: dict[int, int] = {}
-        """By run, up to which row number each row is a unit of work of its own, because one cannot be written."""
+        self._aside: defaultdict[int, dict[int, _Aside]] = defaultdict(dict)
+        """By run, the wallets whose rows are put aside."""
+        self._awaited: int | None = None
+        """The wallet that the chunk on its way waits for."""
+        self._singly: dict[tuple[int, bool], int] = {}
+        """By run, and whether at its end: up to which row number each row is a unit of work of its own, because one of
+        them cannot be written."""
         self._run_id = 0
+        self._is_end = False
+        """Whether only what is put aside is left of the run."""
         self._row_no = 0
+        self._wallet_id = 0
 
     def run(self) -> int:
         total = 0
@@ -88,32 +109,45 @@ class _Work:
         if run.stop_asked_at is not None:
             _end(connection, run, "stopped")
             return 0
-        is_singly = run.id in self._singly
-        rows = connection.execute(_NEXT, {"run_id": run.id, "rows": 1 if is_singly else CHUNK_MAX}).all()
+        rows = self._next_rows(connection)
         if not rows:
+            self._aside.pop(run.id, None)
             _end(connection, run, "completed_with_errors" if run.refused else "completed")
             return 0
-        self._row_no = rows[0].row_no
-        if is_singly and self._row_no > self._singly[run.id]:
-            del self._singly[run.id]
+        self._row_no, self._wallet_id = rows[0].row_no, rows[0].wallet_id
+        if self._row_no > self._singly.get(self._part, self._row_no):
+            del self._singly[self._part]
         return self._post(connection, run, rows)
+
+    @property
+    def _part(self) -> tuple[int, bool]:
+        return self._run_id, self._is_end
+
+    def _next_rows(self, connection: Connection) -> Sequence[Row[Any]]:
+        """Return the rows of the run whose turn it is: those that are put aside when there are no others."""
+        rows: Sequence[Row[Any]] = ()
+        for self._is_end in (False, True):
+            aside = [] if self._is_end else list(self._aside[self._run_id])
+            values = {"run_id": self._run_id, "rows": 1 if self._part in self._singly else CHUNK_MAX}
+            rows = connection.execute(_NEXT, {**values, "aside": aside}).all()
+            if rows or not aside:
+                break
+        return rows
 
     def _post(self, connection: Connection, run: Row[Any], rows: Sequence[Row[Any]]) -> int:
         # What the reason codes do not allow any more is settled on its own; the next chunk has the others.
         denied = bulk_rules.refused_rows(rows, reasons.settings_by_code(connection))
         if denied:
-            if rows[0].row_no in denied:
-                self._waited.pop(run.id, None)
             return _settle(connection, run, [row for row in rows if row.row_no in denied], [*denied.values()])
-        waited = self._waited.get(run.id, 0)
-        if waited > BUSY_ATTEMPTS_MAX:
-            del self._waited[run.id]
-            return _settle(connection, run, rows[:1], [_busy()])
+        aside = self._aside[run.id]
+        if late := [row for row in rows if row.wallet_id in aside and aside[row.wallet_id].is_over]:
+            return _settle(connection, run, late, [_busy() for _ in late])
         about = RunOf(run.id, run.campaign, run.maker_id, run.on_shortfall, run.reason)
         commands = [bulk_commands.command_of(about, row) for row in rows]
-        # At first what is free, without waiting; who waits for a wallet waits for the first row's.
-        waits_for: Collection[int] = commands[0].wallet_ids() if waited else ()
+        self._awaited = self._wallet_to_wait_for(rows) if self._is_end else None
         try:
+            # What is free, without waiting; at the end for one wallet, because a hot one is hardly ever free by chance.
+            waits_for = () if self._awaited is None else (self._awaited,)
             outcomes = posting.post(connection, commands, waits_for=waits_for)
         except (DBAPIError, MissingBalancesError):
             raise
@@ -121,17 +155,24 @@ class _Work:
             log_fault("bulk_chunk_failed", fault, run=run.id)
             raise _UnwritableError from fault
         settled = [(row, outcome) for row, outcome in zip(rows, outcomes, strict=True) if outcome is not _DEFERRED]
-        if isinstance(outcomes[0], Deferred):
-            self._waited[run.id] = waited + (not settled)
-        else:
-            self._waited.pop(run.id, None)
+        for row, outcome in zip(rows, outcomes, strict=True):
+            if outcome is _DEFERRED:
+                aside.setdefault(row.wallet_id, _Aside(time.monotonic()))
+        for row, _ in settled:
+            aside.pop(row.wallet_id, None)
         return _settle(connection, run, [row for row, _ in settled], [outcome for _, outcome in settled])
+
+    def _wallet_to_wait_for(self, rows: Sequence[Row[Any]]) -> int:
+        """Return, of the rows' wallets, the one that was waited for least often so far; of these the first."""
+        aside = self._aside[self._run_id]
+        wallets: list[int] = [row.wallet_id for row in rows]
+        return min(wallets, key=lambda wallet_id: aside[wallet_id].waits if wallet_id in aside else 0)
 
     def _bear(self, error: DBAPIError) -> bool:
         """Tell whether to go on after the error: nothing of the chunk was written."""
         state = getattr(error.orig, "sqlstate", None)
         if state in _WAITED_IN_VAIN:
-            self._waited[self._run_id] = self._waited.get(self._run_id, 0) + 1
+            self._note_wait()
             time.sleep(_PAUSE_SECONDS)
         elif state in _CONFLICTS:
             log.error("bulk_conflict", sqlstate=state, run=self._run_id)
@@ -143,16 +184,23 @@ class _Work:
             self._take_singly()
         return True
 
+    def _note_wait(self) -> None:
+        """Count the wait for the wallet that was waited for; if it was something else, let the first row be last."""
+        aside = self._aside[self._run_id]
+        wallet_id = self._wallet_id if self._awaited is None else self._awaited
+        before = aside.get(wallet_id, _Aside(time.monotonic()))
+        aside[wallet_id] = before._replace(waits=before.waits + (self._awaited is not None))
+
     def _take_singly(self) -> None:
         """Let each row of the chunk that cannot be written be one of its own; of one row, note that it failed."""
-        if self._run_id not in self._singly:
+        if self._part not in self._singly:
             with unit_of_work() as connection:
-                last = connection.scalar(_LAST_OF_CHUNK, {"run_id": self._run_id, "rows": CHUNK_MAX})
-            self._singly[self._run_id] = last or self._row_no
+                rows = self._next_rows(connection)
+            self._singly[self._part] = rows[-1].row_no if rows else self._row_no
             return
         with unit_of_work() as connection:
             run = _take(connection, self._run_id)
-            rows = [] if run is None else connection.execute(_NEXT, {"run_id": self._run_id, "rows": 1}).all()
+            rows = [] if run is None else self._next_rows(connection)
             # Somebody else may have been at it meanwhile, to a better end.
             if run is not None and rows and rows[0].row_no == self._row_no:
                 _settle(connection, run, rows, [RuntimeError("unwritable")])
@@ -267,15 +315,9 @@ SELECT bulk_rows.*, asset_types.scale, asset_types.code AS asset_code, asset_typ
   FROM bulk_rows
   JOIN wallets ON wallets.id = bulk_rows.wallet_id
   JOIN asset_types ON asset_types.id = wallets.asset_type_id
- WHERE run_id = :run_id AND bulk_rows.status = 'waiting'
+ WHERE run_id = :run_id AND bulk_rows.status = 'waiting' AND bulk_rows.wallet_id <> ALL (CAST(:aside AS bigint[]))
  ORDER BY row_no
  LIMIT :rows
-""")
-
-_LAST_OF_CHUNK = text("""
-SELECT max(row_no) FROM (
-       SELECT row_no FROM bulk_rows WHERE run_id = :run_id AND status = 'waiting' ORDER BY row_no LIMIT :rows
-       ) AS chunk
 """)
 
 _WRITE_RESULTS = text("""

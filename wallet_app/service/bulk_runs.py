@@ -1,6 +1,8 @@
 """What operators do with a bulk run: check it again, ask for approval, discard it, stop it, and begin to undo it.
 
 How a run stands changes under its row's lock, and once: whoever clicks twice, or comes too late, is told how it stands.
+What is written is written under the operator's lock too: who was disabled or got another role meanwhile is signed out,
+and so what their page was about to do is not done (NotSignedInError).
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from wallet_app.service.operations import REASON_MAX, Operation, cleaned
 from wallet_app.service.posting import Outcome
 from wallet_app.service.reasons import ReasonSettings
 from wallet_app.service.repeatable import repeatable
-from wallet_app.service.sessions import Session, Visitor, require
+from wallet_app.service.sessions import Session, Visitor, require, require_current
 
 UNDOABLE = ("completed", "completed_with_errors", "stopped")
 """How a run must stand to be undone: what it did is known then."""
@@ -75,6 +77,7 @@ def check_bulk(session: Session, run_id: int, *, visitor: Visitor) -> Checked:
     ]
     refused = sum(one["error"] is not None for one in expected)
     with unit_of_work() as connection:
+        require_current(connection, session)
         state = locks.lock_bulk_run(connection, run_id)
         if state in ("ready", "pending_approval"):
             connection.execute(_EXPECT, {"run_id": run_id, "expected": orjson.dumps(expected).decode()})
@@ -166,6 +169,7 @@ def draft_undo(
     by = By(actor=session.actor, reason=reason, ticket=ticket, request_id=visitor.request_id, address=visitor.address)
     try:
         with unit_of_work() as connection:
+            require_current(connection, session)
             told = {"undoes": run_id, "onShortfall": on_shortfall}
             return bulk_drafts.insert_run(connection, values, kept, sums, by=by, told=told)
     except IntegrityError:
@@ -242,6 +246,7 @@ def _change(
     """Let the run stand as `ways` says for how it stands now; where it stands so already, nothing is done."""
 
     def work(connection: Connection) -> str | None:
+        require_current(connection, session)
         state = locks.lock_bulk_run(connection, run_id)
         if state in ways.values():
             return None
@@ -259,6 +264,7 @@ def _change(
 
 def _ask_to_stop(connection: Connection, *, session: Session, run_id: int, visitor: Visitor) -> None:
     """Note that the run is to stop: the worker ends it, because it knows what is on its way."""
+    require_current(connection, session)
     state = locks.lock_bulk_run(connection, run_id)
     if state == "stopped":
         return

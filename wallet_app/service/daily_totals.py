@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, text
 
-from wallet_app.db import unit_of_work
+from wallet_app.db import take_time, unit_of_work
 from wallet_app.service import locks, settled
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION
 from wallet_app.service.settled import Consumer
@@ -45,7 +45,7 @@ def rebuild_totals() -> None:
 def find_top_movers() -> int:
     """Find the wallets that gained or lost most; return how many places were given. One worker at once does it."""
     with unit_of_work() as connection:
-        connection.execute(_SETTINGS)
+        take_time(connection, settled.STATEMENT_SECONDS_MAX)
         if not locks.try_lock_top_movers(connection):
             return 0
         connection.execute(text("DELETE FROM top_movers"))
@@ -106,7 +106,6 @@ ON CONFLICT (day, asset_type_id, entry_type, contra_wallet_id) DO UPDATE
        credits = daily_totals.credits + excluded.credits, debits = daily_totals.debits + excluded.debits
 """)  # noqa: S608 - constants
 
-_SETTINGS = text("SELECT set_config('statement_timeout', '30s', true)")
 
 # What is put into a hold is still the wallet's, so it is no movement; nor is what comes back from there.
 _FIND_MOVERS = text("""

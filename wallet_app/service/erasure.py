@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, text
 
-from wallet_app.db import unit_of_work
+from wallet_app.db import take_time, unit_of_work
 from wallet_app.errors import UserNotFoundError
 from wallet_app.models import User, Wallet
 from wallet_app.service import approvals, audit, posting
@@ -21,6 +21,8 @@ from wallet_app.service.audit import Act, By
 
 ROWS_MAX = 5_000
 """How many transactions lose their note and metadata in one unit of work."""
+
+STATEMENT_SECONDS_MAX = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Erasable:
 def count_erasable(user_id: int) -> Erasable:
     """Return what `erase_user` would erase now; raise UserNotFoundError, also for a SYSTEM user."""
     with unit_of_work() as connection:
-        connection.execute(_SETTINGS)
+        take_time(connection, STATEMENT_SECONDS_MAX)
         wallet_ids = _wallets_of(connection, user_id)
         found = connection.execute(_COUNT, {"wallet_ids": wallet_ids}).scalar_one()
     return Erasable(user_id, len(wallet_ids), found)
@@ -73,7 +75,7 @@ def _erase_some(user_id: int, wallet_id: int, after: uuid.UUID, by: By) -> tuple
     """Erase the next ones of the wallet; return how many, and behind which id others may follow."""
     values = {"wallet_id": wallet_id, "after": after, "rows_max": ROWS_MAX}
     with unit_of_work() as connection:
-        connection.execute(_SETTINGS)
+        take_time(connection, STATEMENT_SECONDS_MAX)
         last: uuid.UUID | None = connection.execute(_LAST, values).scalar()
         count = posting.erase_details(connection, wallet_id=wallet_id, after=after, last=last or _BEHIND_ALL)
         if count:
@@ -98,7 +100,6 @@ UPDATE bulk_rows SET note = NULL
    AND run_id IN (SELECT id FROM bulk_runs WHERE ended_at IS NOT NULL)
 """)
 
-_SETTINGS = text("SELECT set_config('statement_timeout', '60s', true)")
 
 _COUNT = text("SELECT count(*) FROM transaction_details WHERE wallet_id = ANY (CAST(:wallet_ids AS bigint[]))")
 

@@ -16,7 +16,8 @@ from wallet_app.db import reads, unit_of_work
 class HeartbeatView(NamedTuple):
     """A worker; `jobs` has for each job when it last ended (`at`), how much it did, and whether it failed.
 
-    And when it last succeeded (`succeededAt`), and since when it runs, if it does (`since`).
+    And when it last succeeded (`succeededAt`), how long that took (`seconds`), and since when it runs (`since`), if it
+    does.
     """
 
     worker_id: uuid.UUID

@@ -150,7 +150,8 @@ def lock_operators(connection: Connection, operator_ids: Collection[int]) -> dic
 
     So what one operator does to money comes one after the other, in whatever process. Must be its unit of work's first
     locking statement; requests and wallets may be locked after it. In order of their ids: two may do the same to each
-    other.
+    other. FOR NO KEY UPDATE, for which a row that only names the operator does not wait: the worker writes such rows
+    while it holds what comes after.
     """
     statement = (
         select(
@@ -164,7 +165,7 @@ def lock_operators(connection: Connection, operator_ids: Collection[int]) -> dic
         )
         .where(Operator.id.in_(sorted(set(operator_ids))))
         .order_by(Operator.id)
-        .with_for_update()
+        .with_for_update(key_share=True)
     )
     return {row[0]: LockedOperator(*row) for row in connection.execute(statement)}
 
@@ -181,8 +182,8 @@ def lock_asset(connection: Connection, asset_code: str) -> tuple[int, str, int] 
 
 def lock_epoch(connection: Connection, operator_id: int) -> int | None:
     """Lock an operator's row and return its epoch, None if they are disabled. Must be the first locking statement."""
-    statement = select(Operator.epoch, Operator.disabled_at).where(Operator.id == operator_id).with_for_update()
-    epoch, disabled_at = connection.execute(statement).one()
+    statement = select(Operator.epoch, Operator.disabled_at).where(Operator.id == operator_id)
+    epoch, disabled_at = connection.execute(statement.with_for_update(key_share=True)).one()
     return None if disabled_at is not None else epoch
 
 

@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 import orjson
 from sqlalchemy import Connection, text
 
-from wallet_app.db import snapshot
+from wallet_app.db import snapshot, take_time
 from wallet_app.round_trip import ask
 from wallet_app.service.books import Books, Entry, Frozen, Hold, PostedTransaction, ReversedEntry, WalletState
 from wallet_app.service.chain import GENESIS
@@ -40,6 +40,8 @@ def previewing(*, is_long: bool = True) -> Iterator[Preview]:
     with snapshot() as connection, closing(sqlite3.connect("")) as memory:
         # Its caller reads a file and writes results between two chunks, and whoever waits here holds no lock. The price
         # of a long preview is that vacuum keeps the dead rows that its snapshot still sees.
+        if is_long:
+            take_time(connection, _STATEMENT_SECONDS_MAX)
         now: dt.datetime = connection.execute(_STAY if is_long else _NOW).scalar_one()
         memory.executescript(_MEMORY)
         yield Preview(connection, memory, now)
@@ -261,9 +263,10 @@ def _memorable(transaction: PostedTransaction) -> tuple[int, str, str, str, byte
 
 
 _STAY = text("""
-SELECT clock_timestamp(), set_config('idle_in_transaction_session_timeout', '0', true),
-       set_config('statement_timeout', '60s', true)
+SELECT clock_timestamp(), set_config('idle_in_transaction_session_timeout', '0', true)
 """)
+
+_STATEMENT_SECONDS_MAX = 60
 
 _NOW = text("SELECT clock_timestamp()")
 

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import DBAPIError
 
-from wallet_app.db import snapshot, unit_of_work
+from wallet_app.db import snapshot, take_time, unit_of_work
 from wallet_app.service import locks, posting
 from wallet_app.service.chain import GENESIS
 from wallet_app.service.verification import marks
@@ -110,7 +110,8 @@ def _suspects(wallet_ids: Sequence[int]) -> list[int]:
 
 
 def _compare(connection: Connection, wallet_ids: Sequence[int]) -> Sequence[Row[Any]]:
-    connection.execute(_LONG_STATEMENTS)
+    take_time(connection, _STATEMENT_SECONDS_MAX)
+    connection.execute(_WITHOUT_JIT)
     return connection.execute(_COMPARE, {"wallet_ids": wallet_ids, "genesis": GENESIS}).all()
 
 
@@ -203,7 +204,8 @@ def _correct_system_balances(report: RebuildReport, *, accept_loss: bool) -> Non
     commit. Slots that contradict the entries are evidence of a loss, so they stay if any wallet was refused.
     """
     with snapshot() as connection:
-        connection.execute(_LONG_STATEMENTS)
+        take_time(connection, _STATEMENT_SECONDS_MAX)
+        connection.execute(_WITHOUT_JIT)
         rows = connection.execute(
             _SLOT_DIFFERENCES, {"round": marks.current_round(connection), **Unmarked().as_parameters()}
         ).all()
@@ -217,7 +219,8 @@ def _correct_system_balances(report: RebuildReport, *, accept_loss: bool) -> Non
     report.changes += [Change(row.wallet_id, "slots", str(row.slots_total), str(row.entries_total)) for row in rows]
 
 
-_LONG_STATEMENTS = text("SELECT set_config('statement_timeout', '600s', true), set_config('jit', 'off', true)")
+_STATEMENT_SECONDS_MAX = 600
+_WITHOUT_JIT = text("SELECT set_config('jit', 'off', true)")
 
 _PAGE = text("""
 SELECT wallets.id

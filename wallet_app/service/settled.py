@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Row, text
 
-from wallet_app.db import reads, unit_of_work
+from wallet_app.db import reads, take_time, unit_of_work
 from wallet_app.service import locks
 
 log = structlog.get_logger("wallet")
@@ -33,6 +33,8 @@ SLACK = dt.timedelta(seconds=1)
 
 OLDER_WITHIN = dt.timedelta(seconds=30)
 """How long after `expect_older` a posting may begin that has older ids."""
+
+STATEMENT_SECONDS_MAX = 30
 
 BEGINNING = uuid.UUID(int=0)
 
@@ -118,7 +120,7 @@ def _has_more(connection: Connection, name: str) -> bool:
 
 def _step(connection: Connection, consumer: Consumer) -> int:
     """Hand out one page, and note the next instant to wait for; return how many transactions it had."""
-    connection.execute(_SETTINGS)
+    take_time(connection, STATEMENT_SECONDS_MAX)
     # The clock before the xid, which the lock brings: whoever has a higher xid looks at the clock later.
     now: dt.datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
     cursor = locks.lock_cursor(connection, consumer.name)
@@ -179,7 +181,6 @@ def _write(
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
-_SETTINGS = text("SELECT set_config('statement_timeout', '30s', true)")
 
 _HAS_MORE = text("""
 SELECT coalesce((SELECT transaction_id FROM transactions ORDER BY transaction_id DESC LIMIT 1) > cursor.position

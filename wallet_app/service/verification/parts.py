@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from wallet_app.db import snapshot
+from wallet_app.db import snapshot, take_time
 from wallet_app.service.chain import GENESIS
 
 SEQ_MAX = 2**63 - 1
@@ -57,6 +57,7 @@ class Budget:
         """Yield one snapshot, and fit the size of the next part to the time that this one took."""
         began = time.monotonic()
         with snapshot() as connection:
+            take_time(connection, _STATEMENT_SECONDS_MAX)
             connection.execute(_SETTINGS)
             yield connection
         seconds = max(time.monotonic() - began, 0.001)
@@ -132,12 +133,13 @@ def _cut(connection: Connection, start: Start, entries_max: int) -> Start:
     return replace(start, until=until or SEQ_MAX)
 
 
+_STATEMENT_SECONDS_MAX = 30
+
 # Whatever the statistics say (after an import, nothing true), these reads are to go by primary keys: a scan of a whole
 # table in each part would make the verification quadratic. Of JIT only its compile time would be felt.
 _SETTINGS = text("""
-SELECT set_config('statement_timeout', '30s', true), set_config('jit', 'off', true),
-       set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
-       set_config('enable_mergejoin', 'off', true)
+SELECT set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true),
+       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
 """)
 
 # The last entry is looked up rather than read from wallet_balances, which is not to be trusted here.

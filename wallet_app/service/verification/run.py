@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from wallet_app.db import snapshot
+from wallet_app.db import snapshot, take_time
 from wallet_app.service.audit import extend_chain
 from wallet_app.service.chain import GENESIS
 from wallet_app.service.references import TAIL_MAX
@@ -209,6 +209,7 @@ class _Run:
     def check_totals(self) -> None:
         """Check, at one instant, that all wallets, slots and assets agree."""
         with snapshot() as connection:
+            take_time(connection, totals.STATEMENT_SECONDS_MAX)
             connection.execute(totals.SETTINGS)
             counts = dict(connection.execute(totals.COUNTS).one()._mapping)
             self._check(connection, TOTAL_INVARIANTS, {"round": self._round, **self._unmarked.as_parameters()}, counts)

@@ -104,7 +104,8 @@ TOTAL_INVARIANTS = (
     Invariant("assets", "each asset sums to zero", _ASSETS, "assets"),
 )
 
-SETTINGS = text("SELECT set_config('statement_timeout', '60s', true), set_config('jit', 'off', true)")
+STATEMENT_SECONDS_MAX = 60
+SETTINGS = text("SELECT set_config('jit', 'off', true)")
 
 COUNTS = text("""
 SELECT count(*) FILTER (WHERE users.user_type = 'SYSTEM') AS "SYSTEM wallets",
