@@ -14,7 +14,7 @@ from wallet_app import service
 from wallet_app.db import unit_of_work
 from wallet_app.errors import InvalidError, NotFoundError, RefusedError
 from wallet_app.service import execution, settled, wallets
-from wallet_app.service.commands import UNSAID, Command, ExtendLot, Origin, RevokeLot
+from wallet_app.service.commands import UNSAID, Command, ExtendLot, Origin
 
 DAY = dt.timedelta(days=1)
 ORIGIN = Origin(client="tests", actor="history")
@@ -81,13 +81,13 @@ class History:
         for number in range(dice.randrange(3, 9)):
             asset, (user, other) = dice.randrange(2), dice.sample(self.users, 2)
             said: dict[str, Any] = {"wallet_id": user[asset], "reference": f"{name}-{number}", "origin": ORIGIN}
-            amount, kind = dice.randrange(1, 200), dice.randrange(12)
+            amount, kind = dice.randrange(1, 200), dice.randrange(11)
             if kind < 2:
                 yield service.TopUp(amount=amount * 3, **said)
             elif kind == 2:
                 yield service.Bonus(amount=amount, expires_at=dice.choice((UNSAID, None)), **said)
             elif kind == 6:
-                end = self.now + dt.timedelta(hours=dice.randrange(1, 24 * 40))
+                end = self.now + dt.timedelta(hours=dice.randrange(1, 24 * dice.choice((4, 8, 110))))
                 yield service.Bonus(amount=amount, expires_at=dice.choice((end, end.date() + DAY)), **said)
             elif kind == 3:
                 yield service.Spend(amount=amount, **said)
@@ -103,13 +103,10 @@ class History:
                     yield service.CaptureHold(hold_id=hold_id, amount=dice.randrange(1, 60), **said)
                 else:
                     yield service.ReleaseHold(hold_id=hold_id, **said)
-            elif kind >= 10 and self.lots:
+            elif kind == 10 and self.lots:
                 said["wallet_id"], lot_id = dice.choice(self.lots[-10:])
-                reason = {"lot_id": lot_id, "reason": "a test", **said}
-                if kind == 10:
-                    yield ExtendLot(expires_at=self.now + dt.timedelta(days=dice.randrange(1, 60)), **reason)
-                else:
-                    yield RevokeLot(on_shortfall=dice.choice(("refuse", "partial")), **reason)
+                end = self.now + dt.timedelta(days=dice.randrange(1, 60))
+                yield ExtendLot(lot_id=lot_id, expires_at=end, reason="a test", **said)
             elif kind == 9 and self.made:
                 said["wallet_id"], transaction_id, others = dice.choice(self.made[-30:])
                 yield service.ReverseTransaction(
