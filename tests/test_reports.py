@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -14,19 +15,20 @@ from flask import Flask
 from psycopg.rows import namedtuple_row
 from sqlalchemy.engine import URL
 
-from tests.conftest import conninfo
-from tests.history import History
+from tests.conftest import conninfo, run_sql
+from tests.history import ORIGIN, History
 from tests.kernel.test_expiry import never, wait_for
 from tests.test_daily_totals import some_of_each
 from tests.test_verify import Tamper, tamper
 from wallet_app import service
 from wallet_app.errors import InstantAheadError, ReportBehindError, ReportTooFineError
-from wallet_app.service import AssetReport, daily_totals, lot_totals, reports, settled, totals_at
+from wallet_app.service import AssetReport, daily_totals, execution, lot_totals, reports, settled, totals_at
+from wallet_app.service.commands import Command, ExtendLot
 
 __all__ = ["tamper"]
 
 BEGIN = dt.datetime(2025, 2, 1, tzinfo=dt.UTC)
-DAY = dt.timedelta(days=1)
+DAY, HOUR = dt.timedelta(days=1), dt.timedelta(hours=1)
 
 
 class Entry(NamedTuple):
@@ -206,6 +208,55 @@ def test_reports_at_any_instant_are_what_the_ledger_says(
                 require_same_natures(report, moved, until=until)
     assert service.get_asset_report("GOLD", until=BEGIN + 20 * DAY).is_final
     assert not service.get_asset_report("GOLD").is_final
+
+
+def test_what_was_extended_ends_later_from_then_on_and_not_before(app: Flask, database: URL) -> None:
+    """At each instant as it was then, be it added up already or not; what was held or spent meanwhile with it."""
+    history = History(BEGIN)
+    wallet_id = history.users[0][0]
+
+    def post(hours: int, kind: type[Command], **said: Any) -> uuid.UUID:
+        said = {"wallet_id": wallet_id, "reference": f"{hours}", "origin": ORIGIN, **said}
+        (done,) = execution.execute_batch([kind(**said)], clock=lambda: BEGIN + hours * HOUR)
+        assert isinstance(done, service.Receipt), done
+        return done.transaction.transaction_id
+
+    def ages(hours: int) -> dict[str, int]:
+        natures = service.get_asset_report("GOLD", until=BEGIN + hours * HOUR).natures
+        assert natures is not None
+        return {age.name: age.bonus for age in natures.ages if age.bonus}
+
+    expected = settled.expect_older()
+    lot_id = post(1, service.Bonus, amount=100, expires_at=BEGIN + 3 * DAY)
+    post(2, service.Bonus, amount=7, expires_at=None)
+    post(30, service.Spend, amount=10)
+    post(31, ExtendLot, lot_id=lot_id, expires_at=BEGIN + 20 * DAY, reason="a test")
+    post(32, ExtendLot, lot_id=lot_id, expires_at=BEGIN + 60 * DAY, reason="a test")
+    post(33, service.Spend, amount=20)
+    hold_id = post(34, service.PlaceHold, amount=5, expires_in=90 * 86_400 // 3)
+    post(60, service.ReleaseHold, hold_id=hold_id)
+    post(80, service.Spend, amount=15)
+    post(24 * 61, service.TopUp, amount=1)
+    run_sql(database, "UPDATE asset_types SET paid_days = 10 WHERE code = 'DIAMOND'")
+    post(25, service.TopUp, wallet_id=history.users[0][1], amount=50)
+    post(26, service.Spend, wallet_id=history.users[0][1], amount=10)
+    run_sql(database, "UPDATE asset_types SET paid_days = NULL WHERE code = 'DIAMOND'")
+    post(27, service.TopUp, wallet_id=history.users[0][1], amount=2)
+    settled.older_are_there([expected])
+    for _ in range(2):
+        assert ages(30) == {"within_7_days": 100, "never": 7}
+        assert ages(31) == {"within_7_days": 90, "never": 7}
+        assert ages(32) == {"within_30_days": 90, "never": 7}
+        assert ages(33) == {"within_90_days": 90, "never": 7}
+        assert ages(48) == ages(34) == {"within_90_days": 70, "never": 7}
+        assert ages(24 * 40) == {"within_30_days": 55, "never": 7}
+        assert ages(24 * 59) == {"within_7_days": 55, "never": 7}
+        assert ages(24 * 60) == {"due": 55, "never": 7}, "nobody has booked it yet"
+        assert ages(24 * 62) == {"never": 7}
+        natures = service.get_asset_report("DIAMOND", until=BEGIN + 2 * DAY).natures
+        assert natures is not None
+        assert [age for age in natures.ages if age.total] == [("within_30_days", 0, 40), ("never", 0, 2)]
+        wait_for(added_up)
 
 
 @pytest.mark.slow
