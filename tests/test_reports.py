@@ -173,6 +173,7 @@ def added_up() -> bool:
     return not (settled._has_more(daily_totals.NAME) or settled._has_more(lot_totals.NAME))
 
 
+@pytest.mark.wide
 def test_reports_at_any_instant_are_what_the_ledger_says(
     app: Flask,
     entries: Callable[[], list[Entry]],
