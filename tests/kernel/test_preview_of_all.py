@@ -36,8 +36,12 @@ common: dict[str, Any] = {
     "occurred_at": st.sampled_from([None, dt.datetime(2026, 1, 31, tzinfo=dt.UTC)]),
 }
 legs = st.builds(service.Leg, wallets, st.sampled_from(["SPEND", "TOPUP", "BONUS"]), amounts)
-movements = st.sampled_from([service.TopUp, service.Bonus, service.Spend]).flatmap(
-    lambda kind: st.builds(kind, amount=amounts, **common)
+ends = st.sampled_from([None, dt.date(2100, 1, 2), dt.datetime(2100, 1, 1, tzinfo=dt.UTC), dt.date(2100, 1, 1)])
+movements = st.one_of(
+    st.sampled_from([service.TopUp, service.Bonus, service.Spend]).flatmap(
+        lambda kind: st.builds(kind, amount=amounts, **common)
+    ),
+    st.builds(service.Bonus, amount=amounts, expires_at=ends, **common),
 )
 commands = st.one_of(
     movements,
@@ -58,6 +62,21 @@ commands = st.one_of(
         hold_id=st.integers(0, 3).map(lambda n: uuid.UUID(int=n)),
         amount=st.one_of(st.none(), amounts),
         is_final=st.booleans(),
+        **common,
+    ),
+    # So with lots.
+    st.builds(
+        service.RevokeLot,
+        lot_id=st.integers(0, 3).map(lambda n: uuid.UUID(int=n)),
+        on_shortfall=st.sampled_from(["refuse", "partial", "debt"]),
+        reason=st.just("a test"),
+        **common,
+    ),
+    st.builds(
+        service.ExtendLot,
+        lot_id=st.integers(0, 3).map(lambda n: uuid.UUID(int=n)),
+        expires_at=st.integers(3, 900).map(lambda days: dt.date(2100, 1, 1) + dt.timedelta(days=days)),
+        reason=st.just("a test"),
         **common,
     ),
 )
@@ -104,7 +123,7 @@ steps = st.tuples(
 )
 """A command, and the versions on which it is asked: how far they are from the one at the beginning."""
 
-UNASKED = {"Seed", "ExpireHold"}
+UNASKED = {"Seed", "ExpireHold", "ExpireLot"}
 """Kinds that no caller can ask for."""
 
 
@@ -113,10 +132,10 @@ def all_told(outcome: service.Receipt | Exception) -> object:
     if isinstance(outcome, Exception):
         return told(outcome)
     made, hold = outcome.transaction, outcome.hold
-    parts = None if hold is None else (hold.amount, hold.captured, hold.released, hold.state, hold.seq, hold.changes)
+    parts = None if hold is None else (*hold[3:8], hold.seq, hold.changes, hold.lots)
     # Of a replay within a preview, an earlier chunk's transaction is remembered without its details.
     details = None if outcome.is_replay or made.details is None else made.details[1:]
-    owed = [wallet.owed for wallet in outcome.wallets]
+    owed = [(wallet.owed, wallet.bonus, wallet.lots) for wallet in outcome.wallets]
     # A freeze names the one before it, which has no id if it only would be.
     result = None if made.result is None else {**made.result, "previous": None}
     return told(outcome), result, parts, details, owed
@@ -128,6 +147,7 @@ def realized(
     """Return the commands with references of this example, holds that there are, and versions near the real ones."""
     versions = dict(books.sql("SELECT wallet_id, version FROM wallet_balances"))
     found = books.sql("SELECT wallet_id, hold_id FROM holds ORDER BY created_at DESC, seq DESC LIMIT 4")
+    lots = books.sql("SELECT wallet_id, lot_id FROM lots WHERE seq > 0 ORDER BY created_at DESC, seq DESC LIMIT 4")
     newest = books.sql(
         "SELECT transaction_id, wallet_id, entry_keys FROM transactions ORDER BY created_at DESC LIMIT 8"
     )
@@ -136,6 +156,9 @@ def realized(
         if isinstance(command, service.OnHold) and command.hold_id.int < len(found):
             wallet_id, hold_id = found[command.hold_id.int]
             command = replace(command, wallet_id=wallet_id, hold_id=hold_id)
+        if isinstance(command, service.OnLot) and command.lot_id.int < len(lots):
+            wallet_id, lot_id = lots[command.lot_id.int]
+            command = replace(command, wallet_id=wallet_id, lot_id=lot_id)
         if isinstance(command, service.ReverseTransaction) and command.transaction_id.int < len(newest):
             transaction_id, wallet_id, keys = newest[command.transaction_id.int]
             others = tuple(sorted({*(keys or [])[::2]} - {wallet_id}))

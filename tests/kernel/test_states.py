@@ -29,7 +29,7 @@ from wallet_app.errors import (
     WalletNotEmptyError,
     WalletNotFrozenError,
 )
-from wallet_app.service import holds, loading, locks, posting
+from wallet_app.service import holds, loading, locks, lot_rules, posting
 from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal, Direction
 from wallet_app.service.rules import RULES
 
@@ -116,6 +116,8 @@ CELLS: dict[str, tuple[Prepared, set[str]]] = {
     "REVERSAL of a spend": (lambda books: undoing(books.spend(JOHN, 1)), CREDIT),
     "REVERSAL for a debt alone": (lambda books: owing_alone(books), PASSES),
     "REVERSAL that was approved": (lambda books: undoing(books.top_up(JOHN, 1), ApprovedReversal), PASSES),
+    "REVERSAL of one grant": (lambda books: on_lot(books, service.RevokeLot), DEBIT),
+    "EXTEND": (lambda books: on_lot(books, service.ExtendLot, expires_at=FAR), PASSES),
     "ADJUSTMENT up": (lambda books: adjust(books, "credit"), CREDIT),
     "ADJUSTMENT down": (lambda books: adjust(books, "debit"), DEBIT),
     "ADJUSTMENT up that was approved": (lambda books: adjust(books, "credit", ApprovedAdjust), PASSES),
@@ -124,7 +126,7 @@ CELLS: dict[str, tuple[Prepared, set[str]]] = {
     "UNFREEZE": (lambda books: unfreeze_again(books), PASSES),
     "CLOSE": (lambda books: emptied(books), PASSES),
 }
-"""Of each kind a command, and the sides of wallet JOHN that it needs. HOLD_EXPIRY has a test of its own."""
+"""Of each kind a command, and the sides of wallet JOHN that it needs. Expiries have a test of their own."""
 
 
 def adjust(books: Books, direction: Direction, kind: type[Adjust] = Adjust) -> Adjust:
@@ -143,6 +145,13 @@ def undoing(
         origin=ORIGIN,
         **more,
     )
+
+
+def on_lot(books: Books, kind: type[service.OnLot], **more: Any) -> service.OnLot:
+    end = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    granted = service.execute(books.bonus(JOHN, 1, expires_at=end)).transaction
+    common: Any = {"wallet_id": JOHN, "reference": "on lot", "origin": ORIGIN, "reason": "why"}
+    return kind(lot_id=granted.transaction_id, **common, **more)
 
 
 def owing_alone(books: Books) -> service.ReverseTransaction:
@@ -164,7 +173,7 @@ def emptied(books: Books) -> service.Close:
 
 
 def test_every_kind_has_its_cell() -> None:
-    kinds = {kind.kind for kind in RULES} - {"HOLD_EXPIRY"}
+    kinds = {kind.kind for kind in RULES} - {"HOLD_EXPIRY", "EXPIRY"}
     assert {name.split()[0] for name in CELLS} == kinds
 
 
@@ -205,14 +214,17 @@ def test_what_is_stopped_is_what_the_entries_do(books: Books, cell: str, by: str
 
 
 @pytest.mark.parametrize("by", ["wallet", "everything"])
-def test_what_is_due_of_a_hold_comes_back_whatever_is_frozen(books: Books, clock: Clock, by: str) -> None:
+def test_what_is_due_comes_back_or_goes_whatever_is_frozen(books: Books, clock: Clock, by: str) -> None:
     first, second = placed(books, JOHN, 100, 60), placed(books, JOHN, 50, 60)
+    end = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=60)
+    lot = service.execute(books.bonus(JOHN, 7, expires_at=end)).transaction.transaction_id
     service.execute(freeze(books)) if by == "wallet" else set_switch()
     clock.move(seconds=61)
     assert service.execute(holds.expiry_of(JOHN, first.hold_id, first.expires_at)).is_replay, "settled on the way"
     wallet = service.get_wallet(JOHN)
     assert (wallet.balance, wallet.held) == (500, 0)
     assert service.get_hold(second.hold_id).hold.state == "expired"
+    assert service.execute(lot_rules.expiry_of(JOHN, lot, end)).is_replay, "what has expired goes likewise"
 
 
 def test_what_the_books_refuse_anyway_is_told_first(books: Books) -> None:

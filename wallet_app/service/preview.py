@@ -172,10 +172,17 @@ class Preview:
         )
 
     def _transaction(
-        self, wallet_id: int, reference: str, kind: str, client: str, requested: bytes, result: bytes, entries: bytes
+        self,
+        wallet_id: int,
+        reference: str,
+        kind: str,
+        client: str,
+        requested: bytes,
+        result: bytes,
+        reverses: str | None,
+        entries: bytes,
     ) -> PostedTransaction:
         """Return what a replay needs to know of a transaction that would have been made in an earlier chunk."""
-        asked = orjson.loads(requested)
         return PostedTransaction(
             transaction_id=NO_TRANSACTION,
             wallet_id=wallet_id,
@@ -184,10 +191,10 @@ class Preview:
             client=client,
             actor="",
             request_id=None,
-            requested=asked,
+            requested=orjson.loads(requested),
             stored_request=None,
             result=orjson.loads(result),
-            reverses=uuid.UUID(asked["transaction"]) if kind == "REVERSAL" else None,
+            reverses=None if reverses is None else uuid.UUID(reverses),
             details=None,
             details_hash=None,
             digest=GENESIS,
@@ -245,7 +252,7 @@ def _load_balances(connection: Connection, wallet_ids: list[int]) -> Sequence[Lo
     return [*found, *connection.execute(_LEDGER_SAYS, {"wallet_ids": sorted(missing), "genesis": GENESIS})]
 
 
-def _memorable(transaction: PostedTransaction) -> tuple[int, str, str, str, bytes, bytes, bytes]:
+def _memorable(transaction: PostedTransaction) -> tuple[int, str, str, str, bytes, bytes, str | None, bytes]:
     entries = [
         (entry.wallet_id, entry.seq, entry.entry_type, entry.amount, entry.balance_after, entry.contra_wallet_id)
         for entry in transaction.entries
@@ -258,6 +265,7 @@ def _memorable(transaction: PostedTransaction) -> tuple[int, str, str, str, byte
         transaction.client,
         requested,
         orjson.dumps(transaction.result),
+        None if transaction.reverses is None else str(transaction.reverses),
         orjson.dumps(entries),
     )
 
@@ -290,7 +298,7 @@ CREATE TABLE moved (
 CREATE TABLE lots (wallet_id INTEGER, seq INTEGER, part INTEGER, lot BLOB, PRIMARY KEY (wallet_id, seq, part))
   WITHOUT ROWID;
 CREATE TABLE accepted (
-  wallet_id INTEGER, reference TEXT, kind TEXT, client TEXT, requested BLOB, result BLOB, entries BLOB,
+  wallet_id INTEGER, reference TEXT, kind TEXT, client TEXT, requested BLOB, result BLOB, reverses TEXT, entries BLOB,
   PRIMARY KEY (wallet_id, reference)
 ) WITHOUT ROWID;
 CREATE TABLE holds (wallet_id INTEGER, seq INTEGER, hold BLOB, PRIMARY KEY (wallet_id, seq)) WITHOUT ROWID;
@@ -301,12 +309,12 @@ CREATE TABLE reversed (wallet_id INTEGER, seq INTEGER, entry BLOB, PRIMARY KEY (
 
 _RECALL_WALLET = "SELECT balance, held, version, owed, bonus, lots FROM moved WHERE wallet_id = ?"
 _RECALL_TRANSACTION = (
-    "SELECT kind, client, requested, result, entries FROM accepted WHERE wallet_id = ? AND reference = ?"
+    "SELECT kind, client, requested, result, reverses, entries FROM accepted WHERE wallet_id = ? AND reference = ?"
 )
 _REMEMBER_WALLET = "INSERT OR REPLACE INTO moved VALUES (?, ?, ?, ?, ?, ?, ?)"
 _RECALL_LOTS = "SELECT lot FROM lots WHERE wallet_id = ?"
 _REMEMBER_LOT = "INSERT OR REPLACE INTO lots VALUES (?, ?, ?, ?)"
-_REMEMBER_TRANSACTION = "INSERT INTO accepted VALUES (?, ?, ?, ?, ?, ?, ?)"
+_REMEMBER_TRANSACTION = "INSERT INTO accepted VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _RECALL_STATE = "SELECT state FROM states WHERE wallet_id = ?"
 _REMEMBER_STATE = "INSERT OR REPLACE INTO states VALUES (?, ?)"
 _RECALL_HOLD = "SELECT hold FROM holds WHERE wallet_id = ? AND seq = ?"
