@@ -8,7 +8,7 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 PATH ?= /usr/local/bin:/usr/bin:/bin
 export PATH
 
-.PHONY: run test test-all check lock clean setup setup-dev setup-bench python bench bench-growth bench-servers drill
+.PHONY: run test test-all check lock clean setup setup-dev setup-bench python bench bench-growth bench-pages bench-servers drill
 
 # exec, because a signal for make's child must reach the service and not a shell in between.
 run: setup
@@ -40,6 +40,10 @@ bench-servers: setup-bench
 # The same work on 10^4, 10^6 and 10^7 entries, an hour; BENCH="--up-to 1e6" is the shorter one.
 bench-growth: setup-bench
 	@$(BIN)/python -m bench.growth $(BENCH)
+
+# Every page of the console and every list of the API with much of everything, a quarter of an hour.
+bench-pages: setup-bench
+	@$(BIN)/python -m bench.pages $(BENCH)
 
 # Kills under load, twenty of each kind, a quarter of an hour; then a minute of storms on the console's sign-in, and for
 # another quarter of an hour what test-all looks for in less: long runs of the models and of Schemathesis.

@@ -33,11 +33,11 @@ class Service:
 
     def __init__(self, database: Database, folder: Path, *, module: Sequence[str] = GUNICORN, **settings: str) -> None:
         self.port = _free_port()
-        self._log = folder / f"service-{self.port}.log"
+        self.log = folder / f"service-{self.port}.log"
         self._errors = folder / f"service-{self.port}.errors"
         environment = os.environ | database.environment() | settings
         environment |= {"HOST": "127.0.0.1", "PORT": str(self.port)}
-        with self._log.open("ab") as log, self._errors.open("ab") as errors:
+        with self.log.open("ab") as log, self._errors.open("ab") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *(part.replace("PORT", str(self.port)) for part in module)],
                 cwd=REPOSITORY,
@@ -53,7 +53,7 @@ class Service:
         deadline = time.monotonic() + START_SECONDS_MAX
         while self.get("/health")[0] != http.HTTPStatus.OK:
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"The service does not start: {self._errors.read_text()}{self._log.read_text()}")
+                raise RuntimeError(f"The service does not start: {self._errors.read_text()}{self.log.read_text()}")
             time.sleep(0.1)
 
     def get(self, path: str) -> tuple[int, bytes]:
@@ -80,7 +80,7 @@ class Service:
 
     def empty_log(self) -> None:
         """Empty the log file, which is written by appending."""
-        os.truncate(self._log, 0)
+        os.truncate(self.log, 0)
 
     def stop(self) -> None:
         """Ask it to end and wait for it."""

@@ -89,6 +89,11 @@ TAMPERINGS = [
         {"references"},
     ),
     Tampering(
+        "sums of a block",
+        "INSERT INTO wallet_sums VALUES (3, 0, 'TOPUP', true, 1, 5)",
+        {"wallet_sums"},
+    ),
+    Tampering(
         "amount",
         f"UPDATE ledger_entries SET amount = amount + 1 {ENTRY}",
         {"balance_after", "chain", "sum", "slots"},

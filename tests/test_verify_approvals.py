@@ -33,7 +33,7 @@ def live() -> None:
         assert isinstance(asked, service.Asked)
         request_id = asked.request.request_id
         if amount == 2_000:
-            weighed = service.get_request(checker, request_id).weighed
+            weighed = service.get_request(checker, request_id, visitor=VISITOR).weighed
             assert weighed is not None
             service.approve(checker, request_id, seen=weighed.seen, visitor=VISITOR)
         else:

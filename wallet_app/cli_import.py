@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from wallet_app import cli, metrics, records, service, text
 from wallet_app.errors import WalletServiceError
 from wallet_app.imports import ImportFileError, result_file, running, source
 from wallet_app.imports.progress import Progress
+from wallet_app.imports.record import Record, recorded
 
 _FORMATS = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 _NAME_MAX = 150
@@ -174,22 +175,29 @@ def _import(request: _Request) -> tuple[bool, result_file.Tally]:
         preview = _previewed(request, stack)
         file = stack.enter_context(_opened(request))
         identity = None if request.is_stream else source.identify(file)
+        record = stack.enter_context(_recorded(request, identity))
         commands = source.Source(file, request.file_format)
         written = stack.enter_context(_results(request, commands, identity))
-        before = written.tally.rows
+        record.tally, before = written.tally, written.tally.rows
         progress = stack.enter_context(Progress(identity.lines - bool(commands.columns) if identity else None, before))
         stack.enter_context(_ending_gently(stop, progress.say))
         posting = running.Posting(say=progress.say, stop=stop)
+
+        def tell(rows: int) -> None:
+            progress.update(rows)
+            record.note()
+
         post = posting.until_refused if request.stop_on_error else posting.each
         is_complete = running.run(
             commands.rows(after=written.last_row),
             written,
             _reader(request, identity),
             preview.preview if preview else post,
-            progress=progress.update,
+            progress=tell,
             stop=stop,
             stop_on_error=request.stop_on_error,
         )
+        record.end(*_ending(is_complete=is_complete, stop=stop))
     _print_summary(request, written.tally, before, progress.seconds)
     return is_complete, written.tally
 
@@ -237,16 +245,46 @@ def _results(
         yield written
 
 
+def _recorded(request: _Request, identity: source.Identity | None) -> AbstractContextManager[Record]:
+    """Have operators told of the import; of a dry run nobody is."""
+    if request.is_dry_run:
+        return nullcontext(Record(None))
+    sha256 = identity.sha256 if identity else None
+    return recorded(_name_of(request), sha256, request.client, sentence_of=_sentence_of)
+
+
+def _sentence_of(problem: Exception) -> str:
+    if isinstance(problem, DBAPIError):
+        try:
+            return cli.database_sentence(problem)
+        except DBAPIError:
+            return "A fault of the service, see its log."
+    if isinstance(problem, OSError):
+        return f"{problem.strerror}."
+    is_ours = isinstance(problem, ImportFileError | WalletServiceError | running.CutOffError)
+    return str(problem) if is_ours else "A fault of the service, see its log."
+
+
+def _ending(*, is_complete: bool, stop: threading.Event) -> tuple[str, str | None]:
+    if is_complete:
+        return "completed", None
+    return "stopped", "Stopped by a signal." if stop.is_set() else "Ended with the first row that was not accepted."
+
+
 def _reader(request: _Request, identity: source.Identity | None) -> running.Read:
     """Return what makes commands of records; the transactions tell which file they came from."""
-    name = "standard input" if request.is_stream else request.file.name
     origin = service.Origin(
         client=request.client,
-        actor="import " + "".join(char if char.isprintable() else "?" for char in name[:_NAME_MAX]),
+        actor=f"import {_name_of(request)}",
         request_id=f"import:{identity.sha256[:32]}" if identity else None,
         permit=_PERMIT,
     )
     return lambda found: records.read_commands(found, origin=origin)
+
+
+def _name_of(request: _Request) -> str:
+    name = "standard input" if request.is_stream else request.file.name
+    return "".join(char if char.isprintable() else "?" for char in name[:_NAME_MAX])
 
 
 @contextmanager

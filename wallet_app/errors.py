@@ -972,6 +972,18 @@ class DatabaseUnavailableError(UnavailableError):
     title = "Database unavailable"
 
 
+class WalletSettlingError(UnavailableError):
+    code = "wallet_settling"
+    title = "Wallet is being settled"
+
+    def __init__(self, wallet_id: int) -> None:
+        super().__init__(
+            f"Many grants of wallet {wallet_id} have expired at once, and not all of that is booked yet; nothing else"
+            " was posted. Repeat with the same reference.",
+            wallet_id=wallet_id,
+        )
+
+
 class OutcomeUnknownError(UnavailableError):
     code = "outcome_unknown"
     title = "Outcome unknown"
@@ -1140,6 +1152,14 @@ class BulkRunNotFoundError(NotFoundError):
 
     def __init__(self, run_id: int) -> None:
         super().__init__(f"There is no bulk run {run_id}.", run_id=json_integer(run_id))
+
+
+class FileImportNotFoundError(NotFoundError):
+    code = "file_import_not_found"
+    title = "Import not found"
+
+    def __init__(self, import_id: int) -> None:
+        super().__init__(f"There is no import {import_id}.", import_id=json_integer(import_id))
 
 
 class BulkFileKnownError(RefusedError):

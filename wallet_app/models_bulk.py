@@ -1,4 +1,5 @@
-"""Tables of bulk runs: a file of adjustments, or the undoing of one, with what came of each row."""
+"""Tables of files: bulk runs, that is a file of adjustments, or the undoing of one, with what came of each row; and
+files that were imported at the command line."""
 
 from __future__ import annotations
 
@@ -116,6 +117,8 @@ class BulkRun(Base):
     beat_at: Mapped[dt.datetime | None] = mapped_column(Instant)
     """When a worker last settled rows of it."""
     ended_at: Mapped[dt.datetime | None] = mapped_column(Instant)
+    outlook: Mapped[Any | None] = mapped_column(JSONB(none_as_null=True))
+    """What the last preview says: digest, refused, sums, and how many rows changed since it was asked for."""
 
 
 class BulkRow(Base):
@@ -146,6 +149,7 @@ class BulkRow(Base):
             postgresql_where=text("status = 'done' AND reverses IS NULL"),
         ),
         Index("uq_bulk_rows_transaction_id", "transaction_id", unique=True, postgresql_where=text("status = 'done'")),
+        Index("ix_bulk_rows_expected_error", "run_id", "row_no", postgresql_where=text("expected_error IS NOT NULL")),
         Index("ix_bulk_rows_with_note", "wallet_id", postgresql_where=text("note IS NOT NULL")),
     )
 
@@ -169,3 +173,47 @@ class BulkRow(Base):
     balance_after: Mapped[int | None] = mapped_column(BigInteger)
     error_code: Mapped[str | None] = mapped_column(Text)
     error_message: Mapped[str | None] = mapped_column(Text)
+    expected_moved: Mapped[int | None] = mapped_column(BigInteger)
+    asked_moved: Mapped[int | None] = mapped_column(BigInteger)
+    """What the preview said when the run was asked for; likewise `asked_balance`."""
+    asked_balance: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class FileImport(Base):
+    """A file that `flask wallet import` posts, or tried to: how far it came, and which operator has looked at it."""
+
+    __tablename__ = "file_imports"
+    __table_args__ = (
+        CheckConstraint("state IN ('running', 'completed', 'stopped', 'failed')", name="state_known"),
+        CheckConstraint("octet_length(file_sha256) = 32", name="hash_length"),
+        CheckConstraint("(state = 'running') = (ended_at IS NULL)", name="ended_when_over"),
+        CheckConstraint("(seen_by IS NULL) = (seen_at IS NULL)", name="seen_whole"),
+        CheckConstraint("accepted BETWEEN 0 AND rows", name="counts_fit"),
+        Index("ix_file_imports_file_sha256", "file_sha256", "client"),
+        Index(
+            "ix_file_imports_unseen",
+            "id",
+            postgresql_where=text("seen_at IS NULL AND (state <> 'completed' OR accepted < rows)"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    file_name: Mapped[str] = mapped_column(Text)
+    file_sha256: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """None for standard input, which nobody reads twice."""
+    client: Mapped[str] = mapped_column(Text)
+    """Whose references its rows have."""
+    made_by: Mapped[str] = mapped_column(Text)
+    """Who started it, as the machine knows them: user@host."""
+    state: Mapped[str] = mapped_column(Text)
+    problem: Mapped[str | None] = mapped_column(Text)
+    """Why it did not come to its end."""
+    rows: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    """Rows that have a result, also from earlier attempts at the same file."""
+    accepted: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    started_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=func.clock_timestamp())
+    beat_at: Mapped[dt.datetime] = mapped_column(Instant, server_default=func.clock_timestamp())
+    """When it last told how far it is."""
+    ended_at: Mapped[dt.datetime | None] = mapped_column(Instant)
+    seen_by: Mapped[int | None] = mapped_column(ForeignKey(Operator.id))
+    seen_at: Mapped[dt.datetime | None] = mapped_column(Instant)

@@ -132,6 +132,23 @@ class WalletDay(Base):
     net: Mapped[int] = mapped_column(Numeric(38, 0))
 
 
+class WalletSum(Base):
+    """What a full block of a wallet's entries makes, by type: what they brought, or took (`amount` below 0)."""
+
+    __tablename__ = "wallet_sums"
+    __table_args__ = (
+        CheckConstraint("block >= 0 AND entries >= 1", name="entries"),
+        CheckConstraint("amount <> 0 AND is_credit = (amount > 0)", name="sign"),
+    )
+
+    wallet_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    block: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    entry_type: Mapped[str] = mapped_column(Text, primary_key=True)
+    is_credit: Mapped[bool] = mapped_column(primary_key=True)
+    entries: Mapped[int] = mapped_column(BigInteger)
+    amount: Mapped[int] = mapped_column(Numeric(38, 0))
+
+
 class TopMover(Base):
     """A wallet that gained or lost most within the last `days` days, as of `made_at`."""
 

@@ -69,7 +69,7 @@ def test_another_approves_and_it_is_done_once(support: Browser, approver: Browse
     assert balance(sql) == before + 1_000
     shown = text_of(approver.get(request))
     assert "Seen the ticket" in shown
-    assert "by Olga approver" in shown
+    assert "by <bdi>Olga approver</bdi>" in shown
     assert audited_of(sql, request) == [("approval:approve", "done")]
     # Whoever comes back to decide is led to what became of it.
     assert approver.get(f"{request}/reject").location == request
@@ -179,15 +179,22 @@ def test_an_approval_passes_no_freeze_that_was_not_shown(support: Browser, appro
     assert balance(sql, 5) == before - 100
 
 
+@pytest.mark.parametrize("role", ["viewer", "admin"])
 def test_a_maker_in_another_role_withdraws_and_gets_nothing_approved(
-    support: Browser, approver: Browser, browsers: Callable[..., Browser], sql: Sql
+    support: Browser, approver: Browser, browsers: Callable[..., Browser], sql: Sql, role: str
 ) -> None:
     request, before = ask(support), balance(sql)
-    service.change_role("support@wallet.example", role="viewer", by=By(actor="test"))
+    service.change_role("support@wallet.example", role=role, by=By(actor="test"))
     answer = decide(approver, request, "approve")
     assert answer.status_code == 409
-    assert "has the role viewer by now and may not ask for this any more" in text_of(answer)
+    assert f"has the role {role} by now and may not ask for this any more" in text_of(answer)
     maker = browsers().sign_in("support")
+    if role == "admin":
+        # They see no requests any more, but their own.
+        assert f'href="{request}"' in text_of(maker.get("/console"))
+        admin = browsers().sign_in("admin")
+        assert [admin.get(path).status_code for path in (request, f"{request}/withdraw")] == [403, 403]
+        assert admin.post(f"{request}/withdraw", {"comment": ""}).status_code == 403
     assert f'href="{request}/withdraw"' in text_of(maker.get(request))
     assert decide(maker, request, "withdraw").location == f"{request}?note=withdrawn"
     assert balance(sql) == before

@@ -12,6 +12,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from tests.console.conftest import Browser, Sql, audited, text_of
+from tests.console.test_acts import ADJUST, open_form, send
 from tests.console.test_search import statements
 from wallet_app import service
 from wallet_app.service import bulk_running
@@ -58,9 +59,8 @@ def test_a_file_is_mended_approved_posted_and_undone(app: Flask, browsers: Calla
     assert "3 rows have problems" in said
     assert "There is a problem with rows.csv" in said
     assert "read with a semicolon" in said
-    assert re.search(
-        r'<th scope="row">2</th>.*?<td>1e3 <span class="wrong-cell">A spreadsheet has rewritten', said, re.S
-    )
+    wrong = r'<td[^>]*><bdi>1e3</bdi> <span class="wrong-cell">A spreadsheet has rewritten'
+    assert re.search(rf'<th scope="row">2</th>.*?{wrong}', said, re.S)
     assert 'value="Outage 2026"' in said, "what was entered stays"
     assert service.list_bulk_runs().items == []
 
@@ -198,7 +198,7 @@ def test_a_file_that_is_not_utf8_or_has_other_line_ends_is_told_so(
         assert answer.status_code == 422, row
         assert re.search("not UTF-8|has 4 cells", text_of(answer)), row
     answer = upload(support, b"wallet_id,amount,note\n3,1,caf\xe9\n,,\n")
-    assert "<td>caf?</td>" in text_of(answer)
+    assert '<td data-label="note"><bdi>caf?</bdi></td>' in text_of(answer)
     assert "between the cells, 1 row, and 1 empty one left out" in text_of(answer)
     for text in (b"wallet_id,amount\r3,1\r3,2\r", b"wallet_id,amount\n3,1\r3,2\r"):
         answer = upload(support, text)
@@ -222,3 +222,34 @@ def test_a_page_of_a_run_takes_the_same_number_of_statements_for_any_run(
             counts.append(len(asked))
     assert counts[:2] == counts[2:]
     assert counts[0] < 20
+
+
+def test_what_waits_and_what_was_done_lately_is_said_before_it_is_posted(
+    app: Flask, browsers: Callable[..., Browser], sql: Sql
+) -> None:
+    support, approver = browsers().sign_in("support"), browsers().sign_in("approver")
+    little = {"direction": "credit", "amount": "20", "reason_code": "CORRECTION", "ticket": "T-1", "note": "Sorry"}
+    done = send(support, ADJUST, "do", open_form(support, ADJUST), **little)
+    assert "/transactions/" in done.location
+    # The same amount to another wallet, another amount, and the other direction: none of them is the very same.
+    rows = ("a;2;x;20;credit", "b;3;x;20;credit", "c;2;x;21;credit", "d;2;x;20;debit")
+    file = "\n".join(("row_ref;user_id;note;amount;direction", *rows, ""))
+    answer = upload(support, file, reason_code="CORRECTION")
+    assert answer.location == "/console/bulk/1?note=bulk-drafted", text_of(answer)
+    page = text_of(support.get("/console/bulk/1"))
+    assert "The very same was done lately for 1 of these rows" in page
+    assert re.findall(r"Row (\d+): <a href=\"([^\"]+)\"", page) == [("2", done.location.partition("?")[0])]
+    assert "run 1, outage-2026" not in text_of(support.get("/console/wallets/3")), "nobody was asked yet"
+    support.post("/console/bulk/1/ask")
+    for wallet_id, is_told in ((3, True), (5, True), (4, False)):
+        told = text_of(approver.get(f"/console/wallets/{wallet_id}"))
+        assert ('href="/console/approvals/1">Post the rows of run 1, outage-2026' in told) is is_told, wallet_id
+    # Whose maker is gone, that nobody can approve: the page says so, and has no such button.
+    assert ">Approve:" in text_of(approver.get("/console/bulk/1"))
+    service.disable_operator("support@wallet.example", by=service.By(actor="test"))
+    page = text_of(approver.get("/console/bulk/1"))
+    assert "is disabled: it cannot be approved any more, only rejected" in page
+    assert ">Approve:" not in page
+    assert 'href="/console/approvals/1/reject"' in page
+    assert "is disabled" in text_of(approver.get("/console/approvals/1"))
+    assert "Look at its rows, and approve" not in text_of(approver.get("/console/approvals/1"))

@@ -34,7 +34,7 @@ def post_some() -> None:
 
 
 def references(page: str) -> list[str]:
-    return re.findall(r'<td class="reference"><code>([^<]*)</code>', page)
+    return re.findall(r'<td class="reference"[^>]*><code[^>]*>([^<]*)</code>', page)
 
 
 def test_filters_pages_and_files(app: Flask, browsers: Callable[..., Browser], sql: Sql) -> None:

@@ -10,9 +10,10 @@ from flask import Flask
 from sqlalchemy.engine import URL
 
 from tests.conftest import conninfo
-from tests.console.conftest import ORIGIN, Browser, Sql, email_of, text_of
+from tests.console.conftest import COOKIE, ORIGIN, Browser, Sql, email_of, text_of
 from tests.console.test_roles import sample
 from tests.keys import KEY, VAULT
+from wallet_app.console.browser import origin
 from wallet_app.console.screens import SCREENS, Screen
 
 POSTS = [screen for screen in SCREENS.values() if screen.method == "POST"]
@@ -89,6 +90,37 @@ def test_a_form_is_sent_as_a_form(browser: Browser, content_type: str) -> None:
 def test_an_old_browser_without_sec_fetch_site_may(browser: Browser) -> None:
     form = {"email": email_of("viewer"), "password": "wrong", "next": ""}
     assert browser.post("/console/sign-in", form, Sec_Fetch_Site=None).status_code == 422
+
+
+def test_two_tabs_that_were_opened_at_once_can_both_sign_in(browsers: Callable[..., Browser]) -> None:
+    """Each answer made a cookie, and the browser has the later one; what signs nobody in it is not good for."""
+    browser, other_tab = browsers(), browsers()
+    first, second = browser.token(), other_tab.token()
+    for cookie in other_tab.client._cookies.values():
+        browser.client.set_cookie(cookie.key, cookie.value, domain="localhost", path="/")
+    form = {"email": email_of("viewer"), "password": "wrong", "next": ""}
+    for token, status in ((first, 422), (second, 422), (browsers().token(), 403)):
+        assert browser.post("/console/sign-in", form, token=token).status_code == status
+    browser.sign_in("viewer")
+    assert browser.post("/console/account/sessions/end", token=first).status_code == 403
+    assert browser.is_signed_in()
+    for _ in range(9):
+        browser.client.delete_cookie(COOKIE, domain="localhost", path="/")
+        browser.token()
+        assert len(browser.client._cookies) <= 8, "of cookies that were there before few are kept"
+
+
+def test_without_the_setting_this_machine_is_believed_by_its_own_name(app: Flask) -> None:
+    """Whoever lets their name lead to this machine would otherwise have pages of theirs for pages of ours."""
+    for asked, believed in (
+        ("http://localhost:8123", "http://localhost:8123"),
+        ("https://localhost", "https://localhost"),
+        ("http://evil.example:8000", "http://localhost:8000"),
+        ("http://localhost.evil.example", "http://localhost:8000"),
+        ("http://127.0.0.1:8000", "http://localhost:8000"),
+    ):
+        with app.test_request_context("/console/sign-in", base_url=asked):
+            assert origin() == believed
 
 
 def test_the_configured_origin_is_the_one_that_counts(app: Flask, browser: Browser) -> None:

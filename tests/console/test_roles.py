@@ -130,7 +130,7 @@ def test_no_role_both_asks_and_approves_or_moves_money_and_makes_operators() -> 
             assert not granted & MOVES_MONEY, role
     assert set().union(*ROLES.values()) == set(PERMISSIONS), "a permission that nobody has"
     assert not ROLES["admin"] & {"wallets:read", "wallets:freeze"}
-    assert ROLES["viewer"] == {"wallets:read", "approvals:read", "switches:read", "account:own"}
+    assert ROLES["viewer"] == {"wallets:read", "approvals:read", "switches:read", "account:own", "approvals:own"}
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -17,7 +17,8 @@ from tests.console.conftest import (
     totp_secret,
 )
 from wallet_app import service
-from wallet_app.service import By, second_factor
+from wallet_app.db import unit_of_work
+from wallet_app.service import By, second_factor, sessions
 
 NEW = "seven purple trains at dawn"
 WRONG = "The e-mail address or the password is wrong."
@@ -105,6 +106,44 @@ def test_a_code_is_good_once(browsers: Callable[..., Browser]) -> None:
     answer = second.post("/console/sign-in/code", {"code": code, "next": ""})
     assert answer.status_code == 422
     assert not second.is_signed_in()
+
+
+def test_a_second_click_on_the_code_leads_to_where_the_first_one_did(browser: Browser) -> None:
+    """Whichever cookie it brings: the one before, or the one that came of the first."""
+    form = {"email": email_of("viewer"), "password": PASSWORDS["viewer"], "next": ""}
+    token = browser.token()
+    assert [browser.post("/console/sign-in", form, token=token).status_code for _ in range(2)] == [303, 303]
+    half, token = str(browser.cookie), browser.token()
+    form = {"code": browser.code("viewer"), "next": "/console/account"}
+    assert browser.post("/console/sign-in/code", form, token=token).location == "/console/account"
+    signed_in = str(browser.cookie)
+    assert browser.post("/console/sign-in/code", form, token=token).location == "/console/account"
+    assert browser.get("/console/sign-in/code?next=/console/account").location == "/console/account", "and no circle"
+    assert browser.post("/console/account/sessions/end", token=token).status_code == 403, "good for signing in alone"
+    browser.take_cookie(half)
+    assert is_sent_to_sign_in(browser.post("/console/sign-in/code", form, token=token))
+    browser.take_cookie(signed_in)
+    assert browser.is_signed_in()
+
+
+@pytest.mark.parametrize("path", ["code", "recovery"])
+def test_two_clicks_at_once_are_no_wrong_code(
+    browser: Browser, sql: Sql, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """The second was let in before the first one's session took the place of theirs."""
+    browser.enter_password("viewer")
+    ((operator_id,),) = sql("SELECT id FROM operators WHERE email = %s", email_of("viewer"))
+    with unit_of_work() as connection:
+        (recovery, *_) = second_factor.make_recovery_codes(connection, operator_id)
+    form = {"code": browser.code("viewer") if path == "code" else recovery, "next": "/console/account"}
+    token, found = browser.token(), sessions.find_session(str(browser.cookie))
+    assert browser.post(f"/console/sign-in/{path}", form, token=token).status_code == 303
+    monkeypatch.setattr(service, "find_session", lambda _: found)
+    answer = browser.post(f"/console/sign-in/{path}", form, token=token)
+    assert (answer.status_code, answer.location) == (303, "/console/sign-in?next=/console/account&note=sent-twice")
+    monkeypatch.undo()
+    assert browser.get(answer.location).location == "/console/account"
+    assert [outcome for _, action, outcome in audited(sql) if action == f"sign_in:{path}"] == ["done"]
 
 
 def test_a_code_from_before_the_last_one_is_not_good(app: object, browser: Browser) -> None:

@@ -10,6 +10,8 @@ import pytest
 from flask import Flask
 
 from tests.console.conftest import PASSWORDS, Browser, Sql, audited, email_of, text_of
+from tests.console.test_sign_in import set_up
+from wallet_app import service
 from wallet_app.db import unit_of_work
 from wallet_app.errors import SignInRefusedError, TooManyAttemptsError
 from wallet_app.service import audit, passwords, sign_in, throttle
@@ -129,6 +131,21 @@ def test_codes_are_throttled(browser: Browser) -> None:
 def test_set_up_codes_are_throttled(browser: Browser) -> None:
     form = {"email": "new@wallet.example", "code": "x", "password": "seven purple trains at dawn"}
     assert [browser.post("/console/set-up", form).status_code for _ in range(6)] == [422] * 5 + [429]
+
+
+def test_wrong_set_up_codes_make_nobody_wait_who_has_the_right_one(browsers: Callable[..., Browser]) -> None:
+    """Neither from elsewhere nor from the same address, at neither step; who guesses on waits."""
+    email, attacker = "new@wallet.example", browsers()
+    code = service.create_operator(email=email, name="New", role="viewer", by=audit.By(actor="test"))
+    guesses = [f"person{number}@wallet.example" for number in range(19)] + [email] * 5
+    for number, guess in enumerate(guesses):
+        attacker.address = "192.0.2.1" if number < 20 else "198.51.100.1"
+        form = {"email": guess, "code": "x", "password": "seven purple trains at dawn"}
+        assert attacker.post("/console/set-up", form).status_code == 422
+    for address in ("192.0.2.1", "198.51.100.1"):
+        attacker.address = address
+        assert attacker.post("/console/set-up", form).status_code == 429
+    assert len(set_up(browsers(), email, code)) == 10
 
 
 def test_challenges_for_passkeys_are_bounded_by_address(browsers: Callable[..., Browser], sql: Sql) -> None:

@@ -200,6 +200,9 @@ def test_an_explanation_makes_the_balance_to_the_unit_however_it_is_cut(
     browser.sign_in("viewer")
     page = text_of(browser.get("/console/wallets/3/explain"))
     assert "Not from the first entry" in page
+    # A statement has all of its period, or none of it.
+    short = browser.get("/console/wallets/3/statement")
+    assert (short.status_code, "choose a later day" in text_of(short)) == (422, True)
     monkeypatch.undo()
     page = text_of(browser.get("/console/wallets/3/explain"))
     assert "+5,000 by top-up (1 entry)" in page

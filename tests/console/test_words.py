@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
+import io
+import re
 from decimal import Decimal
 
 import pytest
+from markupsafe import Markup
 
-from wallet_app.console import charts, entering, exports, words
+from wallet_app.console import cards, charts, entering, exports, words
 from wallet_app.console.charts import Series
 from wallet_app.fields import ID_MAX
 
@@ -54,8 +58,19 @@ def test_instants_are_absolute_with_their_zone_and_relative_in_the_largest_unit(
 
 
 def test_no_text_of_a_file_is_a_formula_and_numbers_stay_numbers() -> None:
-    for text in ("=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx"):
+    for text in ("=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\uff1d1+1"):
         assert exports.cell(text) == f"'{text}"
+    # Where semicolons or tabs part cells, each of these would begin one.
+    for text, said in {
+        "a;=1": "a;'=1",
+        ";=1": ";'=1",
+        "a\t=1": "a\t'=1",
+        'a; "-1': "a; \"'-1",
+        "a; b-1": "a; b-1",
+        "3,-5": "3,-5",
+        "mail a@b.example; c=d": "mail a@b.example; c=d",
+    }.items():
+        assert exports.cell(text) == said
     cells = {
         -5: "-5",
         Decimal("-0.05"): "-0.05",
@@ -69,6 +84,35 @@ def test_no_text_of_a_file_is_a_formula_and_numbers_stay_numbers() -> None:
     assert exports.cell({"=": 1}) == '{"=":1}'
     lines = b"".join(exports._csv(["note", "amount"], iter([["=cmd", -5], ['a "b",\nc', Decimal("1E+3")]])))
     assert lines == b'note,amount\r\n\'=cmd,-5\r\n"a ""b"",\nc",1000\r\n'
+    odd = ["a;b", "a\tb", 'a"b', "a,b", "", "plain"]
+    written = b"".join(exports._csv(list("abcdef"), iter([odd]))).decode()
+    assert written.splitlines()[1] == '"a;b","a\tb","a""b","a,b",,plain'
+    assert list(csv.reader(io.StringIO(written)))[1] == odd
+
+
+def test_each_cell_of_a_card_has_the_head_of_its_column() -> None:
+    heads: list[str | tuple[str, str]] = ["When", ("Amount", "end"), "", "W & Y"]
+    row = Markup('<tr><td>a &lt;td&gt;</td><td class="end">1</td><td>x</td><th scope="row">b</th></tr>')
+    assert cards.labelled(row, heads) == (
+        '<tr><td data-label="When">a &lt;td&gt;</td><td class="end" data-label="Amount">1</td><td>x</td>'
+        '<th scope="row">b</th></tr>'
+    )
+    # Cells that reach over several columns or rows.
+    wide = Markup('<tr><th rowspan="2">a</th><td colspan="2">b</td><td>c</td></tr><tr><td>d</td><td>e</td></tr>')
+    assert re.findall(r'data-label="([^"]*)">(.)', cards.labelled(wide, heads)) == [
+        ("Amount", "b"),
+        ("W &amp; Y", "c"),
+        ("Amount", "d"),
+    ]
+    assert "data-label" not in cards.labelled(Markup("<tr><td>a</td><td>b</td></tr>"), ["", ""])
+
+
+def test_a_text_from_outside_turns_nothing_beside_it() -> None:
+    assert all(words.isolated(text) == text for text in ("John", "Zo\u00eb", "\u5f20\u4f1f"))
+    assert words.isolated("\u05d0\u05d1") == "\u2068\u05d0\u05d1\u2069"
+    # Neither what turns nor what ends an isolation stays what it is, so nothing gets out of ours.
+    assert words.isolated("a\u202eb\u2069\u2066") == "a\ufffdb\ufffd\ufffd"
+    assert words.isolated("\u0645\u2069\u202e") == "\u2068\u0645\ufffd\ufffd\u2069"
 
 
 @pytest.mark.parametrize("high", [0, 1, 3, 4, 5, 9, 10, 123, 9_007_199_254_740_991])

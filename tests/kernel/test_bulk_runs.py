@@ -262,6 +262,51 @@ def test_a_run_is_approved_only_while_its_maker_may_make_one(books: Books, crew:
     assert service.get_bulk_run(run_id).state == "withdrawn"
 
 
+def test_an_approval_is_of_what_the_approver_saw_row_by_row(books: Books, crew: dict[str, service.Session]) -> None:
+    """As many rows would be refused as before, and it is the other one: that is another run."""
+    wallets = books.make_wallets(3)
+    done = ran(crew, credit([(f"r{n}", wallet, 10) for n, wallet in enumerate(wallets)])).run_id
+    service.execute(books.spend(wallets[0], 4))
+    undo = partial(service.draft_undo, reason_code="FRAUD", reason="why", ticket="T-2", visitor=VISITOR)
+    run_id = undo(crew["maker"], done, on_shortfall="refuse")
+    service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
+    seen = service.get_bulk_run(run_id)
+    assert seen.outlook is not None
+    assert (seen.outlook.refused, seen.outlook.changed, seen.outlook.balances) == (1, 0, 0)
+    assert [(one.rows, one.amount) for one in seen.outlook.sums] == [(2, 20)]
+    service.execute(books.top_up(wallets[0], 4))
+    service.execute(books.spend(wallets[1], 4))
+    service.execute(books.top_up(wallets[2], 1))
+    approving = partial(service.approve_bulk, crew["checker"], run_id, comment="", visitor=VISITOR)
+    with pytest.raises(DriftedError):
+        approving(seen=seen.sight)
+    now = service.get_bulk_run(run_id)
+    assert now.outlook is not None
+    assert (now.expected_refusals, now.outlook.changed, now.outlook.balances) == (1, 2, 1)
+    changed = service.list_bulk_rows(run_id, only_changed=True).items
+    assert [(row.wallet_id, row.asked_moved, row.expected_moved) for row in changed] == [
+        (wallets[0], None, -10),
+        (wallets[1], -10, None),
+    ]
+    # A balance that moved on is no other run.
+    service.execute(books.top_up(wallets[2], 1))
+    approving(seen=now.sight)
+    work_off()
+    assert [books.balance(wallet) for wallet in wallets] == [0, 6, 2]
+
+    # Of what can be taken in part, how much that is belongs to it too.
+    again = ran(crew, credit([("p", wallets[0], 10)]), "parts").run_id
+    run_id = undo(crew["maker"], again, on_shortfall="partial")
+    service.ask_bulk(crew["maker"], run_id, visitor=VISITOR)
+    seen = service.get_bulk_run(run_id)
+    service.execute(books.spend(wallets[0], 4))
+    with pytest.raises(DriftedError):
+        service.approve_bulk(crew["checker"], run_id, seen=seen.sight, comment="", visitor=VISITOR)
+    outlook = service.get_bulk_run(run_id).outlook
+    assert outlook is not None
+    assert (outlook.refused, outlook.changed, [one.amount for one in outlook.sums]) == (0, 1, [6])
+
+
 def test_a_mended_file_does_only_what_was_not_done(books: Books, crew: dict[str, service.Session]) -> None:
     wallets = books.make_wallets(6, balance=10)
     run_id = draft(crew, credit([(f"r{n}", wallet, 5) for n, wallet in enumerate(wallets)]))

@@ -16,7 +16,7 @@ from tests.conftest import new_database
 from tests.kernel.conftest import DOE, JOHN, Books, serve
 from wallet_app import service
 from wallet_app.db import READS, db
-from wallet_app.service import Filters, references, settled, walks
+from wallet_app.service import Filters, queries, references, settled, walks, wallet_sums
 
 DEEP = 10_000
 HELD = 1_000
@@ -67,6 +67,7 @@ def deep(server: URL, template: str) -> Iterator[Books]:
                 patch.setattr(settled, "SLACK", dt.timedelta(0))
                 for _ in range(3):
                     references.extend_index(lambda: False)
+                    wallet_sums.sum_up(lambda: False)
             yield books
             assert books.faults() == {}
 
@@ -189,6 +190,31 @@ def test_a_balance_at_an_instant_looks_at_a_few_dozen_pages(deep: Books, *, anal
                 assert blocks_of_holds <= 3 * HELD
                 assert blocks(plan["Plan"]) - blocks_of_holds <= 100
                 assert "JIT" not in plan
+
+
+def test_an_explanation_looks_at_no_more_than_the_ends_of_its_range(deep: Books) -> None:
+    assert deep.sql("SELECT wallet_id, block FROM wallet_sums GROUP BY 1, 2") == [(JOHN, 0)]
+    since = deep.sql("SELECT created_at FROM ledger_entries WHERE wallet_id = %s AND seq = 4000", JOHN)[0][0]
+    for analyzed in (False, True):
+        if analyzed:
+            deep.sql("ANALYZE")
+        for asked, entries_max in (({}, wallet_sums.BLOCK), ({"since": since}, 2 * wallet_sums.BLOCK)):
+            made = plans(partial(service.explain_balance, JOHN, **asked))
+            assert sum(map(rows_looked_at, made)) <= entries_max + 100
+            assert service.explain_balance(JOHN, **asked).is_right
+
+
+def test_a_transaction_is_read_by_look_ups_alone(deep: Books) -> None:
+    """Whoever expects many entries of it reads all wallets that there are."""
+    transaction_id = deep.sql("SELECT transaction_id FROM transactions LIMIT 1")[0][0]
+    statement = queries._TRANSACTION.sql.decode().replace("$1", f"'{transaction_id}'")
+    deep.sql("ANALYZE")
+    with db.engines[READS].connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}").scalar_one()[0]["Plan"]
+    read = {node["Relation Name"]: node["Node Type"] for node in walk(plan) if "Relation Name" in node}
+    assert {name: read[name] for name in ("transactions", "ledger_entries", "wallets")} == dict.fromkeys(
+        ("transactions", "ledger_entries", "wallets"), "Index Scan"
+    )
 
 
 def blocks(node: dict[str, Any]) -> int:

@@ -65,7 +65,7 @@ class Office:
         return asked.request.request_id
 
     def seen(self, request_id: int, *, by: str = "checker") -> str:
-        page = service.get_request(self.of[by], request_id)
+        page = service.get_request(self.of[by], request_id, visitor=VISITOR)
         assert page.weighed is not None
         return page.weighed.seen
 
@@ -80,7 +80,7 @@ class Office:
         return service.withdraw(self.of[by], request_id, visitor=VISITOR)
 
     def status(self, request_id: int) -> str:
-        return service.get_request(self.of["viewer"], request_id).request.status
+        return service.get_request(self.of["viewer"], request_id, visitor=VISITOR).request.status
 
     def audited(self, action: str) -> list[tuple[Any, ...]]:
         return self.books.sql("SELECT actor, outcome, after FROM audit_log WHERE action = %s ORDER BY id", action)
@@ -142,7 +142,7 @@ def test_up_to_the_threshold_one_operator_adjusts_alone_and_above_it_they_ask(of
 
     posted = office.approve(asked.request.request_id, comment="looked at the ticket")
     assert office.books.balance(DOE) == 1_301
-    page = service.get_request(office.of["viewer"], asked.request.request_id)
+    page = service.get_request(office.of["viewer"], asked.request.request_id, visitor=VISITOR)
     assert (page.request.status, page.request.checker_name) == ("approved", "Olga checker")
     assert page.request.transaction_id == posted.receipt.transaction.transaction_id
     assert service.request_of_transaction(page.request.transaction_id) == asked.request.request_id
@@ -278,7 +278,7 @@ def test_nobody_decides_on_their_own_request_nor_does_the_database_let_them(offi
     request_id = office.ask(adjustment(JOHN, 2_000))
     office.books.sql("UPDATE operators SET role = 'approver', epoch = epoch + 1 WHERE email = %s", email_of("maker"))
     office.of["maker"] = sign_in("maker")
-    page = service.get_request(office.of["maker"], request_id)
+    page = service.get_request(office.of["maker"], request_id, visitor=VISITOR)
     assert page.why_not is not None
     assert "your own" in page.why_not
     refusal(SelfApprovalError, lambda: office.approve(request_id, by="maker"))
@@ -356,7 +356,7 @@ def test_what_changed_since_the_approver_looked_is_shown_again(office: Office) -
     request_id = office.ask(adjustment(JOHN, 2_000))
     seen = office.seen(request_id)
     service.execute(office.books.top_up(JOHN, 7))
-    page = service.get_request(office.of["checker"], request_id)
+    page = service.get_request(office.of["checker"], request_id, visitor=VISITOR)
     assert page.drift == ["Wallet 3: balance is 507 GOLD now; it was 500 when this was asked for."]
     refusal(DriftedError, lambda: office.approve(request_id, seen=seen))
     assert office.status(request_id) == "pending"
@@ -371,7 +371,7 @@ def test_what_the_books_refuse_at_approval_waits_and_is_done_when_they_do_not(of
     service.execute(office.books.top_up(JOHN, 1_500))
     request_id = office.ask(adjustment(JOHN, -2_000))
     service.execute(office.books.spend(JOHN, 1_990))
-    page = service.get_request(office.of["checker"], request_id)
+    page = service.get_request(office.of["checker"], request_id, visitor=VISITOR)
     assert page.why_not == "Wallet 3 has 10 GOLD, 2000 needed."
     refusal(InsufficientBalanceError, lambda: office.approve(request_id))
     assert office.status(request_id) == "pending"
@@ -415,7 +415,7 @@ def test_a_stop_that_is_set_since_must_be_seen_before_an_approval_passes_it(offi
     ]
     passed: list[str] = []
     for stop, sentence in stops:
-        page = service.get_request(office.of["checker"], request_id)
+        page = service.get_request(office.of["checker"], request_id, visitor=VISITOR)
         assert page.weighed is not None
         assert page.weighed.passes == sorted(passed)
         stop()
@@ -427,7 +427,7 @@ def test_a_stop_that_is_set_since_must_be_seen_before_an_approval_passes_it(offi
                 ),
             )
         passed.append(sentence)
-    page = service.get_request(office.of["checker"], request_id)
+    page = service.get_request(office.of["checker"], request_id, visitor=VISITOR)
     assert page.weighed is not None
     assert (page.weighed.passes, page.weighed.problem, page.why_not) == (sorted(passed), None, None)
     since = "It was not so when this was asked for; approving passes that."
@@ -439,7 +439,7 @@ def test_a_stop_that_is_set_since_must_be_seen_before_an_approval_passes_it(offi
 
     # What stopped it when it was asked for is shown, and is no news.
     asked = office.ask(adjustment(JOHN, 7))
-    page = service.get_request(office.of["checker"], asked)
+    page = service.get_request(office.of["checker"], asked, visitor=VISITOR)
     assert page.weighed is not None
     assert (page.weighed.passes, page.drift) == (sorted(passed), [])
 

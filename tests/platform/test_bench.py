@@ -74,6 +74,16 @@ def test_a_tiny_growth_makes_ledgers_that_verify_and_measures_them_all(tmp_path:
     assert [part for part in sections if "Query Text: " not in part] == []
 
 
+@pytest.mark.long
+def test_a_tiny_run_of_the_pages_asks_for_every_one_and_leaves_none_out(tmp_path: Path) -> None:
+    said, result = measure("bench.pages", tmp_path)
+    assert result["left"] == [], said
+    assert len({page["rule"] for page in result["pages"]}) > 90
+    found = {status for page in result["pages"] for status in page["statuses"]}
+    assert found <= {200, 303, 404, 422}
+    assert all(page["p50_ms"] > 0 for page in result["pages"])
+
+
 def as_database(url: URL) -> Database:
     from bench.database import Database
 

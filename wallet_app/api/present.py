@@ -29,6 +29,7 @@ from wallet_app.service import (
     UserView,
     WalletState,
     WalletView,
+    instant_text,
     reversed_parts,
 )
 
@@ -488,9 +489,8 @@ def _legs(posted: Entry, asset: str) -> list[dict[str, Any]]:
     ]
 
 
-def instant(value: dt.datetime) -> str:
-    """Return the instant in RFC 3339, UTC, to the microsecond: 2026-01-31T12:00:00.000000Z."""
-    return value.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+instant = instant_text
+"""Returns the instant in RFC 3339, UTC, to the microsecond: 2026-01-31T12:00:00.000000Z."""
 
 
 def _instant_if(moment: dt.datetime | None) -> str | None:

@@ -13,7 +13,7 @@ from typing import Generic, TypedDict, TypeVar
 from flask import Response, request
 
 from wallet_app import service
-from wallet_app.console import browser, entering, pages, phrases, weighed
+from wallet_app.console import browser, drafts, entering, pages, phrases, weighed
 from wallet_app.console.weighed import Changes
 from wallet_app.errors import (
     ConditionError,
@@ -31,7 +31,7 @@ from wallet_app.web import problem_of
 S = TypeVar("S", bound="Subject")
 V = TypeVar("V")
 
-_KEY, _STEP = "form", "step"
+_KEY, _STEP = drafts.KEY, "step"
 
 
 class Noted(TypedDict):
@@ -113,7 +113,9 @@ def enter(act: Act[S], subject: S) -> Response:
         return pages.go(request.path, form=fresh)
     if (done := _sent(subject, key)) is not None:
         return pages.go(done, note="sent-before")
-    return _form(act, subject, dict.fromkeys(act.fields, ""), given)
+    draft = drafts.found(given)
+    values = {name: (draft or {}).get(name, "") for name in act.fields}
+    return _form(act, subject, values, given, note=None if draft is None else "back-with-entries")
 
 
 def take(act: Act[S], subject: S) -> Response:
@@ -157,7 +159,7 @@ def read_said(entries: Entries) -> Noted:
 def facts_of(operation: Operation) -> list[tuple[str, str]]:
     """Return what is said of an operation beside what it does, as lines of the check page."""
     given = (
-        ("Reason", getattr(operation, "reason_code", None) or getattr(operation, "reason", None)),
+        ("Reason", phrases.of_why(operation, service.list_reasons())),
         ("Note", operation.note),
         ("Ticket", operation.ticket),
     )

@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 from flask import Response
 
-from wallet_app.console import acts, entering, phrases, subjects
+from wallet_app.console import acts, entering, phrases, subjects, words
 from wallet_app.console.acts import Act, Entries, Subject
 from wallet_app.console.screens import screen
 from wallet_app.service import AdjustOperation, Operation
@@ -24,7 +24,7 @@ def adjust_form(wallet_id: int) -> Response:
     return acts.enter(_ADJUST, subjects.wallet(wallet_id))
 
 
-@screen("POST", "/wallets/<int:wallet_id>/adjust", permission="adjustments:request")
+@screen("POST", "/wallets/<int:wallet_id>/adjust", permission="adjustments:request", keeps_entries=True)
 def adjust(wallet_id: int) -> Response:
     """Show what it would do, then do it or ask for it."""
     return acts.take(_ADJUST, subjects.wallet(wallet_id))
@@ -49,7 +49,7 @@ def _button(subject: Subject, operation: Operation) -> str:
     asked = cast(AdjustOperation, operation)
     amount = phrases.money(asked.amount, subject.wallet)
     side = "to" if asked.direction == "credit" else "from"
-    return f"{asked.direction.capitalize()} {amount} {side} {subject.wallet.user_name}"
+    return f"{asked.direction.capitalize()} {amount} {side} {words.isolated(subject.wallet.user_name)}"
 
 
 def _facts(subject: Subject, operation: Operation) -> Sequence[tuple[str, str]]:

@@ -66,12 +66,12 @@ def approvals_file(form: str) -> Response:
     return exports.export(form, "approvals", requests.COLUMNS, _rows(filters), filters=given)
 
 
-@screen("GET", "/approvals/<int:request_id>", permission="approvals:read")
+@screen("GET", "/approvals/<int:request_id>", permission="approvals:own")
 def approval(request_id: int) -> Response:
     """Show a request: what was asked for, why it needs approval, what it would do now, and what became of it."""
     if request_id > ID_MAX:
         raise NotFound
-    found = service.get_request(browser.session(), request_id)
+    found = service.get_request(browser.session(), request_id, visitor=browser.visitor())
     return pages.page("approval.html", **requests.context(found))
 
 

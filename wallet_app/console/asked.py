@@ -64,6 +64,21 @@ class Asked:
         """Return an amount in the smallest unit of an asset with so many decimal places."""
         return self.read(name, lambda value: _amount(value, scale))
 
+    def period(self) -> tuple[dt.datetime | None, dt.datetime | None]:
+        """Return `from` and `to`; if it lies before `from`, that is wrong with `to`."""
+        since, until = self.begin("from"), self.end("to")
+        if since is not None and until is not None and since > until:
+            self.errors["to"] = "The time ends before it begins: enter a day that is not before the first one."
+            return since, None
+        return since, until
+
+    def amounts(self, scale: int) -> tuple[int | None, int | None]:
+        """Return `least` and `most`; if it is below `least`, that is wrong with `most`."""
+        least, most = self.amount("least", scale), self.amount("most", scale)
+        if least is not None and most is not None and least > most:
+            self.errors["most"] = "The amounts end before they begin: enter one that is not below the least."
+        return least, most
+
     def line(self, name: str, *, low: int = 1, high: int = 200) -> str | None:
         """Return a text of one line with so many characters."""
         return self.read(name, lambda value: _line(value, low, high))

@@ -83,6 +83,7 @@ def _choices(actions: Sequence[str], asked: str) -> list[tuple[str, str]]:
 
 
 def _filters(asked: Asked) -> AuditFilters:
+    since, until = asked.period()
     return AuditFilters(
         actor=asked.line("actor", high=_TEXT_MAX),
         action=asked.line("action", high=_TEXT_MAX),
@@ -90,8 +91,8 @@ def _filters(asked: Asked) -> AuditFilters:
         outcome=asked.choice("outcome", OUTCOMES),
         ticket=asked.line("ticket", high=_TEXT_MAX),
         request_id=asked.line("request", high=_TEXT_MAX),
-        occurred_from=asked.begin("from"),
-        occurred_to=asked.end("to"),
+        occurred_from=since,
+        occurred_to=until,
     )
 
 

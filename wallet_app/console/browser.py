@@ -2,6 +2,11 @@
 
 A browser gets a random cookie with its first page. While nobody is signed in it stands for nothing; at each step of a
 sign-in it is replaced. The token in a form is made from it, so that no other site can know it, and nothing is stored.
+
+Forms for signing in may be older than the cookie: of two tabs that were opened at once one has the other's, and the
+second of two clicks brings the cookie that came of the first. So cookies from before somebody was signed in are kept
+for an hour, each under a name of its own. They open nothing; forms for signing in, and no others, may have their token
+from one.
 """
 
 from __future__ import annotations
@@ -24,6 +29,10 @@ from wallet_app.web import request_id
 
 COOKIE = "__Host-wallet_session"
 DEVICE_COOKIE = "__Host-wallet_browser"
+NOTE_COOKIE = "__Host-wallet_note"
+DRAFT_COOKIE = "__Host-wallet_draft"
+EARLIER_COOKIE = "__Host-wallet_form_"
+"""What the names of cookies begin with that have been the session's, or would have been; the hash of it follows."""
 TOKEN_FIELD = "form_token"  # noqa: S105 - the name of it
 TOKEN_HEADER = "X-Form-Token"  # noqa: S105 - the name of it
 
@@ -33,7 +42,11 @@ _UPLOAD_TYPE = "multipart/form-data"
 _FIELDS_BYTES_MAX = 256 * 1024
 """Of a form with a file. Werkzeug counts a block of the file with it, so it may not be as little as of other forms."""
 _PARTS_MAX = 20
+_NOTE_SECONDS_MAX = 60
 _DEVICE_MAX = 200
+_EARLIER_SECONDS_MAX = 3_600
+_EARLIER_MAX = 6
+"""Of them a browser keeps no more: a head of a request has a bound, too."""
 # No part of the path begins with a dot, so none leads out of the console.
 _NEXT = re.compile(r"/console(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*(?:\?[A-Za-z0-9._~%=&+:,/-]*)?")
 
@@ -76,8 +89,16 @@ def session() -> Session:
 
 
 def origin() -> str:
-    """Return where the console's pages are, as browsers say it."""
-    return current_settings().console_origin or request.host_url.rstrip("/")
+    """Return where the console's pages are, as browsers say it.
+
+    The setting says so. Without one, which development alone may be, it is this machine by its own name, on whatever
+    port was asked: a Host header is anybody's word, and a page elsewhere could have its name lead to us.
+    """
+    settings = current_settings()
+    if settings.console_origin is not None:
+        return settings.console_origin
+    is_this_machine = urlsplit(request.host_url).hostname == "localhost"
+    return request.host_url.rstrip("/") if is_this_machine else f"http://localhost:{settings.port}"
 
 
 def require_own_page() -> None:
@@ -93,12 +114,12 @@ def is_upload() -> bool:
     return request.mimetype == _UPLOAD_TYPE
 
 
-def require_own_form(cookie: str | None, *, upload_bytes_max: int | None = None) -> None:
+def require_own_form(cookie: str | None, *, upload_bytes_max: int | None = None, may_be_earlier: bool = False) -> None:
     """Raise ForeignFormError unless one of our own pages, in this very browser, sent the request.
 
     Three guards, because each has failed somewhere: what the browser says of the page that sent it, the page's origin,
     and the token. Given `upload_bytes_max`, the form may have a file, and is that large at most; its other fields are
-    bounded as in any form.
+    bounded as in any form. With `may_be_earlier` the token may be that of a cookie that this browser had before.
     """
     require_own_page()
     if upload_bytes_max is not None and is_upload():
@@ -108,15 +129,51 @@ def require_own_form(cookie: str | None, *, upload_bytes_max: int | None = None)
     elif request.content_length and request.mimetype != _FORM_TYPE:
         raise UnsupportedMediaType(f"A form must be sent as {_FORM_TYPE}.")
     given = request.headers.get(TOKEN_HEADER) or request.form.get(TOKEN_FIELD, "")
-    if cookie is None or not hmac.compare_digest(given.encode(), _token_of(cookie).encode()):
+    known = ([] if cookie is None else [cookie]) + (_earlier_cookies() if may_be_earlier else [])
+    # All of them, so that the time does not tell which one it was.
+    if not sum(hmac.compare_digest(given.encode(), _token_of(one).encode()) for one in known):
         raise ForeignFormError
+
+
+def set_first(response: Response, cookie: str) -> Response:
+    """Give a browser that had none its cookie, which stands for nothing yet, so that its forms have a token."""
+    _keep_earlier(response, cookie)
+    return _set_cookie(response, cookie)
 
 
 def set_session(response: Response, cookie: str) -> Response:
     """Give the browser the session's cookie; it forgets it when it is closed."""
+    session: Session | None = g.get("session")
+    if g.get("cookie") is not None and (session is None or session.stage != "signed_in"):
+        _keep_earlier(response, g.cookie)
+    return _set_cookie(response, cookie)
+
+
+def _set_cookie(response: Response, cookie: str) -> Response:
     g.new_cookie = None
     response.set_cookie(COOKIE, cookie, secure=True, httponly=True, samesite="Lax", path="/")
     return response
+
+
+def _keep_earlier(response: Response, cookie: str) -> None:
+    """Let the forms that have their token from this cookie be sent after another has taken its place."""
+    names = [name for name in request.cookies if name.startswith(EARLIER_COOKIE)]
+    for name in names if len(names) >= _EARLIER_MAX else ():
+        response.delete_cookie(name, secure=True, httponly=True, samesite="Lax", path="/")
+    response.set_cookie(
+        EARLIER_COOKIE + sha256(cookie.encode()).hexdigest()[:8],
+        cookie,
+        max_age=_EARLIER_SECONDS_MAX,
+        secure=True,
+        httponly=True,
+        samesite="Lax",
+        path="/",
+    )
+
+
+def _earlier_cookies() -> list[str]:
+    found = [value for name, value in request.cookies.items() if name.startswith(EARLIER_COOKIE)]
+    return [value for value in found if _COOKIE.fullmatch(value)][: _EARLIER_MAX + 2]
 
 
 def set_signed_in(response: Response, done: SignedIn | service.SetUp) -> Response:
@@ -134,10 +191,30 @@ def set_signed_in(response: Response, done: SignedIn | service.SetUp) -> Respons
 
 
 def drop_session(response: Response) -> Response:
-    """Take the session's cookie from the browser."""
+    """Take the session's cookie from the browser, and what was entered while it lasted."""
     g.new_cookie = None
-    response.delete_cookie(COOKIE, secure=True, httponly=True, samesite="Lax", path="/")
+    for name in {COOKIE, DRAFT_COOKIE} & {COOKIE, *request.cookies}:
+        drop_cookie(response, name)
     return response
+
+
+def drop_cookie(response: Response, name: str) -> None:
+    """Take a cookie of ours from the browser."""
+    response.delete_cookie(name, secure=True, httponly=True, samesite="Lax", path="/")
+
+
+def set_note(response: Response, note: str) -> Response:
+    """Let the next page say the note: an address alone says nothing, because anybody can send one to an operator."""
+    response.set_cookie(
+        NOTE_COOKIE, note, max_age=_NOTE_SECONDS_MAX, secure=True, httponly=True, samesite="Lax", path="/"
+    )
+    return response
+
+
+def own_note() -> str | None:
+    """Return the note in the address, if an answer of ours gave it to this browser just before."""
+    note = request.args.get("note")
+    return note if note is not None and note == request.cookies.get(NOTE_COOKIE) else None
 
 
 def next_path(given: str | None) -> str:

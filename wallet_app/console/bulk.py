@@ -84,23 +84,29 @@ def find(run_id: int) -> BulkRunView:
 def run_page(run: BulkRunView, status: int = 200, **more: Any) -> Response:
     """Return a run's page; `more` may have an `error` and what it is about."""
     after, chosen = _number("after") or 0, request.args.get("status", "")
-    only_expected = chosen == "expected"
     rows = service.list_bulk_rows(
         run.run_id,
         after_row=after,
         status=chosen if chosen in service.ROW_STATUSES else None,
-        only_expected=only_expected,
+        only_expected=chosen == "expected",
+        only_changed=chosen == "changed",
     )
-    asked = service.request_of_run(run)
+    found = (
+        None
+        if run.request_id is None
+        else service.get_request(browser.session(), run.request_id, visitor=browser.visitor())
+    )
     answer = pages.page(
         "bulk_run.html",
         status,
         run=run,
+        recent=service.recent_rows(run.run_id) if run.state in {"ready", "pending_approval"} else None,
         figures=service.bulk_figures(run.run_id),
         rows=rows.items,
         chosen=chosen,
         row_states=ROW_STATES,
-        asked=asked,
+        asked=None if found is None else found.request,
+        why_not=None if found is None else found.why_not,
         is_maker=run.maker_id == browser.session().operator_id,
         is_silent=run.state == "running" and (run.silent_seconds or 0) > SILENT_SECONDS_MAX,
         may_undo=run.kind == "adjustment" and run.state in service.UNDOABLE and run.done > 0,

@@ -6,7 +6,7 @@ from flask import Response
 from werkzeug.exceptions import NotFound
 
 from wallet_app import service
-from wallet_app.console import browser, pages, phrases, requests
+from wallet_app.console import browser, drafts, pages, phrases, requests
 from wallet_app.console.screens import screen
 from wallet_app.errors import DriftedError, OperationInvalidError, WalletServiceError
 from wallet_app.fields import ID_MAX
@@ -16,10 +16,10 @@ from wallet_app.web import problem_of
 @screen("GET", "/approvals/<int:request_id>/approve", permission="approvals:decide", fresh=True)
 def approve_form(request_id: int) -> Response:
     """Show what would happen now."""
-    return _form("approve", request_id)
+    return _open("approve", request_id)
 
 
-@screen("POST", "/approvals/<int:request_id>/approve", permission="approvals:decide", fresh=True)
+@screen("POST", "/approvals/<int:request_id>/approve", permission="approvals:decide", fresh=True, keeps_entries=True)
 def approve(request_id: int) -> Response:
     """Do what was asked for, if it is still what the approver saw."""
     form = pages.read_form("comment", "seen", "although_moving")
@@ -40,10 +40,10 @@ def approve(request_id: int) -> Response:
 @screen("GET", "/approvals/<int:request_id>/reject", permission="approvals:decide")
 def reject_form(request_id: int) -> Response:
     """Ask why."""
-    return _form("reject", request_id)
+    return _open("reject", request_id)
 
 
-@screen("POST", "/approvals/<int:request_id>/reject", permission="approvals:decide")
+@screen("POST", "/approvals/<int:request_id>/reject", permission="approvals:decide", keeps_entries=True)
 def reject(request_id: int) -> Response:
     """Refuse what was asked for."""
     form = pages.read_form("comment")
@@ -54,13 +54,13 @@ def reject(request_id: int) -> Response:
     return pages.go(_address(request_id), note="rejected")
 
 
-@screen("GET", "/approvals/<int:request_id>/withdraw", permission="approvals:read")
+@screen("GET", "/approvals/<int:request_id>/withdraw", permission="approvals:own")
 def withdraw_form(request_id: int) -> Response:
     """Ask whether it is to be taken back."""
-    return _form("withdraw", request_id)
+    return _open("withdraw", request_id)
 
 
-@screen("POST", "/approvals/<int:request_id>/withdraw", permission="approvals:read")
+@screen("POST", "/approvals/<int:request_id>/withdraw", permission="approvals:own", keeps_entries=True)
 def withdraw(request_id: int) -> Response:
     """Take back what one asked for oneself, also if one may not ask any more."""
     form = pages.read_form("comment")
@@ -71,9 +71,19 @@ def withdraw(request_id: int) -> Response:
     return pages.go(_address(request_id), note="withdrawn")
 
 
-def _form(verb: str, request_id: int, comment: str = "", error: WalletServiceError | None = None) -> Response:
+def _open(verb: str, request_id: int) -> Response:
+    """Show the form of the decision; with the comment, if who decides had to prove first who they are."""
+    draft = drafts.found()
+    if draft is None:
+        return _form(verb, request_id)
+    return _form(verb, request_id, draft.get("comment", ""), note="back-with-entries")
+
+
+def _form(
+    verb: str, request_id: int, comment: str = "", error: WalletServiceError | None = None, *, note: str | None = None
+) -> Response:
     """Show the request with the form of the decision; with the error, if there was one, and what became of it."""
-    found = service.get_request(browser.session(), _id(request_id))
+    found = service.get_request(browser.session(), _id(request_id), visitor=browser.visitor())
     is_own = found.request.maker_id == browser.session().operator_id
     may = found.request.is_pending and is_own is (verb == "withdraw")
     if error is None and not may:
@@ -86,6 +96,7 @@ def _form(verb: str, request_id: int, comment: str = "", error: WalletServiceErr
     return pages.page(
         "decision.html",
         200 if error is None else problem_of(error).status,
+        note=note,
         verb=verb,
         may=may,
         **requests.context(found),

@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge, TooManyRequests
 
 from wallet_app import service
-from wallet_app.console import browser, pages, screens
+from wallet_app.console import browser, drafts, pages, screens
 from wallet_app.errors import NotSignedInError, ProofNeededError
 from wallet_app.web import problem_of
 
@@ -23,7 +23,7 @@ def page_of(error: Exception) -> Response | None:
     if isinstance(error, NotSignedInError):
         return _to_sign_in()
     if isinstance(error, ProofNeededError):
-        return pages.go_and_return("/console/confirm", _where_to_return())
+        return _to_confirm()
     if isinstance(error, (NotFound, MethodNotAllowed)):
         _look_who_asks()
     found = problem_of(error)
@@ -46,6 +46,8 @@ def _look_who_asks() -> None:
 
 
 def _to_sign_in() -> Response:
+    if (answer := _past_the_step()) is not None:
+        return answer
     if request.path == _STAGES["set_up"] and request.method == "POST":
         # Most likely a double click: the first one did it, and its page with the recovery codes was never seen.
         return pages.go("/console/sign-in", note="set-up")
@@ -53,7 +55,35 @@ def _to_sign_in() -> Response:
     waits_at = _STAGES.get(session.stage) if session is not None else None
     if waits_at is not None and request.path != waits_at:
         return pages.go_and_return(waits_at, _where_to_return())
-    return pages.go_and_return("/console/sign-in", _where_to_return())
+    if request.method in {"GET", "HEAD"}:
+        return pages.go_and_return("/console/sign-in", _where_to_return())
+    draft, next_path = drafts.sealed(), _where_to_return()
+    note = "session-over" if draft is not None else None if next_path == "/console" else "session-over-lost"
+    answer = pages.go_and_return("/console/sign-in", next_path, note=note)
+    return answer if draft is None else drafts.keep(answer, draft)
+
+
+def _to_confirm() -> Response:
+    draft = drafts.sealed()
+    if draft is None:
+        return pages.go_and_return("/console/confirm", _where_to_return())
+    return drafts.keep(pages.go_and_return("/console/confirm", _where_to_return(), note="proof-over"), draft)
+
+
+def _past_the_step() -> Response | None:
+    """Return what a step of the sign-in answers that was made already, most likely by the first of two clicks."""
+    declared, session = screens.SCREENS.get(request.endpoint or ""), g.get("session")
+    if declared is None or declared.permission not in screens.STAGES or session is None:
+        return None
+    next_path = browser.next_path(request.values.get("next"))
+    if session.stage == "signed_in":
+        is_set_up = declared.permission == screens.AT_SET_UP
+        return pages.go("/console/account", note="set-up") if is_set_up else pages.go(next_path)
+    if request.method == "POST" and session.stage == screens.STAGES[declared.permission] == "second_factor":
+        # It was there when the request came, and another request finished it. This leads on where that one's answer
+        # reached the browser, and to the form where it did not.
+        return pages.go_and_return("/console/sign-in", next_path, note="sent-twice")
+    return None
 
 
 def _where_to_return() -> str:
@@ -61,4 +91,8 @@ def _where_to_return() -> str:
     if request.method in {"GET", "HEAD"}:
         query = request.query_string.decode("ascii", "replace")
         return browser.next_path(request.path + (f"?{query}" if query else ""))
-    return browser.path_of_sender()
+    declared = screens.SCREENS.get(request.endpoint or "")
+    if declared is None or not declared.keeps_entries:
+        return browser.path_of_sender()
+    key = request.form.get(drafts.KEY, "")
+    return browser.next_path(f"{request.path}?{drafts.KEY}={key}" if key else request.path)

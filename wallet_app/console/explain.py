@@ -45,7 +45,7 @@ def statement(wallet_id: int) -> Response:
     """Show a period: the balance before, the entries, the balance after."""
     asked = Asked("from", "to")
     since, until = _period(asked)
-    found = service.explain_balance(read_wallet_id(str(wallet_id)), since=since, until=until)
+    found = _explained(wallet_id, asked, since, until)
     is_long = found.reach.high - found.reach.low >= STATEMENT_ROWS_MAX
     path = f"/console/wallets/{wallet_id}/statement"
     return pages.page(
@@ -72,19 +72,29 @@ def statement_file(wallet_id: int, form: str) -> Response:
     """The statement as a file, with a line for the balance before and one for the balance after."""
     asked = Asked("from", "to")
     since, until = _period(asked)
+    found = _explained(wallet_id, asked, since, until)
     if asked.errors:
         return pages.page("bad_filter.html", 422, asked=asked, back=f"/console/wallets/{wallet_id}/statement")
-    found = service.explain_balance(read_wallet_id(str(wallet_id)), since=since, until=until)
     entries = service.walk_statement(wallet_id, found.reach)
-    told = {"from": words.rfc3339(since), "to": words.rfc3339(until)}
+    told = {"from": service.instant_text(since), "to": service.instant_text(until)}
     rows = _rows(found, entries, since, until)
     return exports.export(form, f"statement-{wallet_id}", COLUMNS, rows, filters=told)
+
+
+def _explained(wallet_id: int, asked: Asked, since: dt.datetime, until: dt.datetime) -> Explanation:
+    """Return what a period's entries make; where they are too many to be added up, that stands in `asked`."""
+    found = service.explain_balance(read_wallet_id(str(wallet_id)), since=since, until=until)
+    if found.is_cut:
+        asked.errors["from"] = "This period has more entries than can be added up: choose a later day to begin with."
+    return found
 
 
 def sentence(found: Explanation, since: dt.datetime | None, now: dt.datetime) -> str:
     """Return the explanation as text for a ticket."""
     wallet, scale = found.wallet, found.wallet.asset_scale
-    begun = f"Wallet {wallet.wallet_id} ({wallet.asset_code} of {wallet.user_name}, user {wallet.user_id})"
+    begun = (
+        f"Wallet {wallet.wallet_id} ({wallet.asset_code} of {words.isolated(wallet.user_name)}, user {wallet.user_id})"
+    )
     end = f"{words.amount(found.closing, scale)} {wallet.asset_code} on {words.absolute(now)}, version {wallet.version}"
     if not found.entries:
         return f"{begun} has {end}; nothing was moved{f' since {words.absolute(since)}' if since else ' ever'}."
@@ -114,7 +124,7 @@ def _part(one: SumOfType, scale: int) -> str:
 def _period(asked: Asked) -> tuple[dt.datetime, dt.datetime]:
     """Return from when until when; without a choice, this month so far."""
     now = dt.datetime.now(dt.UTC)
-    since, until = asked.begin("from"), asked.end("to")
+    since, until = asked.period()
     until = until or now
     if since is None:
         since = (min(until, now) - dt.timedelta(microseconds=1)).replace(

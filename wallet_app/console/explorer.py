@@ -101,21 +101,22 @@ def _read_wallet(asked: Asked) -> WalletView | None:
 
 def _read_filters(asked: Asked, wallet: WalletView | None) -> Filters:
     """Return the filters; what is wrong stands in `asked`."""
-    scale = 0 if wallet is None else wallet.asset_scale
+    since, until = asked.period()
+    least, most = asked.amounts(0 if wallet is None else wallet.asset_scale)
     try:
         return Filters(
             kind=asked.choice("kind", service.kinds()),
-            created_from=asked.begin("from"),
-            created_to=asked.end("to"),
-            amount_min=asked.amount("least", scale),
-            amount_max=asked.amount("most", scale),
+            created_from=since,
+            created_to=until,
+            amount_min=least,
+            amount_max=most,
             reference=asked.line("reference", low=3),
             actor=asked.line("actor"),
             metadata_key=asked.line("key", high=64),
             metadata_value=asked.line("value", high=500),
         )
     except BadFilterError as error:
-        asked.errors["key" if asked.values["value"] and not asked.values["key"] else "from"] = error.detail
+        asked.errors["key"] = error.detail
         return _NO_FILTERS
 
 

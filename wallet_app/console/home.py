@@ -14,6 +14,7 @@ from wallet_app.console.screens import ANYONE, screen
 from wallet_app.service import AssetEconomy, Session
 
 _DAYS = 30
+_OWN_REQUESTS_MAX = 5
 
 
 class Need(NamedTuple):
@@ -45,7 +46,9 @@ def home_with_a_slash() -> Response:
 
 
 def _needs(session: Session) -> list[Need]:
-    needs = _approval_needs(session) if session.may("approvals:read") else []
+    needs = _approval_needs(session) if session.may("approvals:read") else _own_request_needs(session)
+    if session.may("imports:review"):
+        needs += _import_needs()
     return [*needs, *_integrity_needs(), *_work_needs()] if session.may("integrity:read") else needs
 
 
@@ -59,6 +62,31 @@ def _approval_needs(session: Session) -> list[Need]:
     title = f"{count} request{' waits' if waiting == 1 else 's wait'} for approval"
     says = "You can approve or reject." if decides else "An approver decides; nothing has moved yet."
     return [Need(title, says, "/console/approvals", "warn" if decides else "neutral")]
+
+
+def _own_request_needs(session: Session) -> list[Need]:
+    """Lead whoever sees no requests any more to what they asked for when they did."""
+    own = service.RequestFilters(status="pending", maker_id=session.operator_id)
+    return [
+        Need(
+            f"Your request {one.request_id} waits for approval",
+            "You can withdraw it.",
+            f"/console/approvals/{one.request_id}",
+            "neutral",
+        )
+        for one in service.list_requests(own, limit=_OWN_REQUESTS_MAX).items
+    ]
+
+
+def _import_needs() -> list[Need]:
+    needs = []
+    for one in service.imports_that_need_somebody():
+        refused = f"{one.refused:,} of its {one.rows:,} rows {'was' if one.refused == 1 else 'were'} not accepted."
+        says = "It broke off." if one.state == "silent" else one.problem or ""
+        title = f"The import of {one.file_name} {'went wrong' if one.state != 'completed' else 'left rows undone'}"
+        said = " ".join(filter(None, [says, refused if one.refused else ""]))
+        needs.append(Need(title, said, f"/console/imports#import-{one.import_id}", "warn"))
+    return needs
 
 
 _INTEGRITY = {

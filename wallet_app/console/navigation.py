@@ -25,6 +25,7 @@ LINES = (
     Line("/console/bulk", "Bulk runs"),
     Line("/console/reports", "Reports"),
     Line("/console/integrity", "Integrity"),
+    Line("/console/imports", "Imports"),
     Line("/console/audit", "Audit"),
     Line("/console/assets", "Assets"),
     Line("/console/switches", "Stop switches"),

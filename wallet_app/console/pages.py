@@ -22,6 +22,8 @@ NOTES = MappingProxyType(
     {
         "signed-out": "You are signed out.",
         "set-up": "Sign in. If you have just been set up and saw no recovery codes, make new ones in your account.",
+        "sent-twice": "That code was accepted a moment ago, most likely by the first of two clicks, and its answer did "
+        "not arrive here. Sign in again, with the next code of your app.",
         "ended": "You are signed out everywhere.",
         "password": "The password is changed, and you are signed out everywhere. Sign in with the new one.",
         "passkey-added": "The passkey is added. You can sign in with it from now on.",
@@ -51,16 +53,27 @@ NOTES = MappingProxyType(
         "bulk-discarded": "It is discarded. Nothing was posted.",
         "bulk-stopping": "It ends after the rows that are being posted at this moment.",
         "bulk-checked": "It was checked again: what you see is as of now.",
+        "import-seen": "It is noted that you have looked at it.",
         "verification": "The verification is asked for. The worker begins within seconds.",
+        "back-with-entries": "This is what you had entered. Nothing was done with it yet.",
+        "session-over": "Your session had ended, so nothing was done. Sign in, and you are back at that form with what "
+        "you had entered.",
+        "session-over-lost": "Your session had ended, so nothing was done. Sign in, and you are back at that form; "
+        "what you had entered has to be entered again.",
+        "proof-over": "Nothing was done yet. Confirm that it is you, and you are back at that form with what you had "
+        "entered.",
         "confirmed": "Thank you. Do now what you were about to do.",
     }
 )
-"""What a page says about what was done just before, by the word in its address."""
+"""What a page says about what was done just before, by the word in its address and in a cookie of ours."""
 
 
 def page(template: str, status: int = 200, /, **context: Any) -> Response:
-    """Return the page; a browser that has no cookie of ours gets one, so that its forms have a token."""
-    session = g.get("session")
+    """Return the page; a browser that has no cookie of ours gets one, so that its forms have a token.
+
+    A `note` of the context is the word of what it says was done just before; without one, that of who led here.
+    """
+    session, own_note = g.get("session"), browser.own_note()
     is_signed_in = session is not None and session.stage == "signed_in"
     body = render_template(
         f"console/{template}",
@@ -73,26 +86,31 @@ def page(template: str, status: int = 200, /, **context: Any) -> Response:
         stops_for_all=g.get("stops", ()),
         form_token=browser.form_token,
         token_field=browser.TOKEN_FIELD,
-        note=NOTES.get(request.args.get("note", "")),
+        note=NOTES.get(context.pop("note", None) or own_note or ""),
         permissions=service.PERMISSIONS,
         **context,
     )
     response = Response(body, status, content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = POLICY
     if g.get("new_cookie") is not None:
-        browser.set_session(response, g.new_cookie)
+        browser.set_first(response, g.new_cookie)
+    if own_note is not None:
+        browser.drop_cookie(response, browser.NOTE_COOKIE)
     return response
 
 
 def go(path: str, *, note: str | None = None, form: str | None = None) -> Response:
     """Return what sends the browser on to another page after a form, or to the form with its one-time key."""
     query = {"note": note, "form": form}
-    return _to(path, {name: value for name, value in query.items() if value is not None})
+    response = _to(path, {name: value for name, value in query.items() if value is not None})
+    return response if note is None else browser.set_note(response, note)
 
 
-def go_and_return(path: str, next_path: str) -> Response:
+def go_and_return(path: str, next_path: str, *, note: str | None = None) -> Response:
     """Return what sends the browser to a page that leads on to `next_path`."""
-    return _to(path, {} if next_path == "/console" else {"next": next_path})
+    query = {"next": None if next_path == "/console" else next_path, "note": note}
+    response = _to(path, {name: value for name, value in query.items() if value is not None})
+    return response if note is None else browser.set_note(response, note)
 
 
 def options(json: str) -> Response:

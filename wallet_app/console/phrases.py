@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from wallet_app import service
 from wallet_app.console import words
 from wallet_app.errors import InsufficientBalanceError, WalletNotEmptyError, WalletServiceError
-from wallet_app.service import Effect, ReasonView, WalletView
+from wallet_app.service import Effect, Operation, ReasonView, WalletView
 
 SIDES = {
     "debits": "Debits: nothing leaves it",
@@ -72,6 +72,14 @@ def of_reason(reason: ReasonView, wallet: WalletView) -> str:
     if asks:
         allows.append(f"{' and '.join(asks)} required")
     return f"{settings.name} ({', '.join(allows)})"
+
+
+def of_why(operation: Operation, reasons: Sequence[ReasonView]) -> str | None:
+    """Return why it is done: the reason code by its name, or the reason in words."""
+    code = getattr(operation, "reason_code", None)
+    if code is None:
+        return getattr(operation, "reason", None)
+    return next((f"{one.settings.name} ({code})" for one in reasons if one.code == code), code)
 
 
 def of_freeze(until: dt.datetime | None) -> str:

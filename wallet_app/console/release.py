@@ -8,7 +8,7 @@ from typing import cast
 
 from flask import Response
 
-from wallet_app.console import acts, entering, phrases, subjects
+from wallet_app.console import acts, entering, phrases, subjects, words
 from wallet_app.console.acts import Act, Entries
 from wallet_app.console.screens import screen
 from wallet_app.console.subjects import OfHold
@@ -21,7 +21,7 @@ def release_form(hold_id: uuid.UUID) -> Response:
     return acts.enter(_RELEASE, subjects.hold(hold_id))
 
 
-@screen("POST", "/holds/<uuid:hold_id>/release", permission="adjustments:request")
+@screen("POST", "/holds/<uuid:hold_id>/release", permission="adjustments:request", keeps_entries=True)
 def release(hold_id: uuid.UUID) -> Response:
     """Show what would come back, then do it or ask for it."""
     return acts.take(_RELEASE, subjects.hold(hold_id))
@@ -35,7 +35,8 @@ def _read(subject: OfHold, entries: Entries) -> Operation:
 
 
 def _button(subject: OfHold, _: Operation) -> str:
-    return f"Release {phrases.money(subject.hold.hold.remaining, subject.wallet)} to {subject.wallet.user_name}"
+    amount = phrases.money(subject.hold.hold.remaining, subject.wallet)
+    return f"Release {amount} to {words.isolated(subject.wallet.user_name)}"
 
 
 def _facts(_: OfHold, operation: Operation) -> Sequence[tuple[str, str]]:

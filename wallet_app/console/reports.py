@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from flask import Response
 
 from wallet_app import report_rows, service
-from wallet_app.console import exports, pages, words
+from wallet_app.console import exports, pages
 from wallet_app.console.asked import Asked
 from wallet_app.console.screens import screen
 from wallet_app.errors import ReportBehindError, ReportTooFineError
@@ -52,7 +52,7 @@ def report_file(form: str) -> Response:
     if asked.errors or not code:
         return pages.page("bad_filter.html", 422, asked=asked, back="/console/reports")
     found = service.get_asset_report(code, since=since, until=until)
-    told = {"asset": code, "from": words.rfc3339(since), "to": words.rfc3339(found.until)}
+    told = {"asset": code, "from": service.instant_text(since), "to": service.instant_text(found.until)}
     return exports.export(form, f"report-{code}", report_rows.COLUMNS, report_rows.cells(found), filters=told)
 
 

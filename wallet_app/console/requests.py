@@ -1,10 +1,11 @@
-"""How requests for approval are said: what they ask for, what has drifted since, and their rows in a file; pure."""
+"""How requests for approval are said: what they ask for, what has drifted since, and their rows in a file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from wallet_app import service
 from wallet_app.console import phrases, weighed, words
 from wallet_app.console.weighed import Changes
 from wallet_app.service import (
@@ -13,6 +14,7 @@ from wallet_app.service import (
     Effect,
     FreezeOperation,
     Operation,
+    ReasonView,
     ReleaseOperation,
     RequestPage,
     RequestView,
@@ -87,26 +89,26 @@ def row(asked: RequestView) -> Sequence[object]:
 
 def in_words(asked: RequestView) -> str:
     """Return what is asked for, as a short sentence: Credit 500 GOLD to John."""
-    one = asked.operation
+    one, who = asked.operation, words.isolated(asked.user_name or "")
     if isinstance(one, RunOperation):
         does = "Undo a batch by run" if isinstance(one, UndoOperation) else "Post the rows of run"
         return f"{does} {one.run_id}, {one.campaign}: {_sums(one)}"
     if isinstance(one, AdjustOperation):
         side = "to" if one.direction == "credit" else "from"
-        return f"{one.direction.capitalize()} {_money(one.amount, asked)} {side} {asked.user_name}"
+        return f"{one.direction.capitalize()} {_money(one.amount, asked)} {side} {who}"
     if isinstance(one, TransferOperation):
-        return f"Transfer {_money(one.amount, asked)} from {asked.user_name} to wallet {one.to_wallet_id}"
+        return f"Transfer {_money(one.amount, asked)} from {who} to wallet {one.to_wallet_id}"
     if isinstance(one, ReverseOperation):
         amount = "what is left" if one.amount is None else _money(one.amount, asked)
-        return f"Reverse {amount} of a transaction of {asked.user_name}"
+        return f"Reverse {amount} of a transaction of {who}"
     if isinstance(one, ReleaseOperation):
-        return f"Release a hold of {asked.user_name}"
+        return f"Release a hold of {who}"
     verb = {FreezeOperation: "Freeze", UnfreezeOperation: "Unfreeze", CloseOperation: "Close"}.get(type(one))
-    return f"{verb or words.kind(one.kind)} wallet {asked.wallet_id} of {asked.user_name}"
+    return f"{verb or words.kind(one.kind)} wallet {asked.wallet_id} of {who}"
 
 
-def facts(asked: RequestView) -> list[tuple[str, str]]:
-    """Return what is asked for, field by field, as it is kept and hashed."""
+def facts(asked: RequestView, reasons: Sequence[ReasonView]) -> list[tuple[str, str]]:
+    """Return what is asked for, field by field, as it is kept and hashed; with the names of the reason codes."""
     one = asked.operation
     found: list[tuple[str, str | None]] = [("Kind", KINDS.get(one.kind, words.kind(one.kind)))]
     if isinstance(one, AdjustOperation):
@@ -124,7 +126,7 @@ def facts(asked: RequestView) -> list[tuple[str, str]]:
         found += [("Rows", f"{one.rows:,}"), ("What", _sums(one)), ("SHA-256 of the rows", one.digest)]
     if isinstance(one, UndoOperation):
         found += [("Undoes run", str(one.undoes)), ("If too little is there", phrases.SHORTFALLS[one.on_shortfall])]
-    found += [("Reason", _reason(one)), ("Ticket", one.ticket), ("Note", one.note)]
+    found += [("Reason", phrases.of_why(one, reasons)), ("Ticket", one.ticket), ("Note", one.note)]
     return [(name, value) for name, value in found if value is not None]
 
 
@@ -133,16 +135,23 @@ def context(found: RequestPage) -> dict[str, Any]:
     return {
         "asked": found.request,
         "what": in_words(found.request),
-        "facts_asked": facts(found.request),
+        "facts_asked": facts(found.request, service.list_reasons()),
         "now": found.weighed,
         "problem": _problem(found.weighed),
         "changes": ({}, {}) if found.weighed is None else _changes(found.request, found.weighed.effects),
         "then": _then(found.request),
         "drift": found.drift,
-        "why_not": found.why_not,
+        "why_not": _why_not(found),
         "run_id": found.request.operation.run_id if isinstance(found.request.operation, RunOperation) else None,
         "may_withdraw": found.may_withdraw,
     }
+
+
+def _why_not(found: RequestPage) -> str | None:
+    """Return why it cannot be approved, None if it can; what the books say with amounts as people read them."""
+    problem = None if found.weighed is None else found.weighed.problem
+    is_of_books = problem is not None and found.why_not == problem.detail
+    return _problem(found.weighed) if is_of_books else found.why_not
 
 
 def _problem(found: Weighed | None) -> str | None:

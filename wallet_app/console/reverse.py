@@ -21,7 +21,7 @@ def reverse_form(transaction_id: uuid.UUID) -> Response:
     return acts.enter(_REVERSE, subjects.transaction(transaction_id))
 
 
-@screen("POST", "/transactions/<uuid:transaction_id>/reverse", permission="adjustments:request")
+@screen("POST", "/transactions/<uuid:transaction_id>/reverse", permission="adjustments:request", keeps_entries=True)
 def reverse(transaction_id: uuid.UUID) -> Response:
     """Show what it would do, then do it or ask for it."""
     return acts.take(_REVERSE, subjects.transaction(transaction_id))

@@ -26,7 +26,7 @@ AT_SECOND_FACTOR = "at the second factor"
 AT_SET_UP = "at set-up"
 """Who showed a set-up code, and has not connected an authenticator app yet."""
 
-_STAGES = {AT_SECOND_FACTOR: "second_factor", AT_SET_UP: "set_up"}
+STAGES = {AT_SECOND_FACTOR: "second_factor", AT_SET_UP: "set_up"}
 _READING = {"GET", "HEAD", "OPTIONS"}
 
 View = Callable[..., ResponseReturnValue]
@@ -36,7 +36,8 @@ View = Callable[..., ResponseReturnValue]
 class Screen:
     """A route with what it asks for: `permission` of the role or the stage, and whether a fresh proof.
 
-    Its form may have a file where `upload_bytes_max` says how large it may be as a whole.
+    Its form may have a file where `upload_bytes_max` says how large it may be as a whole. With `keeps_entries` what was
+    entered comes back after a sign-in that had to come first: there is no secret in it.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Screen:
     permission: str
     fresh: bool
     upload_bytes_max: int | None = None
+    keeps_entries: bool = False
 
 
 SCREENS: dict[str, Screen] = {}
@@ -64,14 +66,20 @@ blueprint = _Console("console", __name__, url_prefix=PREFIX)
 
 
 def screen(
-    method: str, path: str, *, permission: str, fresh: bool = False, upload_bytes_max: int | None = None
+    method: str,
+    path: str,
+    *,
+    permission: str,
+    fresh: bool = False,
+    upload_bytes_max: int | None = None,
+    keeps_entries: bool = False,
 ) -> Callable[[View], View]:
     """Register the view under the path, for operators whose role has the permission, or ANYONE, AT_SECOND_FACTOR, ...
 
     `fresh` asks for a proof of who they are that is at most five minutes old. With `upload_bytes_max` its form may have
-    a file, and be that large.
+    a file, and be that large. `keeps_entries` as for a Screen; its form is at the same path.
     """
-    if permission not in {ANYONE, *_STAGES, *service.PERMISSIONS}:
+    if permission not in {ANYONE, *STAGES, *service.PERMISSIONS}:
         raise ValueError(f"{path}: there is no permission {permission!r}")
 
     def register(view: View) -> View:
@@ -85,6 +93,7 @@ def screen(
             permission=permission,
             fresh=fresh,
             upload_bytes_max=upload_bytes_max,
+            keeps_entries=keeps_entries,
         )
         SCREENS[endpoint] = declared
         access.declare(endpoint, access.GUARDS_ITSELF)
@@ -102,7 +111,8 @@ def _admit() -> None:
     g.cookie, g.session = browser.read_cookie(), None
     try:
         if request.method not in _READING and declared.upload_bytes_max is None:
-            browser.require_own_form(g.cookie)
+            is_for_signing_in = declared.permission in {ANYONE, *STAGES}
+            browser.require_own_form(g.cookie, may_be_earlier=is_for_signing_in)
         g.session = None if g.cookie is None else service.find_session(g.cookie)
     finally:
         # Counted in any case, and for the operator if one asks: their address may be that of a whole office.
@@ -111,8 +121,8 @@ def _admit() -> None:
         g.actor = g.session.actor
     if declared.permission == ANYONE:
         return
-    if declared.permission in _STAGES:
-        if g.session is None or g.session.stage != _STAGES[declared.permission]:
+    if declared.permission in STAGES:
+        if g.session is None or g.session.stage != STAGES[declared.permission]:
             raise NotSignedInError
         return
     if declared.upload_bytes_max is not None and request.method not in _READING:

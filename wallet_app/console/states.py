@@ -30,7 +30,7 @@ def freeze_form(wallet_id: int) -> Response:
     return acts.enter(_FREEZE, subjects.wallet(wallet_id))
 
 
-@screen("POST", "/wallets/<int:wallet_id>/freeze", permission="wallets:freeze")
+@screen("POST", "/wallets/<int:wallet_id>/freeze", permission="wallets:freeze", keeps_entries=True)
 def freeze(wallet_id: int) -> Response:
     """Show what a freeze would do, then do it."""
     return acts.take(_FREEZE, subjects.wallet(wallet_id))
@@ -42,7 +42,7 @@ def unfreeze_form(wallet_id: int) -> Response:
     return acts.enter(_UNFREEZE, subjects.wallet(wallet_id))
 
 
-@screen("POST", "/wallets/<int:wallet_id>/unfreeze", permission="wallets:freeze")
+@screen("POST", "/wallets/<int:wallet_id>/unfreeze", permission="wallets:freeze", keeps_entries=True)
 def unfreeze(wallet_id: int) -> Response:
     """Show what would be free then, then do it."""
     return acts.take(_UNFREEZE, subjects.wallet(wallet_id))
@@ -54,7 +54,7 @@ def close_form(wallet_id: int) -> Response:
     return acts.enter(_CLOSE, subjects.wallet(wallet_id))
 
 
-@screen("POST", "/wallets/<int:wallet_id>/close", permission="wallets:freeze")
+@screen("POST", "/wallets/<int:wallet_id>/close", permission="wallets:freeze", keeps_entries=True)
 def close(wallet_id: int) -> Response:
     """Show what would end, then ask for it."""
     return acts.take(_CLOSE, subjects.wallet(wallet_id))

@@ -19,7 +19,7 @@ def transfer_form(wallet_id: int) -> Response:
     return acts.enter(_TRANSFER, subjects.wallet(wallet_id))
 
 
-@screen("POST", "/wallets/<int:wallet_id>/transfer", permission="adjustments:request")
+@screen("POST", "/wallets/<int:wallet_id>/transfer", permission="adjustments:request", keeps_entries=True)
 def transfer(wallet_id: int) -> Response:
     """Show what it would do to both, then do it or ask for it."""
     return acts.take(_TRANSFER, subjects.wallet(wallet_id))

@@ -122,12 +122,14 @@ def _is_possible(found: WalletView, verb: str) -> bool:
 
 def read_filters(asked: Asked, found: WalletView) -> Filters:
     """Return the filters of the wallet's timeline; what is wrong stands in `asked`."""
+    since, until = asked.period()
+    least, most = asked.amounts(found.asset_scale)
     return Filters(
         kind=asked.choice("kind", service.kinds()),
-        created_from=asked.begin("from"),
-        created_to=asked.end("to"),
-        amount_min=asked.amount("least", found.asset_scale),
-        amount_max=asked.amount("most", found.asset_scale),
+        created_from=since,
+        created_to=until,
+        amount_min=least,
+        amount_max=most,
         reference=asked.line("reference", low=3),
     )
 

@@ -21,7 +21,7 @@ def changes_of(effects: Sequence[Effect]) -> Changes:
     before: dict[str, str] = {}
     after: dict[str, str] = {}
     for one in effects:
-        who = f", {one.user_name}" if one.user_name else ""
+        who = f", {words.isolated(one.user_name)}" if one.user_name else ""
         whose = f"Wallet {one.wallet_id}{who}: " if len(effects) > 1 else ""
         lines = (
             ("balance", one.balance_before, one.balance_after),

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import unicodedata
 from collections.abc import Callable
 from decimal import Decimal
 
+from wallet_app.console.cards import labelled
 from wallet_app.money import format_amount
 
 MINUS = "\u2212"
 """The true minus sign: as wide as a plus, and read out as one."""
+
+_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+"""Characters that turn the direction of what comes after them, until another one ends that."""
+_RIGHT_TO_LEFT = {"R", "AL", "AN"}
 
 _BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"))
 _SYSTEMS = ("Android", "iPhone", "iPad", "Windows", "Mac OS X", "Linux")
@@ -50,9 +56,19 @@ def relative(value: dt.datetime, now: dt.datetime | None = None) -> str:
     return "just now" if seconds >= 0 else "in a moment"
 
 
-def rfc3339(value: dt.datetime) -> str:
-    """Return the instant as programs read it."""
-    return value.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+def visible(value: object) -> str:
+    """Return the text with a mark where a character would turn the direction of all that comes after it."""
+    return _TURNING.sub("\ufffd", str(value))
+
+
+def isolated(text: str) -> str:
+    """Return a text that somebody outside has made so that it can stand in a sentence and turn nothing beside it.
+
+    Most are as they were: only what is written from the right to the left is set apart, by characters that nobody sees.
+    """
+    shown = visible(text)
+    is_turned = any(unicodedata.bidirectional(one) in _RIGHT_TO_LEFT for one in shown)
+    return f"\u2068{shown}\u2069" if is_turned else shown
 
 
 def kind(value: str) -> str:
@@ -83,5 +99,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "kind": kind,
     "side": side,
     "browser": browser,
+    "visible": visible,
+    "labelled": labelled,
 }
 """By the name that they have in templates."""

@@ -58,8 +58,10 @@ from wallet_app.service.books import (
     reversed_parts,
 )
 from wallet_app.service.bulk import CHUNK_MAX, execute_atomic, execute_each
-from wallet_app.service.bulk_approvals import approve_bulk, ask_bulk, request_of_run
-from wallet_app.service.bulk_drafts import BulkFile, BulkProblems, Sum, campaign_of, draft_bulk
+from wallet_app.service.bulk_approvals import approve_bulk, ask_bulk
+from wallet_app.service.bulk_drafts import BulkFile, BulkProblems, campaign_of, draft_bulk
+from wallet_app.service.bulk_notices import RecentRows, recent_rows
+from wallet_app.service.bulk_outlook import Outlook, Sum
 from wallet_app.service.bulk_reading import (
     BULK_COLUMNS,
     BULK_ROWS_MAX,
@@ -115,6 +117,7 @@ from wallet_app.service.daily_totals import rebuild_totals
 from wallet_app.service.devices import (
     SECONDS_MAX as DEVICE_SECONDS_MAX,
 )
+from wallet_app.service.drafts import open_draft, seal_draft
 from wallet_app.service.dry_run import (
     NO_ID,
     preview_atomic,
@@ -136,6 +139,15 @@ from wallet_app.service.explanations import (
     walk_statement,
 )
 from wallet_app.service.exports import EXPORT_ROWS_MAX, export
+from wallet_app.service.file_imports import (
+    FileImportView,
+    begin_import,
+    end_import,
+    imports_that_need_somebody,
+    list_imports,
+    note_import,
+    see_import,
+)
 from wallet_app.service.filters import RANGE_DAYS_MAX, Filters
 from wallet_app.service.form_keys import Sent, find_sent, new_form_key, read_form_key, sign_form_key
 from wallet_app.service.four_eyes import (
@@ -150,7 +162,7 @@ from wallet_app.service.four_eyes import (
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
 from wallet_app.service.history import Page, find_entries, list_transactions, places_of, walk_transactions
 from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds, list_open_holds
-from wallet_app.service.instants import NO_END
+from wallet_app.service.instants import NO_END, instant_text
 from wallet_app.service.integrity import (
     Chains,
     IntegrityState,
@@ -379,6 +391,13 @@ __all__ = [
     "get_economy",
     "get_integrity_state",
     "get_work_figures",
+    "FileImportView",
+    "begin_import",
+    "end_import",
+    "imports_that_need_somebody",
+    "list_imports",
+    "note_import",
+    "see_import",
     "get_work_state",
     "JobFigures",
     "WorkFigures",
@@ -405,6 +424,7 @@ __all__ = [
     "get_server",
     "list_asset_facts",
     "list_past_switches",
+    "instant_text",
     "list_stops",
     "list_stops_of",
     "make_secret_form_key",
@@ -587,6 +607,7 @@ __all__ = [
     "check_references_anew",
     "rebuild_balances",
     "rebuild_totals",
+    "seal_draft",
     "seed",
     "set_rate",
     "set_switch",
@@ -686,9 +707,12 @@ __all__ = [
     "Weighed",
     "approve_bulk",
     "ask_bulk",
-    "request_of_run",
+    "RecentRows",
+    "recent_rows",
+    "open_draft",
     "BulkFile",
     "BulkProblems",
+    "Outlook",
     "Sum",
     "campaign_of",
     "draft_bulk",

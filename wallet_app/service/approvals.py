@@ -86,6 +86,7 @@ class RequestView:
 class RequestFilters:
     """What a list of requests is narrowed to; None is anything. `not_made_by` are those that this operator may decide.
 
+    `wallet_id` is the wallet that a request is about; `rows_about` one that may also be among the rows of its bulk run.
     `status` is pending, approved, rejected, withdrawn, expired or failed; `kind` an operation's kind.
     """
 
@@ -94,6 +95,7 @@ class RequestFilters:
     maker_id: int | None = None
     not_made_by: int | None = None
     wallet_id: int | None = None
+    rows_about: int | None = None
     user_id: int | None = None
     ticket: str | None = None
 
@@ -152,8 +154,8 @@ def list_requests(
 
 
 def pending_of_wallet(wallet_id: int) -> Sequence[RequestView]:
-    """Return the requests about the wallet that wait for a decision: for a banner on its page."""
-    return list_requests(RequestFilters(status="pending", wallet_id=wallet_id), limit=20).items
+    """Return the requests about the wallet, and of runs with rows about it, that wait: for a banner on its page."""
+    return list_requests(RequestFilters(status="pending", rows_about=wallet_id), limit=20).items
 
 
 def count_pending(*, not_made_by: int | None = None) -> int:
@@ -450,6 +452,11 @@ _CONDITIONS = {
     "maker_id": "requests.maker_id = :maker_id",
     "not_made_by": "requests.maker_id <> :not_made_by",
     "wallet_id": "requests.wallet_id = :wallet_id",
+    # The runs that wait are few, and each is looked through along its key.
+    "rows_about": """(requests.wallet_id = :rows_about OR requests.id IN (
+        SELECT request_id FROM bulk_runs AS runs
+         WHERE runs.state = 'pending_approval'
+           AND EXISTS (SELECT FROM bulk_rows WHERE run_id = runs.id AND wallet_id = :rows_about)))""",
     "user_id": "requests.wallet_id IN (SELECT id FROM wallets WHERE user_id = :user_id)",
     "ticket": "requests.ticket = :ticket",
 }

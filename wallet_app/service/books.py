@@ -27,6 +27,7 @@ from wallet_app.money import AMOUNT_MAX
 from wallet_app.service import chain
 from wallet_app.service.commands import Command, Requested
 from wallet_app.service.faults import BookkeepingError as BookkeepingError
+from wallet_app.service.instants import NO_END
 from wallet_app.service.lots import Extension, Lot, LotChanges, LotKey, LotMove, LotMovement
 
 
@@ -314,6 +315,10 @@ class Books:
     changed_lots: dict[tuple[int, LotKey], Lot | None] = field(default_factory=dict)
     """The lots that were changed, as they were before; None for new ones."""
     lot_movements: list[LotMovement] = field(default_factory=list)
+    unsettled: set[int] = field(default_factory=set)
+    """The wallets of which more lots are due than were loaded: these are settled, and no more can be decided."""
+    _next_ends: dict[int, dt.datetime] = field(default_factory=dict)
+    """By wallet, an instant before which none of its lots ends that have something available."""
 
     def wallet(self, wallet_id: int) -> WalletState:
         """Return the wallet; raise WalletNotFoundError, or SystemWalletError for one that no command may target."""
@@ -350,7 +355,12 @@ class Books:
     def due_lots(self, wallet_id: int) -> list[Lot]:
         """Return the wallet's lots that have something available and whose time is over, in the order of that."""
         now = self.now(wallet_id)
-        due = [lot for lot in self.lots.get(wallet_id, {}).values() if lot.available and lot.expires_at <= now]
+        if self._next_ends.get(wallet_id, now) > now:
+            return []
+        usable = [lot for lot in self.lots.get(wallet_id, {}).values() if lot.available]
+        due = [lot for lot in usable if lot.expires_at <= now]
+        if not due:
+            self._next_ends[wallet_id] = min([lot.expires_at for lot in usable], default=NO_END)
         return sorted(due, key=lambda lot: lot.order)
 
     def original(self, wallet_id: int, transaction_id: uuid.UUID) -> PostedTransaction:
@@ -433,6 +443,8 @@ class Books:
             kept = self.lots.setdefault(wallet_id, {})
             self.changed_lots.setdefault((wallet_id, key), kept.get(key))
             kept[key] = lot
+            if lot.expires_at < self._next_ends.get(wallet_id, lot.expires_at):
+                self._next_ends[wallet_id] = lot.expires_at
         self.lot_movements += changes.movements
 
     def _hold_of(self, transaction: PostedTransaction) -> Hold | None:

@@ -16,19 +16,16 @@ from wallet_app.errors import (
     BulkAlteredError,
     BulkStateError,
     DriftedError,
-    MakerDisabledError,
-    MakerRoleError,
     SelfApprovalError,
     WalletServiceError,
 )
 from wallet_app.models_bulk import BulkRun
-from wallet_app.service import approvals, audit, bulk_commands, bulk_runs, bulk_views, locks, sessions
+from wallet_app.service import approvals, audit, bulk_commands, bulk_outlook, bulk_runs, bulk_views, locks, sessions
 from wallet_app.service.approvals import Asking, RequestView
 from wallet_app.service.audit import Act, By
 from wallet_app.service.bulk_views import BulkRunView
-from wallet_app.service.four_eyes import lock_acting
+from wallet_app.service.four_eyes import lock_acting, maker_refused
 from wallet_app.service.operations import BulkOperation, RunOperation, UndoOperation, payload_of
-from wallet_app.service.permissions import ROLES
 from wallet_app.service.repeatable import repeatable
 from wallet_app.service.sessions import Session, Visitor, require
 
@@ -80,11 +77,6 @@ def approve_bulk(session: Session, run_id: int, *, seen: str, comment: str, visi
         raise refused
 
 
-def request_of_run(run: BulkRunView) -> RequestView | None:
-    """Return the request that the run became, None if it is none yet."""
-    return None if run.request_id is None else approvals.get_request_view(run.request_id)
-
-
 def _ask(connection: Connection, *, session: Session, run: BulkRunView, visitor: Visitor) -> int:
     lock_acting(connection, session)
     state = locks.lock_bulk_run(connection, run.run_id)
@@ -119,6 +111,7 @@ def _ask(connection: Connection, *, session: Session, run: BulkRunView, visitor:
     connection.execute(
         update(BulkRun).where(BulkRun.id == run.run_id).values(state="pending_approval", request_id=request_id)
     )
+    bulk_outlook.note_asked(connection, run.run_id)
     after = {"requestId": request_id, "payloadHash": approvals.payload_hash(asking.payload).hex()}
     audit.record(connection, bulk_runs.act(session, run.run_id, "bulk:ask", visitor, after=after))
     return request_id
@@ -168,10 +161,8 @@ def _approve(
         return None
     if (decided := approvals.require_undecided(connection, request.request_id, locked)) is not None:
         return refuse(decided)
-    if maker.is_disabled:
-        return refuse(MakerDisabledError(request_id=request.request_id, maker=request.maker_name))
-    if "bulk:draft" not in ROLES[maker.role]:
-        return refuse(MakerRoleError(request_id=request.request_id, maker=request.maker_name, role=maker.role))
+    if (gone := maker_refused(request, is_disabled=maker.is_disabled, role=maker.role)) is not None:
+        return refuse(gone)
     locks.lock_bulk_run(connection, run.run_id)
     now = bulk_views.find_run(connection, run.run_id)
     if not _is_unaltered(connection, now, request):

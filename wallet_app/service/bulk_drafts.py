@@ -33,6 +33,7 @@ from wallet_app.service import audit, bulk_commands, reasons
 from wallet_app.service.audit import Act, By
 from wallet_app.service.books import Receipt
 from wallet_app.service.bulk_commands import RunOf
+from wallet_app.service.bulk_outlook import Sum, keep_outlook, moved_of
 from wallet_app.service.bulk_reading import (
     BulkCells,
     BulkDefaults,
@@ -83,16 +84,6 @@ class _Before(NamedTuple):
     transaction_id: uuid.UUID
 
 
-class Sum(NamedTuple):
-    """What a run is to move of an asset in one direction."""
-
-    asset: str
-    scale: int
-    direction: str
-    rows: int
-    amount: int
-
-
 class NewRow(NamedTuple):
     """A row that is to be kept; columns as in the table."""
 
@@ -109,6 +100,7 @@ class NewRow(NamedTuple):
     expected_error: str | None = None
     status: str = "waiting"
     transaction_id: uuid.UUID | None = None
+    expected_moved: int | None = None
 
 
 def campaign_of(given: str) -> str:
@@ -239,7 +231,8 @@ def _new(row: BulkRow) -> NewRow:
 def _to_keep(row: BulkRow, expected: Outcome | None, before: _Before | None) -> NewRow:
     if before is not None:
         return _new(row)._replace(status="done_before", transaction_id=before.transaction_id)
-    return _new(row)._replace(expected_balance=balance_of(expected))
+    moved = moved_of(expected, row.wallet.wallet_id)
+    return _new(row)._replace(expected_balance=balance_of(expected), expected_moved=moved)
 
 
 def balance_of(outcome: Outcome | None) -> int | None:
@@ -357,6 +350,7 @@ def insert_run(
     ).scalar_one()
     json = orjson.dumps([row._asdict() for row in rows]).decode()
     connection.execute(_INSERT_ROWS, {"run_id": run_id, "campaign": values["campaign"], "rows": json})
+    keep_outlook(connection, run_id)
     after = {**told, "rows": len(rows), "rowsToDo": len(todo), "sums": [one._asdict() for one in sums]}
     audit.record(connection, Act(by=by, action="bulk:draft", subject=f"bulk:{run_id}", after=after))
     return run_id
@@ -396,11 +390,11 @@ SELECT row_ref, run_id, wallet_id, direction, amount, transaction_id
 
 _INSERT_ROWS = text("""
 INSERT INTO bulk_rows (run_id, row_no, campaign, row_ref, wallet_id, direction, amount, reason_code, ticket, note,
-                       reverses, expected_balance, expected_error, status, transaction_id)
+                       reverses, expected_balance, expected_error, status, transaction_id, expected_moved)
 SELECT :run_id, row_no, :campaign, row_ref, wallet_id, direction, amount, reason_code, ticket, note, reverses,
-       expected_balance, expected_error, status, transaction_id
+       expected_balance, expected_error, status, transaction_id, expected_moved
   FROM jsonb_to_recordset(CAST(:rows AS jsonb))
     AS asked (row_no integer, row_ref text, wallet_id bigint, direction text, amount bigint, reason_code text,
               ticket text, note text, reverses uuid, expected_balance bigint, expected_error text, status text,
-              transaction_id uuid)
+              transaction_id uuid, expected_moved bigint)
 """)

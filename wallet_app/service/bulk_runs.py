@@ -32,6 +32,7 @@ from wallet_app.service import audit, bulk_commands, bulk_drafts, bulk_rules, lo
 from wallet_app.service.audit import Act, By
 from wallet_app.service.bulk_commands import RunOf
 from wallet_app.service.bulk_drafts import OPEN_STATES, NewRow
+from wallet_app.service.bulk_outlook import keep_outlook, moved_of
 from wallet_app.service.commands import SHORTFALLS
 from wallet_app.service.operations import REASON_MAX, Operation, cleaned
 from wallet_app.service.posting import Outcome
@@ -70,6 +71,7 @@ def check_bulk(session: Session, run_id: int, *, visitor: Visitor) -> Checked:
         {
             "row_no": row.row_no,
             "balance": bulk_drafts.balance_of(outcome),
+            "moved": moved_of(outcome, row.wallet_id),
             "error": bulk_commands.sentence_of(outcome, row.scale) if isinstance(outcome, Exception) else None,
         }
         for row in rows
@@ -81,7 +83,7 @@ def check_bulk(session: Session, run_id: int, *, visitor: Visitor) -> Checked:
         state = locks.lock_bulk_run(connection, run_id)
         if state in ("ready", "pending_approval"):
             connection.execute(_EXPECT, {"run_id": run_id, "expected": orjson.dumps(expected).decode()})
-            connection.execute(update(BulkRun).where(BulkRun.id == run_id).values(checked_at=text("clock_timestamp()")))
+            keep_outlook(connection, run_id)
             audit.record(connection, act(session, run_id, "bulk:check", visitor, after={"refused": refused}))
     return Checked(refused, len(denied))
 
@@ -152,6 +154,7 @@ def draft_undo(
     kept = [
         new._replace(
             expected_balance=bulk_drafts.balance_of(outcome),
+            expected_moved=moved_of(outcome, row.wallet_id),
             expected_error=bulk_commands.sentence_of(outcome, row.scale) if isinstance(outcome, Exception) else None,
         )
         for new, row, outcome in zip(rows, done, outcomes, strict=True)
@@ -345,7 +348,9 @@ SELECT done.row_no, done.row_ref, done.wallet_id, done.direction, done.transacti
 """)
 
 _EXPECT = text("""
-UPDATE bulk_rows SET expected_balance = expected.balance, expected_error = expected.error
-  FROM jsonb_to_recordset(CAST(:expected AS jsonb)) AS expected (row_no integer, balance bigint, error text)
+UPDATE bulk_rows
+   SET expected_balance = expected.balance, expected_moved = expected.moved, expected_error = expected.error
+  FROM jsonb_to_recordset(CAST(:expected AS jsonb))
+    AS expected (row_no integer, balance bigint, moved bigint, error text)
  WHERE bulk_rows.run_id = :run_id AND bulk_rows.row_no = expected.row_no
 """)

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, text
 
 from wallet_app.db import reads
 from wallet_app.errors import BulkRunNotFoundError
-from wallet_app.service.bulk_drafts import OPEN_STATES, Sum
+from wallet_app.service.bulk_drafts import OPEN_STATES
+from wallet_app.service.bulk_outlook import Outlook, Sum, outlook_of
 from wallet_app.service.history import Page
 
 ROWS_SHOWN = 50
@@ -58,6 +59,8 @@ class BulkRunView(NamedTuple):
     ended_at: dt.datetime | None
     expected_refusals: int
     """How many rows the preview says would be refused."""
+    outlook: Outlook | None
+    """What the last preview says; None for a run that was previewed before such was kept."""
 
     @property
     def is_open(self) -> bool:
@@ -66,8 +69,8 @@ class BulkRunView(NamedTuple):
 
     @property
     def sight(self) -> str:
-        """What stands for all that is shown of the run: an approver gives it back."""
-        return f"{self.digest}:{self.expected_refusals}"
+        """What stands for all that is shown of the run, and what it would do: an approver gives it back."""
+        return f"{self.digest}:{self.expected_refusals if self.outlook is None else self.outlook.digest}"
 
     @property
     def left(self) -> int:
@@ -100,6 +103,10 @@ class BulkRowView(NamedTuple):
     balance_after: int | None
     error_code: str | None
     error_message: str | None
+    expected_moved: int | None
+    asked_moved: int | None
+    asked_balance: int | None
+    """What the preview said when the run was asked for."""
 
     @property
     def signed(self) -> int:
@@ -148,15 +155,22 @@ def list_bulk_runs(connection: Connection, *, before_id: int | None = None) -> P
 
 @reads
 def list_bulk_rows(
-    connection: Connection, run_id: int, *, after_row: int = 0, status: str | None = None, only_expected: bool = False
+    connection: Connection,
+    run_id: int,
+    *,
+    after_row: int = 0,
+    status: str | None = None,
+    only_expected: bool = False,
+    only_changed: bool = False,
 ) -> Page[BulkRowView]:
     """Return a page of the run's rows behind row `after_row`, in the file's order.
 
-    Of one status, if one is given; with `only_expected`, those that the preview says would be refused. `following`
-    holds the next `after_row`.
+    Of one status, if one is given; with `only_expected`, those that the preview says would be refused, with
+    `only_changed` those that would come out otherwise than when the run was asked for. `following` holds the next
+    `after_row`.
     """
-    values = {"run_id": run_id, "after_row": after_row, "status": status, "only_expected": only_expected}
-    rows = connection.execute(_ROWS, {**values, "rows": ROWS_SHOWN + 1}).all()
+    values = {"run_id": run_id, "after_row": after_row, "status": status, "rows": ROWS_SHOWN + 1}
+    rows = connection.execute(_ROWS, {**values, "only_expected": only_expected, "only_changed": only_changed}).all()
     views = [BulkRowView._make(row) for row in rows[:ROWS_SHOWN]]
     return Page(views, (views[-1].row_no,) if len(rows) > ROWS_SHOWN else None)
 
@@ -166,12 +180,11 @@ def bulk_figures(connection: Connection, run_id: int) -> BulkFigures:
     """Return what stands out in the run."""
     largest = connection.execute(_LARGEST, {"run_id": run_id, "rows": LARGEST_SHOWN}).all()
     often = connection.execute(_OFTEN, {"run_id": run_id, "rows": LARGEST_SHOWN}).all()
-    counts = connection.execute(_COUNTS, {"run_id": run_id}).one()
     return BulkFigures(
         [BulkRowView._make(row) for row in largest],
-        [Often(row.user_id, row.name, row.rows) for row in often],
-        counts.users_often,
-        counts.users,
+        [Often(row.user_id, row.name, row.rows) for row in often if row.user_id is not None],
+        often[0].users_often,
+        often[0].users,
     )
 
 
@@ -185,8 +198,9 @@ def walk_bulk_rows(run_id: int) -> Iterator[BulkRowView]:
 
 @reads
 def _some_rows(connection: Connection, run_id: int, after_row: int) -> Sequence[BulkRowView]:
-    values = {"run_id": run_id, "after_row": after_row, "status": None, "only_expected": False}
-    return [BulkRowView._make(row) for row in connection.execute(_ROWS, {**values, "rows": _ROWS_AT_ONCE})]
+    values = {"run_id": run_id, "after_row": after_row, "status": None, "rows": _ROWS_AT_ONCE}
+    rows = connection.execute(_ROWS, {**values, "only_expected": False, "only_changed": False})
+    return [BulkRowView._make(row) for row in rows]
 
 
 def _run_view(row: Any) -> BulkRunView:
@@ -198,6 +212,7 @@ def _run_view(row: Any) -> BulkRunView:
             "file_sha256": None if sha256 is None else sha256.hex(),
             "digest": columns["digest"].hex(),
             "sums": [Sum(**one) for one in columns["sums"]],
+            "outlook": None if columns["outlook"] is None else outlook_of(columns["outlook"]),
         }
     )
 
@@ -211,7 +226,10 @@ SELECT runs.id AS run_id, runs.kind, runs.campaign, runs.undoes,
        CAST(EXTRACT(epoch FROM clock_timestamp() - coalesce(runs.beat_at, runs.started_at)) AS float8)
          AS silent_seconds,
        runs.ended_at,
-       (SELECT count(*) FROM bulk_rows WHERE run_id = runs.id AND expected_error IS NOT NULL) AS expected_refusals
+       CASE WHEN runs.outlook IS NULL
+            THEN (SELECT count(*) FROM bulk_rows WHERE run_id = runs.id AND expected_error IS NOT NULL)
+            ELSE CAST(runs.outlook ->> 'refused' AS bigint) END AS expected_refusals,
+       runs.outlook
   FROM bulk_runs AS runs
   JOIN operators ON operators.id = runs.maker_id
 """
@@ -228,7 +246,8 @@ _ROW_COLUMNS = """
 SELECT asked.row_no, asked.row_ref, wallets.user_id, users.name AS user_name, users.external_id, asked.wallet_id,
        asset_types.code AS asset_code, asset_types.scale AS asset_scale, asked.direction, asked.amount,
        asked.reason_code, asked.ticket, asked.note, asked.reverses, asked.expected_balance, asked.expected_error,
-       asked.status, asked.transaction_id, asked.moved, asked.balance_after, asked.error_code, asked.error_message
+       asked.status, asked.transaction_id, asked.moved, asked.balance_after, asked.error_code, asked.error_message,
+       asked.expected_moved, asked.asked_moved, asked.asked_balance
 """
 _OWNERS = """
   JOIN wallets ON wallets.id = asked.wallet_id
@@ -241,6 +260,7 @@ _ROWS = text(f"""{_ROW_COLUMNS}
          WHERE run_id = :run_id AND row_no > :after_row
            AND (CAST(:status AS text) IS NULL OR status = :status)
            AND (NOT :only_expected OR expected_error IS NOT NULL)
+           AND (NOT :only_changed OR (status = 'waiting' AND expected_moved IS DISTINCT FROM asked_moved))
          ORDER BY row_no
          LIMIT :rows) AS asked {_OWNERS}
  ORDER BY asked.row_no
@@ -253,23 +273,20 @@ _LARGEST = text(f"""{_ROW_COLUMNS}
  ORDER BY asked.amount DESC, asked.row_no
 """)  # noqa: S608 - constants
 
+# The wallets' owners by look-ups, one for each row: a join would rather read all users there are.
 _OFTEN = text("""
-SELECT wallets.user_id, users.name, count(*) AS rows
-  FROM bulk_rows
-  JOIN wallets ON wallets.id = bulk_rows.wallet_id
-  JOIN users ON users.id = wallets.user_id
- WHERE run_id = :run_id AND bulk_rows.status <> 'done_before'
- GROUP BY wallets.user_id, users.name
-HAVING count(*) > 1
- ORDER BY count(*) DESC, wallets.user_id
- LIMIT :rows
-""")
-
-_COUNTS = text("""
-SELECT count(*) AS users, count(*) FILTER (WHERE rows > 1) AS users_often
-  FROM (SELECT wallets.user_id, count(*) AS rows
-          FROM bulk_rows
-          JOIN wallets ON wallets.id = bulk_rows.wallet_id
-         WHERE run_id = :run_id AND bulk_rows.status <> 'done_before'
-         GROUP BY wallets.user_id) AS users
+WITH counted AS MATERIALIZED (
+    SELECT owners.user_id, count(*) AS rows
+      FROM bulk_rows
+     CROSS JOIN LATERAL (SELECT user_id FROM wallets WHERE id = bulk_rows.wallet_id OFFSET 0) AS owners
+     WHERE run_id = :run_id AND status <> 'done_before'
+     GROUP BY owners.user_id
+), often AS (
+    SELECT user_id, rows FROM counted WHERE rows > 1 ORDER BY rows DESC, user_id LIMIT :rows
+)
+SELECT sums.users, sums.users_often, often.user_id, owners.name, often.rows
+  FROM (SELECT count(*) AS users, count(*) FILTER (WHERE rows > 1) AS users_often FROM counted) AS sums
+  LEFT JOIN often ON true
+  LEFT JOIN LATERAL (SELECT name FROM users WHERE id = often.user_id OFFSET 0) AS owners ON true
+ ORDER BY often.rows DESC, often.user_id
 """)

@@ -2,13 +2,15 @@
 
 The ledger is append-only and a wallet's seqs have no gap. So what is read of a fixed range of seqs is the same whenever
 it is read: a sum over many entries is exact although it goes by many short statements, and holds no snapshot meanwhile.
+Of full blocks the worker has made the sums; the entries of the others are looked at.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
@@ -19,9 +21,13 @@ from wallet_app.service.filters import Filters
 from wallet_app.service.history import entries_between
 from wallet_app.service.queries import EntryView, WalletView, get_wallet
 from wallet_app.service.walks import Reach, entries_in_reach, search
+from wallet_app.service.wallet_sums import BLOCK
 
 EXPLAINED_MAX = 1_000_000
-"""How many entries one explanation sums up; of more, the latest, after the balance that was there before them."""
+"""How many entries one explanation looks at, beside the blocks whose sums are there.
+
+If there are more, only the latest are explained, after the balance that was there before them.
+"""
 
 POINTS_MAX = 80
 
@@ -43,7 +49,7 @@ class Explanation:
     """A range of a wallet's entries, `reach`, with the balance before and after it, and what lies between, by type.
 
     `opened_at` and `closed_at` are the instants of the first and the last entry; None where there is none. `is_cut` is
-    set where earlier entries were left out because there are too many.
+    set where earlier entries were left out because there are too many that nobody has summed up yet.
     """
 
     wallet: WalletView
@@ -88,14 +94,18 @@ def explain_balance(
     """
     wallet = _user_wallet(wallet_id)
     whole = reach_of(wallet, since=since, until=until)
-    reach = Reach(max(whole.low, whole.high - EXPLAINED_MAX + 1), whole.high)
+    blocks = _blocks(wallet_id, whole)
+    reach = _affordable(whole, blocks)
     opening, opened_at, closing, closed_at = _edges(wallet_id, reach)
+    parts = [part for block in _within(reach, blocks) for part in blocks[block]]
+    for left in _between(reach, blocks):
+        for low in range(left.low, left.high + 1, _SUMMED_AT_ONCE):
+            parts += _sums(wallet_id, low, min(low + _SUMMED_AT_ONCE - 1, left.high))
     sums: dict[tuple[str, bool], SumOfType] = {}
-    for low in range(reach.low, reach.high + 1, _SUMMED_AT_ONCE):
-        for part in _sums(wallet_id, low, min(low + _SUMMED_AT_ONCE - 1, reach.high)):
-            key = part.entry_type, part.amount > 0
-            known = sums.get(key, SumOfType(part.entry_type, 0, 0))
-            sums[key] = SumOfType(part.entry_type, known.entries + part.entries, known.amount + part.amount)
+    for part in parts:
+        key = part.entry_type, part.amount > 0
+        known = sums.get(key, SumOfType(part.entry_type, 0, 0))
+        sums[key] = SumOfType(part.entry_type, known.entries + part.entries, known.amount + part.amount)
     in_order = sorted(sums.values(), key=lambda one: (one.amount < 0, -abs(one.amount)))
     # To now it is the balance row that the sums must make: it is what is to be explained.
     end = wallet.balance if until is None else closing
@@ -130,6 +140,44 @@ def _user_wallet(wallet_id: int) -> WalletView:
     if wallet.user_type == "SYSTEM":
         raise SystemEntriesError(wallet_id)
     return wallet
+
+
+def _within(reach: Reach, blocks: Iterable[int]) -> list[int]:
+    """Return those of the blocks that lie in the range as a whole, in order."""
+    return [
+        block for block in sorted(blocks) if _of_block(block).low >= reach.low and _of_block(block).high <= reach.high
+    ]
+
+
+def _between(reach: Reach, blocks: Iterable[int]) -> list[Reach]:
+    """Return the parts of the range that are in none of the blocks, in order."""
+    edges = [Reach(0, reach.low - 1), *map(_of_block, _within(reach, blocks)), Reach(reach.high + 1, _SEQ_END)]
+    gaps = [Reach(before.high + 1, after.low - 1) for before, after in pairwise(edges)]
+    return [gap for gap in gaps if gap.low <= gap.high]
+
+
+def _affordable(whole: Reach, blocks: Iterable[int]) -> Reach:
+    """Return the range, or as much of its end as has no more than EXPLAINED_MAX entries that are in no block."""
+    left = EXPLAINED_MAX
+    for gap in reversed(_between(whole, blocks)):
+        if gap.high - gap.low >= left:
+            return Reach(gap.high - left + 1, whole.high)
+        left -= gap.high - gap.low + 1
+    return whole
+
+
+def _of_block(block: int) -> Reach:
+    return Reach(block * BLOCK + 1, (block + 1) * BLOCK)
+
+
+@reads
+def _blocks(connection: Connection, wallet_id: int, reach: Reach) -> dict[int, list[SumOfType]]:
+    """Return what is summed up of the range's blocks, by block."""
+    found: dict[int, list[SumOfType]] = {}
+    values = {"wallet_id": wallet_id, "low": reach.low, "high": reach.high, "size": BLOCK}
+    for row in connection.execute(_BLOCKS, values):
+        found.setdefault(row.block, []).append(SumOfType(row.entry_type, row.entries, int(row.amount)))
+    return found
 
 
 @reads
@@ -193,6 +241,11 @@ SELECT entry.seq, entry.balance_after, entry.created_at
         WHERE wallet_id = :wallet_id AND seq = asked.seq OFFSET 0
        ) AS entry
  ORDER BY entry.seq
+""")
+
+_BLOCKS = text("""
+SELECT block, entry_type, entries, amount FROM wallet_sums
+ WHERE wallet_id = :wallet_id AND block BETWEEN (:low - 1) / :size AND :high / :size
 """)
 
 _SUMS = text("""

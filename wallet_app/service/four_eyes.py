@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from wallet_app.db import db
+from wallet_app.db import db, reads
 from wallet_app.errors import (
     DriftedError,
     MakerDisabledError,
@@ -112,17 +112,25 @@ def carry_out(session: Session, operation: Operation, *, form_key: str, visitor:
     return doing.run()
 
 
-def get_request(session: Session, request_id: int) -> RequestPage:
-    """Return the request as this operator sees it, with a fresh preview while it waits. Raises RequestNotFoundError."""
+def get_request(session: Session, request_id: int, *, visitor: Visitor) -> RequestPage:
+    """Return the request as this operator sees it, with a fresh preview while it waits.
+
+    Raises RequestNotFoundError; PermissionDeniedError for another's, in a role that does not see requests.
+    """
     request = approvals.get_request_view(request_id)
-    is_maker = request.maker_id == session.operator_id
-    may_withdraw = request.is_pending and is_maker
-    if not request.is_pending or isinstance(request.operation, RunOperation):
+    may_withdraw = request.maker_id == session.operator_id
+    if not may_withdraw:
+        sessions.require(session, "approvals:read", visitor=visitor)
+    if not request.is_pending:
+        return RequestPage(request, None, (), None, may_withdraw=False)
+    why_not = _why_not(session, request)
+    if isinstance(request.operation, RunOperation):
         # What a bulk run would do is shown with the run, where it is decided on.
-        return RequestPage(request, None, (), None, may_withdraw)
+        return RequestPage(request, None, (), why_not, may_withdraw)
     with previewing(is_long=False) as preview:
         weighed = _weigh_request(preview, request)
-    why_not = _why_not(session, request, weighed, is_maker=is_maker)
+    if why_not is None and weighed.problem is not None:
+        why_not = weighed.problem.detail
     return RequestPage(request, weighed, _drift(request, weighed), why_not, may_withdraw)
 
 
@@ -222,12 +230,26 @@ def _weigh_request(preview: Preview, request: RequestView) -> Weighed:
     )
 
 
-def _why_not(session: Session, request: RequestView, weighed: Weighed, *, is_maker: bool) -> str | None:
-    if is_maker:
+@reads
+def _why_not(connection: Connection, session: Session, request: RequestView) -> str | None:
+    """Return why the operator cannot approve the request, whatever the books say."""
+    if request.maker_id == session.operator_id:
         return SelfApprovalError(request.request_id).detail
     if not session.may("approvals:decide"):
         return PermissionDeniedError(role=session.role, permission="approvals:decide").detail
-    return None if weighed.problem is None else weighed.problem.detail
+    maker = connection.execute(_MAKER, {"operator_id": request.maker_id}).one()
+    refused = maker_refused(request, is_disabled=maker.is_disabled, role=maker.role)
+    return None if refused is None else refused.detail
+
+
+def maker_refused(request: RequestView, *, is_disabled: bool, role: str) -> WalletServiceError | None:
+    """Return why nothing that the maker asked for can be approved, as they stand now."""
+    asks = "bulk:draft" if isinstance(request.operation, RunOperation) else "adjustments:request"
+    if is_disabled:
+        return MakerDisabledError(request_id=request.request_id, maker=request.maker_name)
+    if asks not in ROLES[role]:
+        return MakerRoleError(request_id=request.request_id, maker=request.maker_name, role=role)
+    return None
 
 
 def _drift(request: RequestView, weighed: Weighed) -> list[str]:
@@ -494,12 +516,9 @@ class _Approving:
             return [self._approved_before(connection)]
         if (decided := approvals.require_undecided(connection, request_id, locked)) is not None:
             return [self._refuse(connection, decided)]
-        if maker.is_disabled:
-            refused = MakerDisabledError(request_id=request_id, maker=self._request.maker_name)
+        refused = maker_refused(self._request, is_disabled=maker.is_disabled, role=maker.role)
+        if refused is not None:
             return [self._refuse(connection, refused)]
-        if "adjustments:request" not in ROLES[maker.role]:
-            refused_role = MakerRoleError(request_id=request_id, maker=self._request.maker_name, role=maker.role)
-            return [self._refuse(connection, refused_role)]
         if not self._is_unaltered():
             return [self._refuse(connection, RequestAlteredError(request_id))]
         return [self._execute(connection)]
@@ -692,3 +711,5 @@ VALUES (:anchor_id, :reference_id, :wallet_id, :transaction_id, :operator_id, :a
 """)
 
 _ROLE = text("SELECT role FROM operators WHERE id = :operator_id")
+
+_MAKER = text("SELECT role, disabled_at IS NOT NULL AS is_disabled FROM operators WHERE id = :operator_id")

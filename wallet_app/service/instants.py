@@ -10,7 +10,7 @@ NO_END = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
 
 def instant_text(instant: dt.datetime) -> str:
-    """Return the instant as a transaction keeps it: UTC, to the microsecond."""
+    """Return the instant as programs read it, and as a transaction keeps it: UTC, to the microsecond, with a Z."""
     return instant.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 

@@ -15,6 +15,7 @@ from wallet_app.service import (
     names,
     references,
     verification,
+    wallet_sums,
 )
 
 
@@ -40,6 +41,7 @@ JOBS = (
     Job("fold_names", 5.0, names.fold_names),
     Job("add_up_days", 1.0, daily_totals.add_up),
     Job("add_up_lots", 1.0, lot_totals.add_up),
+    Job("sum_up_wallets", 5.0, wallet_sums.sum_up),
     Job("verify", 5.0, verification.run_requested),
     Job("find_top_movers", 60.0, lambda _: daily_totals.find_top_movers()),
 )

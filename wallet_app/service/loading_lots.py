@@ -11,11 +11,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from wallet_app.money import AMOUNT_MAX
-from wallet_app.parameters import INSTANT, UUIDS, WHOLE_NUMBERS
+from wallet_app.parameters import INSTANT, UUIDS, WHOLE_NUMBER, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement
 from wallet_app.service.books import Books
 from wallet_app.service.commands import Command, OnLot, RevokeLot
 from wallet_app.service.lots import STANDING, Lot, LotKey, standing_lot
+
+DUE_MAX = 1_000
+"""How many due lots of a wallet are settled in one unit of work; it keeps the wallet from everybody else so long."""
 
 
 def questions(
@@ -50,6 +53,8 @@ def questions(
             [seq for _, (seq, _) in keys],
             [part for _, (_, part) in keys],
             named,
+            # With a clock of the caller's, it is not known yet what is due.
+            AMOUNT_MAX if latest else DUE_MAX + 1,
         )
     ]
 
@@ -59,6 +64,11 @@ def add(books: Books, lots: Iterable[Lot]) -> None:
     for lot in lots:
         if lot.wallet_id in books.wallets:
             books.lots.setdefault(lot.wallet_id, {})[lot.key] = lot
+    books.unsettled = {
+        wallet_id
+        for wallet_id, kept in books.lots.items()
+        if len(kept) > DUE_MAX and len(books.due_lots(wallet_id)) > DUE_MAX
+    }
 
 
 def _concerned(books: Books) -> set[tuple[int, LotKey]]:
@@ -133,7 +143,8 @@ SELECT {LOT_COLUMNS}
  CROSS JOIN clock
  CROSS JOIN LATERAL (
        SELECT * FROM lots
-        WHERE wallet_id = asked.wallet_id AND available > 0 AND expires_at <= clock.now OFFSET 0
+        WHERE wallet_id = asked.wallet_id AND available > 0 AND expires_at <= clock.now
+        ORDER BY expires_at, kind, seq, part LIMIT $8
        ) AS lots
  UNION ALL
 SELECT {LOT_COLUMNS}
@@ -173,5 +184,6 @@ SELECT {LOT_COLUMNS}
     WHOLE_NUMBERS,
     WHOLE_NUMBERS,
     UUIDS,
+    WHOLE_NUMBER,
     row=Lot._make,
 )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import ChainMap, Counter
+from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -19,6 +19,7 @@ from wallet_app.errors import (
     LotNotDueError,
     LotWithoutEndError,
     TooManyLotsError,
+    WalletSettlingError,
 )
 from wallet_app.money import converted
 from wallet_app.service.books import Asset, Books, Plan, PlannedEntry, WalletState
@@ -95,7 +96,7 @@ class _Sheet:
     """A wallet as a plan's entries so far leave it."""
 
     wallet: WalletState
-    lots: dict[LotKey, Lot]
+    lots: MutableMapping[LotKey, Lot]
     balance: int
     entries: int = 0
     made: int = 0
@@ -123,7 +124,9 @@ class Draft:
         found = self._sheets.get(wallet_id)
         if found is None:
             wallet = self.books.wallet(wallet_id)
-            found = self._sheets[wallet_id] = _Sheet(wallet, dict(self.books.lots.get(wallet_id, {})), wallet.balance)
+            # Not a copy: a wallet may have thousands, and an entry changes a few.
+            lots = ChainMap[LotKey, Lot]({}, self.books.lots.get(wallet_id, {}))
+            found = self._sheets[wallet_id] = _Sheet(wallet, lots, wallet.balance)
         return found
 
     def debit(
@@ -276,6 +279,7 @@ def settle(books: Books, wallet_ids: Iterable[int]) -> None:
     """Book that what is due of the wallets' lots has expired, each lot by a transaction of its own.
 
     So expiry is exact whoever comes first, the worker or a command; and it stays whatever becomes of the command.
+    Raises WalletSettlingError if there is more of it than is done at once.
     """
     for wallet_id in wallet_ids:
         if wallet_id not in books.lots:
@@ -286,6 +290,8 @@ def settle(books: Books, wallet_ids: Iterable[int]) -> None:
             command = expiry_of(wallet_id, lot.lot_id, lot.expires_at, again)
             moves = (LotMove("expire", lot.key, lot.available),)
             books.apply(command, Plan((PlannedEntry(wallet_id, "EXPIRY", -lot.available, "Breakage", moves),)))
+        if wallet_id in books.unsettled:
+            raise WalletSettlingError(wallet_id)
 
 
 def expiry_of(wallet_id: int, lot_id: uuid.UUID, expires_at: dt.datetime, again: str = "") -> ExpireLot:

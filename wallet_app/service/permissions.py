@@ -14,6 +14,7 @@ PERMISSIONS = MappingProxyType(
         "bulk:watch": "Check bulk runs again, and stop one that is on its way",
         "bulk:results": "Take along what came of a bulk run",
         "approvals:read": "See what was asked for",
+        "approvals:own": "See what you asked for yourself, and take it back",
         "approvals:decide": "Approve or reject what others asked for",
         "switches:read": "See what is stopped, and why",
         "switches:user": "Stop a user, and let them go again",
@@ -23,6 +24,7 @@ PERMISSIONS = MappingProxyType(
         "audit:read": "Read who did what",
         "integrity:read": "See whether the books were verified, and what the background work does",
         "integrity:run": "Start a verification of the books",
+        "imports:review": "See what came of imported files, and say that one which went wrong was looked at",
         "operators:manage": "Manage operators and their roles",
         "keys:manage": "Manage the services' API keys",
         "assets:manage": "Manage assets and their limits",
@@ -33,8 +35,9 @@ PERMISSIONS = MappingProxyType(
 )
 """Each permission with what it lets an operator do, in words for the console."""
 
-_OWN = {"account:own"}
-_INTEGRITY = {"integrity:read", "integrity:run"}
+# Whatever their role is by now: what somebody asked for while they might is still theirs to take back.
+_OWN = {"account:own", "approvals:own"}
+_INTEGRITY = {"integrity:read", "integrity:run", "imports:review"}
 _READ = {"wallets:read", "approvals:read", "switches:read"} | _OWN
 _STOP = {"switches:read", "switches:user", "switches:manage"}
 # Whoever sees that a run goes wrong can stop it: nothing is lost by that; and its makers need its results.

@@ -323,23 +323,33 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.user_type, asset_types.co
     row=EntryRow._make,
 )
 
+_OWNER_OF = """
+       SELECT wallets.user_id, asset_types.code AS asset_code
+         FROM wallets JOIN asset_types ON asset_types.id = wallets.asset_type_id
+"""
+
+# Look-ups by primary keys alone (OFFSET 0 keeps it so): the planner expects a thousand entries, and would rather read
+# all wallets there are.
 _TRANSACTION = Statement(
     "read_transaction",
     f"""
-SELECT {TRANSACTION_COLUMNS}, transaction_details.note, transaction_details.metadata,
-       asset_types.code AS asset_code,
-       coalesce(wallets.user_id, anchors.user_id) AS user_id,
-       reversed_entries.reversed, reversed_entries.owed, reversed_entries.owed_since,
-       anchors.user_id AS anchor_user_id, anchor_assets.code AS anchor_asset_code
+SELECT {TRANSACTION_COLUMNS}, details.note, details.metadata,
+       coalesce(owners.asset_code, anchors.asset_code) AS asset_code,
+       coalesce(owners.user_id, anchors.user_id) AS user_id,
+       became.reversed, became.owed, became.owed_since,
+       anchors.user_id AS anchor_user_id, anchors.asset_code AS anchor_asset_code
   FROM transactions
-  JOIN wallets AS anchors ON anchors.id = transactions.wallet_id
-  JOIN asset_types AS anchor_assets ON anchor_assets.id = anchors.asset_type_id
   {ENTRIES_OF_TRANSACTION}
-  LEFT JOIN wallets ON wallets.id = entries.wallet_id
-  LEFT JOIN asset_types ON asset_types.id = coalesce(wallets.asset_type_id, anchors.asset_type_id)
-  LEFT JOIN transaction_details ON transaction_details.wallet_id = transactions.wallet_id
-                               AND transaction_details.transaction_id = transactions.transaction_id
-  LEFT JOIN reversed_entries ON reversed_entries.wallet_id = entries.wallet_id AND reversed_entries.seq = entries.seq
+ CROSS JOIN LATERAL ({_OWNER_OF} WHERE wallets.id = transactions.wallet_id OFFSET 0) AS anchors
+  LEFT JOIN LATERAL ({_OWNER_OF} WHERE wallets.id = entries.wallet_id OFFSET 0) AS owners ON true
+  LEFT JOIN LATERAL (
+       SELECT note, metadata FROM transaction_details
+        WHERE wallet_id = transactions.wallet_id AND transaction_id = transactions.transaction_id OFFSET 0
+       ) AS details ON true
+  LEFT JOIN LATERAL (
+       SELECT reversed, owed, owed_since FROM reversed_entries
+        WHERE wallet_id = entries.wallet_id AND seq = entries.seq OFFSET 0
+       ) AS became ON true
  WHERE transactions.transaction_id = $1
 """,  # noqa: S608 - constants
     UUID,

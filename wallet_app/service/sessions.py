@@ -152,6 +152,12 @@ def require_same(locked: locks.LockedOperator, session: Session) -> None:
         raise NotSignedInError
 
 
+def require_there(connection: Connection, session: Session) -> None:
+    """Raise NotSignedInError if the session has ended, or given way to another, since it was found."""
+    if connection.execute(_THERE, {"id_hash": session.id_hash}).first() is None:
+        raise NotSignedInError
+
+
 def begin(
     connection: Connection,
     *,
@@ -263,6 +269,7 @@ VALUES (:id_hash, :operator_id, :epoch, :stage, coalesce(CAST(:began_at AS times
         CASE CAST(:stage AS text) WHEN 'signed_in' THEN now() END, :address, :browser)
 """)
 _SEEN = text("UPDATE sessions SET last_seen_at = clock_timestamp() WHERE id_hash = :id_hash")
+_THERE = text("SELECT FROM sessions WHERE id_hash = :id_hash")
 _END = text("DELETE FROM sessions WHERE id_hash = :id_hash")
 _END_ALL = text("DELETE FROM sessions WHERE operator_id = :operator_id")
 _NEXT_EPOCH = text("UPDATE operators SET epoch = epoch + 1 WHERE id = :operator_id")

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from wallet_app.db import reads, unit_of_work
-from wallet_app.errors import NotSignedInError, SignInRefusedError, WeakPasswordError
+from wallet_app.errors import NotSignedInError, SignInRefusedError
 from wallet_app.service import audit, devices, passwords, second_factor, sessions, throttle
 from wallet_app.service.sessions import Session, Visitor, act
 from wallet_app.service.throttle import Bucket, address_bucket
@@ -41,21 +41,18 @@ class SetUp:
 def begin_set_up(email: str, code: str, password: str, *, visitor: Visitor) -> str:
     """Return the cookie of a session in which the operator connects their authenticator app.
 
-    Raises SignInRefusedError, WeakPasswordError, TooManyAttemptsError, OverloadedError.
+    Raises SignInRefusedError, WeakPasswordError, OverloadedError; TooManyAttemptsError for a wrong code alone.
     """
     email = email.strip().lower()
-    buckets = [Bucket(f"set-up of {email}"), address_bucket(visitor.address)]
     found = _find(email, second_factor.code_hash(code))
-    throttle.take(buckets, act(None, "operator:set_up", visitor))
     if found is None:
+        # Wrong ones alone are counted. Of 2^125 nobody guesses the right one, whether slowed down or not; but by wrong
+        # ones anybody could make the new operator wait, who has no browser yet in which they are known.
+        buckets = [Bucket(f"set-up of {email}"), address_bucket(visitor.address)]
+        throttle.take(buckets, act(None, "operator:set_up", visitor))
         audit.record_alone(act(None, "operator:set_up", visitor, outcome="failed"))
         raise SignInRefusedError(_WRONG)
-    try:
-        passwords.require_strength(password, about=(email, found.name))
-    except WeakPasswordError:
-        with unit_of_work() as connection:  # The code was right: this was no guess.
-            throttle.succeeded(connection, buckets)
-        raise
+    passwords.require_strength(password, about=(email, found.name))
     password_hash = passwords.make_hash(password)
     secret = second_factor.seal_totp_secret(second_factor.make_totp_secret(), found.id)
     with unit_of_work() as connection:
@@ -66,7 +63,6 @@ def begin_set_up(email: str, code: str, password: str, *, visitor: Visitor) -> s
             connection, operator_id=found.id, epoch=found.epoch + 1, stage="set_up", visitor=visitor
         )
         audit.record(connection, act(found.id, "operator:begin_set_up", visitor))
-        throttle.succeeded(connection, buckets)
     return cookie
 
 
@@ -85,7 +81,8 @@ def finish_set_up(session: Session, code: str, *, visitor: Visitor) -> SetUp:
     """
     if session.stage != "set_up":
         raise NotSignedInError
-    buckets = [Bucket(f"code of {session.operator_id}"), address_bucket(visitor.address)]
+    # For nobody else's attempts, and not for the address: the secret stands on this very page, so this is no guess.
+    buckets = [Bucket(f"app of {session.operator_id}")]
     throttle.take(buckets, act(session.operator_id, "operator:set_up", visitor))
     sealed = _sealed(session.operator_id)
     with unit_of_work() as connection:

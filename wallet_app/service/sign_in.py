@@ -65,25 +65,30 @@ def sign_in_with_password(email: str, password: str, *, visitor: Visitor, instea
 
 
 def finish_with_code(session: Session, code: str, *, visitor: Visitor) -> SignedIn:
-    """Sign the operator in by a code of their authenticator app. Raises SignInRefusedError, TooManyAttemptsError."""
+    """Sign the operator in by a code of their authenticator app.
+
+    Raises SignInRefusedError, TooManyAttemptsError; NotSignedInError where another request was the first to do it.
+    """
     _require_stage(session, "second_factor")
     buckets = _buckets(f"code of {session.operator_id}", session.operator_id, visitor)
     throttle.take(buckets, act(session.operator_id, "sign_in:code", visitor))
     with unit_of_work() as connection:
-        accepted = _accept_code(connection, session, code)
-        if accepted:
+        if _accept_code(connection, session, code):
             return _finish(connection, session, buckets, "sign_in:code", visitor)
+        # A code is good once. If its session has ended by it, nobody guessed: the form was sent twice.
+        sessions.require_there(connection, session)
     raise _refused(session.operator_id, "sign_in:code", visitor, _WRONG_CODE)
 
 
 def finish_with_recovery_code(session: Session, code: str, *, visitor: Visitor) -> SignedIn:
-    """Sign the operator in by a recovery code. Raises SignInRefusedError, TooManyAttemptsError."""
+    """Sign the operator in by a recovery code. Raises as `finish_with_code`."""
     _require_stage(session, "second_factor")
     buckets = _buckets(f"code of {session.operator_id}", session.operator_id, visitor)
     throttle.take(buckets, act(session.operator_id, "sign_in:recovery", visitor))
     with unit_of_work() as connection:
         if second_factor.accept_recovery_code(connection, operator_id=session.operator_id, code=code):
             return _finish(connection, session, buckets, "sign_in:recovery", visitor)
+        sessions.require_there(connection, session)
     raise _refused(session.operator_id, "sign_in:recovery", visitor, _WRONG_RECOVERY_CODE)
 
 

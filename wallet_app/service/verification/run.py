@@ -30,6 +30,7 @@ from wallet_app.service.verification.reversals import (
     REVERSAL_WALLET_INVARIANTS,
 )
 from wallet_app.service.verification.states import STATE_TRANSACTION_INVARIANTS, STATE_WALLET_INVARIANTS
+from wallet_app.service.verification.sums import SUM_INVARIANTS
 from wallet_app.service.verification.totals import TOTAL_INVARIANTS, Unmarked
 from wallet_app.service.verification.transactions import TRANSACTION_INVARIANTS
 from wallet_app.service.verification.wallets import ORPHANS, WALLET_INVARIANTS, Invariant
@@ -39,6 +40,7 @@ _OF_WALLETS = (
     *HOLD_WALLET_INVARIANTS,
     *REVERSAL_WALLET_INVARIANTS,
     *STATE_WALLET_INVARIANTS,
+    *SUM_INVARIANTS,
 )
 _OF_TRANSACTIONS = (
     *TRANSACTION_INVARIANTS,
