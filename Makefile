@@ -21,7 +21,9 @@ test: check
 # What needs more: every case of something, minutes, another server or another program. What is not installed is left out and said, but not in CI.
 test-all: setup-bench
 	$(PYTEST) -n 2 --dist loadfile -rs -m "wide and not slow"
-	$(PYTEST) -rs -m "slow and not long"
+	$(PYTEST) -n 2 --dist loadfile -rs -m "slow and not long" tests/api tests/console
+# What starts, kills and measures programs has the machine for itself.
+	$(PYTEST) -rs -m "slow and not long" --ignore=tests/api --ignore=tests/console
 # What asks the faces about input and rights gets the same from every server.
 	$(BIN)/python scripts/with_postgres15.py $(PYTEST) -n 2 --dist loadfile -m "not slow and not wide" --ignore=tests/platform \
 		--ignore=tests/api/test_bad_input.py --ignore=tests/api/test_access.py --ignore=tests/console/test_forms.py --ignore=tests/console/test_roles.py

@@ -47,7 +47,8 @@ class Client:
     """A browser at an address of its own, with the cookie and the token of a page."""
 
     def __init__(self, port: int, address: str) -> None:
-        self.origin = f"http://127.0.0.1:{port}"
+        # By its name: without a setting the console believes no other, whoever asks from where.
+        self.origin = f"http://localhost:{port}"
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60, source_address=(address, 0))
         self.cookies: dict[str, str] = {}
         page = self._ask("GET", "/console/set-up", None)[1]
@@ -119,8 +120,9 @@ def _storm_on_one_account(running: Service, storm: int) -> Iterator[str]:
     """Guess one operator's password from many addresses, while the operator signs in from the browser they know."""
     email = dev_operators.address("admin")
     password = dev_operators.passwords(running.data_dir)[email]
-    owner = Client(running.port, "127.0.0.1")
+    # Before the connection is opened: on a machine that has much to do it would be idle for too long.
     code = running.flask("wallet", "operators", "code", email).stdout.strip()
+    owner = Client(running.port, "127.0.0.1")
     if owner.enter_password(email, password) != ACCEPTED:
         yield "the operator cannot sign in before the storm"
     owner.load_token()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,6 +61,16 @@ def test_limits_are_taken_and_listed(app: Flask) -> None:
     assert client_of(app, text).get("/wallets/3").status_code == 200
 
 
+def test_the_list_says_of_which_database_it_is(app: Flask, database: URL) -> None:
+    """Two services on a machine have a data folder each, and `flask` looks into the one that it is told of."""
+    said = run(app, "wallet", "keys", "list")[2]
+    assert said.startswith(f"In the database {database.database} at ")
+    settings = app.extensions["wallet_settings"]
+    assert said.endswith(f", of the data folder {settings.data_dir.absolute()}:\n")
+    app.extensions["wallet_settings"] = replace(settings, given=settings.given | {"DATABASE_URL"})
+    assert run(app, "wallet", "keys", "list")[2].endswith(", from DATABASE_URL:\n")
+
+
 def test_a_key_is_rotated_and_revoked(app: Flask, database: URL) -> None:
     first = create(app, "--scope", "wallets:read")
     first_id = VAULT.read_id(first)
@@ -93,6 +104,7 @@ def test_a_key_is_rotated_and_revoked(app: Flask, database: URL) -> None:
         (("rotate", "aaaaaaaaaaaa"), "There is no key aaaaaaaaaaaa."),
         (("revoke", "--client", "nobody"), "There is no client nobody."),
         (("create", "system", "--scope", "wallets:read"), "The name system is the service's own."),
+        (("create", "Import", "--scope", "wallets:read"), "The name Import is the service's own."),
         (("create", "shop", "--scope", "x:y"), "There is no scope x:y; there are wallets:read, "),
     ],
 )

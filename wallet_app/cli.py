@@ -13,13 +13,14 @@ from typing import Any, ParamSpec
 import click
 from flask import Flask
 from flask.cli import AppGroup, with_appcontext
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from tqdm import tqdm
 
 from wallet_app import service
 from wallet_app.config import ConfigurationError, current_settings
-from wallet_app.db import CommitNotReplicatedError
+from wallet_app.db import LOST_SENTENCE, CommitNotReplicatedError, in_doubt
 from wallet_app.errors import WalletServiceError
 
 P = ParamSpec("P")
@@ -58,7 +59,7 @@ def plainly(function: Callable[P, None]) -> Callable[P, None]:
                 "This needs two database connections at once: set WALLET_POOL_SIZE to 2 or more."
             ) from error
         except DBAPIError as error:
-            raise _CannotError(database_sentence(error)) from error
+            raise _CannotError(LOST_SENTENCE if in_doubt(error) else database_sentence(error)) from error
 
     return command
 
@@ -73,6 +74,17 @@ def database_sentence(error: DBAPIError) -> str:
     if error.connection_invalidated or state is None or state[:2] in {"08", "28", "3D", "53", "57"}:
         return f"The database cannot be used: {' '.join(str(error.orig).split())}"
     raise error
+
+
+def database() -> str:
+    """Return which database this command speaks of, without any secret of its address."""
+    settings = current_settings()
+    url = make_url(settings.database_url or "")
+    where = url.query.get("host") or url.host or "the local socket"
+    told = f"{url.database} at {where}{f':{url.port}' if url.port else ''}"
+    if "DATABASE_URL" in settings.given:
+        return f"{told}, from DATABASE_URL"
+    return f"{told}, of the data folder {settings.data_dir.absolute()}"
 
 
 @contextmanager

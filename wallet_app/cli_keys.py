@@ -90,7 +90,11 @@ def revoke(key_id: str | None, *, client: str | None, reason: str | None, ticket
 @click.option("--all", "with_revoked", is_flag=True, help="Those that are revoked or expired too.")
 @cli.plainly
 def list_keys(*, with_revoked: bool) -> None:
-    """List the keys: what they may do, and when they were used last, to within about a minute."""
+    """List the keys: what they may do, and when they were used last, to within about a minute.
+
+    And in which database: of two services on one machine each has its own (WALLET_DATA_DIR).
+    """
+    click.echo(f"In the database {cli.database()}:", err=True)
     found = service.list_keys(with_revoked=with_revoked)
     for key in found:
         click.echo(_line(key))

@@ -34,7 +34,8 @@ def create(email: str, name: str, role: str, reason: str | None, ticket: str | N
 @operators.command("list")
 @cli.plainly
 def list_operators() -> None:
-    """List the operators."""
+    """List the operators, and say in which database."""
+    click.echo(f"In the database {cli.database()}:", err=True)
     found = service.list_operators()
     if not found:
         click.echo("There are no operators. Make one: flask wallet operators create EMAIL --name NAME --role admin")

@@ -72,6 +72,13 @@ class CommitNotReplicatedError(Exception):
     """What to tell people, where nothing better is known about what it was."""
 
 
+LOST_SENTENCE = (
+    "This may or may not have been done: the connection to the database broke before it confirmed it. "
+    "Look whether it was, before you do it again."
+)
+"""What to tell people of an error that is `in_doubt`, likewise."""
+
+
 def init_app(app: Flask) -> None:
     """Make the application's engines. No connection is opened before the first use.
 
@@ -139,6 +146,11 @@ def is_away(error: BaseException) -> bool:
     # Class 54 is about sizes, which are checked before the database sees them.
     state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
     return isinstance(error, (OperationalError, InterfaceError)) and not state.startswith("54")
+
+
+def in_doubt(error: BaseException) -> bool:
+    """Tell whether the error broke a COMMIT off, so that nobody knows whether the unit of work was committed."""
+    return getattr(error, _IN_DOUBT, False)
 
 
 def log_fault(event_name: str, error: Exception, **context: Any) -> None:
@@ -322,7 +334,8 @@ def unit_of_work(engine: Engine | None = None) -> Iterator[Connection]:
 
     On the current application's engine, or the one given.
 
-    Raises CommitNotReplicatedError if the COMMIT was not confirmed by the standby that it had to wait for.
+    Raises CommitNotReplicatedError if the COMMIT was not confirmed by the standby that it had to wait for. What the
+    database raises is `in_doubt` if the COMMIT was on its way.
     """
     with (engine or db.engine).connect() as connection:
         # Said, because what goes to the driver directly would not begin it.
@@ -330,13 +343,27 @@ def unit_of_work(engine: Engine | None = None) -> Iterator[Connection]:
         try:
             yield connection
             connection.info.pop("not_replicated", None)
-            if last := last_questions(connection):
-                ask(connection, *last, _COMMIT())
-            connection.commit()
+            _commit(connection)
         finally:
             _take_no_more_time(connection)
         if connection.info.pop("not_replicated", False):
             raise CommitNotReplicatedError
+
+
+_IN_DOUBT = "wallet_in_doubt"
+
+
+def _commit(connection: Connection) -> None:
+    try:
+        if last := last_questions(connection):
+            ask(connection, *last, _COMMIT())
+        connection.commit()
+    except DBAPIError as error:
+        # A server that refuses a COMMIT says why, by a state of its own.
+        state = getattr(error.orig, "sqlstate", None)
+        is_lost = error.connection_invalidated or state is None or state[:3] in {"57P", "080"}
+        setattr(error, _IN_DOUBT, is_away(error) and is_lost)
+        raise
 
 
 @contextmanager

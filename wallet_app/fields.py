@@ -21,6 +21,7 @@ from wallet_app.errors import InvalidError, NotFoundError, UserNotFoundError, Wa
 from wallet_app.money import AMOUNT_MAX, AMOUNT_PATTERN, RATE_PATTERN, digits_pattern, parse_amount, parse_rate
 from wallet_app.service import (
     HOLD_SECONDS_MAX,
+    NOT_FOR_NEW_KEYS,
     RESERVED_CLIENTS,
     SCOPES,
     SYSTEM_REFERENCE,
@@ -154,12 +155,20 @@ def read_reference(value: object) -> str:
 
 
 def read_client(value: object) -> str:
-    """Return what can be a client's name, or raise ValueError."""
+    """Return what can be the name of a client with keys, or raise ValueError."""
     if not isinstance(value, str) or not _CLIENT.fullmatch(value):
         raise ValueError("must be a client's name: 1 to 64 letters, digits, dots, dashes and underscores")
     if value in RESERVED_CLIENTS:
         raise PydanticCustomError("reserved", "must not be one of the service's own names")
     return value
+
+
+def read_new_client(value: object) -> str:
+    """Return what can be the name of a client that somebody is given a key for, or raise ValueError."""
+    name = read_client(value)
+    if name.casefold() in NOT_FOR_NEW_KEYS:
+        raise PydanticCustomError("reserved", "must not be one of the service's own names, in any case")
+    return name
 
 
 def _scopes_of(known: Collection[str]) -> Callable[[object], list[str]]:
@@ -454,10 +463,11 @@ def _list_schema(description: str, items: dict[str, Any]) -> WithJsonSchema:
 
 
 CLIENT_SCHEMA = {"type": "string", "pattern": _CLIENT_PATTERN, "not": {"enum": sorted(RESERVED_CLIENTS)}}
+_NEW_CLIENT_SCHEMA = {**CLIENT_SCHEMA, "not": {"enum": sorted(NOT_FOR_NEW_KEYS)}}
 ClientName = Annotated[
     str,
-    PlainValidator(read_client),
-    WithJsonSchema({**CLIENT_SCHEMA, "description": "Whose key it is: a service. It is made if it is new."}),
+    PlainValidator(read_new_client),
+    WithJsonSchema({**_NEW_CLIENT_SCHEMA, "description": "Whose key it is: a service. It is made if it is new."}),
 ]
 KeyScopes = Annotated[
     list[str],

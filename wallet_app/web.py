@@ -246,6 +246,9 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, db.CommitNotReplicatedError):
         log.error("commit_not_replicated", request_id=request_id())
         return _service_problem(OutcomeUnknownError(error.sentence))
+    if db.in_doubt(error):
+        log.error("commit_in_doubt", request_id=request_id())
+        return _service_problem(OutcomeUnknownError(db.LOST_SENTENCE))
     return _database_away(error) if db.is_away(error) else _unexpected(error)
 
 

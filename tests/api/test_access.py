@@ -17,6 +17,7 @@ from flask.testing import FlaskClient
 
 from tests.api import access_table
 from tests.api.access_table import Row
+from tests.api.every_command import RECORDS, record_of
 from tests.api.support import assert_problem, books, new_reference
 from tests.every_case import every
 from tests.keys import KEY, TOKEN_KEYS, VAULT, client_of
@@ -214,6 +215,35 @@ def test_an_item_of_a_batch_needs_what_its_route_needs(
         assert {k: v for k, v in found["body"].items() if k not in varying} == {
             k: v for k, v in alone.json.items() if k not in varying
         }
+
+
+ROUTE_OF = {
+    "topup": "topUp",
+    "bonus": "grantBonus",
+    "hold": "placeHold",
+    "capture": "captureHold",
+    "release": "releaseHold",
+    "reversal": "reverseTransaction",
+    **{kind: f"{kind}Wallet" for kind in ("freeze", "unfreeze", "close")},
+}
+"""The operation that each type of record stands for, where it is not called the same."""
+
+
+def test_every_type_of_item_needs_the_scope_of_its_route(shared_app: Flask, keys: Keys) -> None:
+    """Each type with each scope, of a key and of a user's token; what a scope opens is not refused for want of one."""
+    declared = {one.operation_id: one.scope for one in OPERATIONS}
+    items = [record_of(client_of(shared_app), kind) for kind in RECORDS]
+    for scope, of_token in itertools.product(SCOPES, (False, True)):
+        credential = token(SIGNER, keys.of_everything, scope) if of_token else keys.by_scope[scope]
+        answer = client_of(shared_app, credential).post("/batches", json={"mode": "each", "items": items})
+        for item, outcome in zip(items, answer.json["items"], strict=True):
+            needed = declared[ROUTE_OF.get(item["type"], item["type"])]
+            opens = scope == needed and (not of_token or scope in service.TOKEN_SCOPES)
+            case = item["type"], scope, of_token, outcome
+            assert (outcome["status"] == 403) != opens, case
+            if not opens:
+                told = outcome["body"]["scope"]
+                assert told in LEGS - {scope} if needed == access.EACH_LEG else told == needed, case
 
 
 @pytest.mark.parametrize("row", GUARDED, ids=ids)

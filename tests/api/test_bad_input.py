@@ -678,6 +678,13 @@ def test_names_that_are_the_services_own(shared: FlaskClient, name: str) -> None
         assert assert_problem(answer, 422, "validation_error", "/client")["errors"][0]["code"] == "reserved"
 
 
+@every("name", ["System", "anonymous", "bootstrap", "development", "import", "operator", "user", "Worker"])
+def test_names_that_are_not_for_new_keys(shared: FlaskClient, name: str) -> None:
+    answer = create(shared, "/keys", client=json.dumps(name))
+    assert assert_problem(answer, 422, "validation_error", "/client")["errors"][0]["code"] == "reserved"
+    assert shared.get(f"/keys?client={name}").status_code == 200, "those that were there before are found"
+
+
 LISTS_OF_KEYS = {
     f"{field} {name}": (field, value)
     for field, more in KEY_LISTS.items()

@@ -135,6 +135,8 @@ def test_what_a_key_cannot_be_is_said_at_its_field(admin: Browser, sql: Sql) -> 
         answer = admin.post("/console/keys/check", good | change)
         assert wrong_field(answer) == field
         assert 'value="shop"' in text_of(answer) or field == "client"
+    for name in ("Operator", "worker"):
+        assert wrong_field(admin.post("/console/keys/check", good | {"client": name})) == "client"
     # No form of ours has such a field, and the service would not give it either.
     assert admin.post("/console/keys/check", good | {"scope.admin:keys": "on"}).status_code == 422
     assert "out of date" in text_of(admin.post("/console/keys", good | {"form_key": "x"}))

@@ -11,7 +11,7 @@ from sqlalchemy import event
 from werkzeug.test import TestResponse
 
 from tests.console.conftest import Browser, Sql, text_of
-from tests.console.test_acts import ADJUST, MUCH, Form, balance, open_form, send
+from tests.console.test_acts import ADJUST, LITTLE, MUCH, Form, balance, open_form, send
 from wallet_app import service
 from wallet_app.db import db
 from wallet_app.service import By
@@ -177,6 +177,27 @@ def test_an_approval_passes_no_freeze_that_was_not_shown(support: Browser, appro
     # Whoever has seen it decides; corrections of what is frozen take two for that.
     assert decide(approver, request, "approve").location == f"{request}?note=approved"
     assert balance(sql, 5) == before - 100
+
+
+def test_the_transactions_page_has_what_the_audit_log_says_about_it(
+    support: Browser, approver: Browser, browsers: Callable[..., Browser], sql: Sql
+) -> None:
+    request = ask(support)
+    drifted = {**Form(approver.get(f"{request}/approve")).fields, "seen": "x"}
+    assert approver.post(f"{request}/approve", drifted).status_code == 412
+    decide(approver, request, "approve")
+    finance = browsers().sign_in("finance")
+    ((made,),) = sql("SELECT transaction_id FROM approval_requests")
+    path = f"/console/transactions/{made}"
+    page = text_of(finance.get(path)).partition("Records about it")[2]
+    refused, done = page.partition("Failed")[0], page.partition("Failed")[2]
+    assert refused.count("approval:approve") == done.count("approval:approve") == 1
+    assert f"request:{request.rpartition('/')[2]}" in done
+    assert "In the audit log" not in text_of(support.get(path))
+    posted = send(support, ADJUST, "do", open_form(support, ADJUST), **LITTLE).location
+    ((little,),) = sql("SELECT transaction_id FROM operator_postings WHERE request_id IS NULL")
+    assert posted is not None
+    assert "adjustment:post" in text_of(finance.get(f"/console/transactions/{little}"))
 
 
 @pytest.mark.parametrize("role", ["viewer", "admin"])

@@ -512,6 +512,22 @@ class _Evil(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+def test_who_clicks_twice_is_signed_in(page: Page, site: Site) -> None:
+    """The second click would throw away the answer that has the session."""
+    email = "viewer@localhost"
+    page.goto("/console")
+    page.get_by_label("E-mail address").fill(email)
+    page.get_by_label("Password").fill(site.passwords[email])
+    page.get_by_role("button", name="Continue").dblclick()
+    page.get_by_label("Code").fill("000000")
+    page.get_by_role("button", name="Sign in").dblclick()
+    expect(page).to_have_title("Error: Enter your code \u2013 Dino Wallet")
+    expect(page.get_by_label("Code")).to_be_focused()
+    page.get_by_label("Code").fill(site.code(email))
+    page.get_by_role("button", name="Sign in").dblclick()
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("^Hello, "))
+
+
 def test_another_sites_form_is_refused_while_the_operator_is_signed_in(page: Page, site: Site) -> None:
     sign_in(page, site, "approver@localhost")
     handler = type("Evil", (_Evil,), {"target": f"{site.url}/console/sign-out"})

@@ -52,7 +52,7 @@ def test_finance_sees_the_economy_verifies_the_books_and_reads_the_log(page: Pag
     page.get_by_role("link", name="Diamonds").click()
     expect(page.get_by_role("heading", name="Diamonds by day")).to_be_visible()
     page.get_by_role("link", name="Reports").click()
-    page.get_by_label("From").fill("2026-01-01")
+    page.get_by_role("textbox", name="From").fill("2026-01-01")
     page.get_by_role("button", name="Show", exact=True).click()
     expect(page.get_by_text("Ties to the ledger: yes")).to_be_visible()
     look_at(page, "report")

@@ -117,6 +117,15 @@ def test_codes_are_printed_in_development_alone(app: Flask, operators: None) -> 
         assert said.startswith("This is possible with WALLET_ENV=development alone")
 
 
+def test_no_code_is_printed_that_lets_nobody_in(app: Flask, operators: None) -> None:
+    run(app, "disable", "viewer@wallet.example")
+    run(app, "create", "new@wallet.example", "--name", "New", "--role", "viewer")
+    for email, told in (("viewer", "is disabled"), ("new", "has no authenticator app yet"), ("nobody", "")):
+        status, said = run(app, "code", f"{email}@wallet.example")
+        assert status == 1
+        assert said.startswith(f"{email}@wallet.example {told}: " if told else "There is no operator"), said
+
+
 def test_a_development_machine_has_one_operator_per_role(app: Flask, tmp_path: Path, sql: Sql) -> None:
     dev_operators.ensure(tmp_path)
     kept = dev_operators.passwords(tmp_path)

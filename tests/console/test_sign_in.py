@@ -18,7 +18,7 @@ from tests.console.conftest import (
 )
 from wallet_app import service
 from wallet_app.db import unit_of_work
-from wallet_app.service import By, second_factor, sessions
+from wallet_app.service import By, second_factor, sessions, throttle
 
 NEW = "seven purple trains at dawn"
 WRONG = "The e-mail address or the password is wrong."
@@ -93,6 +93,21 @@ def test_who_may_not_in_is_told_the_same(browser: Browser, sql: Sql, case: str) 
     assert audited(sql)[-1][1:] == ("sign_in:password", "failed")
 
 
+def test_an_error_has_the_focus_and_the_title(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its field if it is about one, which names it, else at the summary: that one has to wait is about none."""
+    summary = '<div class="error-summary" role="alert" tabindex="-1" autofocus>'
+    page = text_of(browser.enter_password("viewer", "wrong"))
+    assert "<title>Error: Sign in" in page
+    assert (summary in page, page.count(" autofocus")) == (True, 1)
+    browser.enter_password("viewer")
+    monkeypatch.setattr(throttle, "delay", lambda *_: 600)
+    for at_field in (True, False):
+        page = text_of(browser.post("/console/sign-in/code", {"code": "000000", "next": ""}))
+        assert "<title>Error: Enter your code" in page
+        field = page[page.index('<input id="code"') :].partition(">")[0]
+        assert ("autofocus" in field, "code-error" in field, summary in page) == (at_field, at_field, not at_field)
+
+
 def test_an_address_counts_in_any_case_and_with_blanks(browser: Browser) -> None:
     assert browser.enter_password("viewer", email=f" {email_of('viewer').upper()} ").status_code == 303
 
@@ -117,8 +132,11 @@ def test_a_second_click_on_the_code_leads_to_where_the_first_one_did(browser: Br
     form = {"code": browser.code("viewer"), "next": "/console/account"}
     assert browser.post("/console/sign-in/code", form, token=token).location == "/console/account"
     signed_in = str(browser.cookie)
-    assert browser.post("/console/sign-in/code", form, token=token).location == "/console/account"
-    assert browser.get("/console/sign-in/code?next=/console/account").location == "/console/account", "and no circle"
+    for answer in (
+        browser.post("/console/sign-in/code", form, token=token),
+        browser.get("/console/sign-in/code?next=/console/account"),
+    ):
+        assert browser.get(str(answer.location)).location == "/console/account", "and no circle"
     assert browser.post("/console/account/sessions/end", token=token).status_code == 403, "good for signing in alone"
     browser.take_cookie(half)
     assert is_sent_to_sign_in(browser.post("/console/sign-in/code", form, token=token))

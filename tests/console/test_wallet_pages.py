@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import csv
 import datetime as dt
 import io
@@ -10,6 +11,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 from urllib.parse import quote
 
 import psycopg
@@ -17,10 +19,12 @@ import pytest
 from flask import Flask
 from sqlalchemy import event
 from sqlalchemy.engine import URL
+from sqlalchemy.pool import QueuePool
 
 from tests.conftest import conninfo
 from tests.console.conftest import Browser, Sql, text_of
 from wallet_app import service
+from wallet_app.console import exports
 from wallet_app.db import db
 from wallet_app.service import explanations, queries
 
@@ -339,6 +343,30 @@ def test_exports_are_for_whoever_may_and_one_that_breaks_off_is_recorded(
         "SELECT action, outcome, after ->> 'rows' FROM audit_log WHERE starts_with(action, 'export:') ORDER BY id"
     )
     assert told == [("export:begin", "done", None), ("export:end", "failed", "5")]
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_a_client_that_leaves_in_the_middle_of_a_file_gives_its_connection_back_and_is_recorded(
+    browser: Browser, sql: Sql, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    a_life()
+    monkeypatch.setattr(exports, "_ROWS_AT_ONCE", 2)
+    browser.sign_in("finance")
+
+    def leave() -> None:
+        # As the server does when the client is gone: it reads on no more, and closes what the application gave it.
+        answer = browser.client.get(f"/console/wallets/3.{form}", buffered=False)
+        pieces = answer.iter_encoded()
+        assert next(pieces)
+        assert next(pieces)
+        answer.close()
+
+    contextvars.Context().run(leave)
+    in_use = [cast(QueuePool, engine.pool).checkedout() for engine in db.engines.values()]
+    assert in_use == [0, 0]
+    told = sql("SELECT outcome, after ->> 'rows', after ->> 'cutBy' FROM audit_log WHERE action = 'export:end'")
+    assert [(outcome, cut_by) for outcome, _, cut_by in told] == [("failed", "its reader, who left")]
+    assert 0 < int(told[0][1]) < 8, "as many as were sent"
 
 
 PAGES = ("/console/users/2", "/console/wallets/3", "/console/wallets/3/explain", "/console/wallets/3/statement")

@@ -5,20 +5,26 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
+from flask import current_app
 from sqlalchemy.engine import URL
 
+from tests.conftest import settings_for
 from tests.kernel import wire
 from tests.kernel.conftest import JOHN, Books, serve
-from tests.kernel.operators import NAMES, adjustment, make_operator, sign_in
+from tests.kernel.operators import NAMES, VISITOR, adjustment, make_operator, sign_in
+from tests.kernel.processes import in_processes, in_threads
 from tests.kernel.test_requests import Office, let_them_expire, office, refusal
 from tests.kernel.wire import AnswerLost, BeforeSent, InFlight, Terminated, Wire
 from wallet_app import service
 from wallet_app.db import unit_of_work
-from wallet_app.errors import OutcomeUnknownError, RequestDecidedError, WalletServiceError
+from wallet_app.errors import OutcomeUnknownError, RequestDecidedError, WalletBusyError, WalletServiceError
 from wallet_app.service import locks
 
 assert office
@@ -112,6 +118,34 @@ def wait_until_waiting(office: Office) -> None:
             return
         threading.Event().wait(0.005)
     raise AssertionError("nobody waits")
+
+
+def adjust_at_once(session: service.Session, wallets: Sequence[int]) -> list[str]:
+    """Adjust each of the wallets by 10, all at the same moment, and return what came of each."""
+
+    def adjust(wallet_id: int) -> str:
+        form_key = service.new_form_key()
+        for _ in range(20):
+            with suppress(WalletBusyError):
+                done = service.carry_out(session, adjustment(wallet_id, 10), form_key=form_key, visitor=VISITOR)
+                return type(done).__name__
+        return "busy"
+
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    return in_threads(app, [partial(adjust, wallet_id) for wallet_id in wallets])
+
+
+@pytest.mark.wide
+def test_what_an_operator_moves_in_a_day_is_exact_with_two_processes(office: Office) -> None:
+    """Eight at once in each of two services on the database; the day's bound has room for ten of the sixteen."""
+    service.set_day_bound(service.DayBoundView(None, 100, 2_000), by=service.By(actor="tests"))
+    wallets = office.books.make_wallets(16)
+    settings = replace(settings_for(office.books.url), pool_size=10, pool_seconds_max=20)
+    works = [partial(adjust_at_once, office.of["maker"], some) for some in (wallets[:8], wallets[8:])]
+    answers = in_processes(settings, works)
+    assert Counter(answers) == {"Posted": 10, "Asked": 6}
+    assert sum(office.books.balance(wallet) for wallet in wallets) == 100
+    assert office.books.sql("SELECT sum(counted) FROM operator_postings") == [(100,)]
 
 
 def test_control_without_the_operators_lock_the_days_bound_does_not_hold(

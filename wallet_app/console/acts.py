@@ -13,7 +13,7 @@ from typing import Generic, TypedDict, TypeVar
 from flask import Response, request
 
 from wallet_app import service
-from wallet_app.console import browser, drafts, entering, pages, phrases, weighed
+from wallet_app.console import browser, drafts, entering, in_doubt, pages, phrases, weighed
 from wallet_app.console.weighed import Changes
 from wallet_app.errors import (
     ConditionError,
@@ -143,7 +143,7 @@ def take(act: Act[S], subject: S) -> Response:
         if isinstance(error, NotFoundError) and not _field_of(act, error):
             raise
         # Also when it cannot be told whether it was done: the form has its key still, and is done once at most.
-        problems = {_field_of(act, error): phrases.of_error(error, subject.wallet)}
+        problems = {_field_of(act, error): in_doubt.said(error) or phrases.of_error(error, subject.wallet)}
         return _form(act, subject, values, form[_KEY], problems, problem_of(error).status)
     return _check(act, subject, operation, found, values, form[_KEY])
 

@@ -38,14 +38,14 @@ def assets() -> Response:
     )
 
 
-@screen("GET", "/assets/new", permission="assets:manage")
+@screen("GET", "/assets/new", permission="assets:manage", fresh=True)
 def new_asset() -> Response:
     """Ask what it is to be called."""
     form = admin_forms.filled_in(*_NEW)
     return pages.page("asset_new.html", form={**form, "scale": form["scale"] or "0"}, scale_max=service.SCALE_MAX)
 
 
-@screen("POST", "/assets", permission="assets:manage")
+@screen("POST", "/assets", permission="assets:manage", fresh=True)
 def post_asset() -> Response:
     """Make it, with its SYSTEM wallets."""
     form = pages.read_form(*_NEW)
@@ -59,14 +59,14 @@ def post_asset() -> Response:
     return pages.go(f"/console/assets/{code}", note="asset-made")
 
 
-@screen("GET", "/assets/<code>", permission="assets:manage")
+@screen("GET", "/assets/<code>", permission="assets:manage", fresh=True)
 def asset(code: str) -> Response:
     """Show one, and ask what to change."""
     found = _find(code)
     return _page(found, {"name": found.name, "scale": str(found.scale), "reason": "", "ticket": ""})
 
 
-@screen("POST", "/assets/<code>", permission="assets:manage")
+@screen("POST", "/assets/<code>", permission="assets:manage", fresh=True)
 def post_asset_change(code: str) -> Response:
     """Give it another name, or scale."""
     found, form = _find(code), pages.read_form(*_CHANGE)

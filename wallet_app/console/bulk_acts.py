@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from flask import Response
 
 from wallet_app import service
-from wallet_app.console import browser, pages
+from wallet_app.console import browser, in_doubt, pages
 from wallet_app.console.bulk import find, run_page
 from wallet_app.console.screens import screen
 from wallet_app.errors import (
@@ -129,7 +129,7 @@ def _refused(
     run_id: int, error: RefusedError | ConditionError | InvalidError | UnavailableError | SelfApprovalError
 ) -> Response:
     """Return the run's page as it stands now, with what was refused and why."""
-    return run_page(find(run_id), problem_of(error).status, error=error.detail)
+    return run_page(find(run_id), problem_of(error).status, error=in_doubt.said(error) or error.detail)
 
 
 def _undo_page(run_id: int, form: Mapping[str, str], status: int = 200, **more: object) -> Response:

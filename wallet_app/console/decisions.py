@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flask import Response
 from werkzeug.exceptions import NotFound
 
 from wallet_app import service
-from wallet_app.console import browser, drafts, pages, phrases, requests
+from wallet_app.console import browser, drafts, in_doubt, pages, phrases, requests
 from wallet_app.console.screens import screen
 from wallet_app.errors import DriftedError, OperationInvalidError, WalletServiceError
 from wallet_app.fields import ID_MAX
@@ -101,10 +103,14 @@ def _form(
         may=may,
         **requests.context(found),
         comment=comment,
-        error=None if error is None else phrases.of_effects(error, found.weighed.effects if found.weighed else ()),
+        error=None if error is None else _said(error, found.weighed.effects if found.weighed else ()),
         has_drifted=isinstance(error, DriftedError),
         error_field="comment" if isinstance(error, OperationInvalidError) else None,
     )
+
+
+def _said(error: WalletServiceError, effects: Sequence[service.Effect]) -> str:
+    return in_doubt.said(error) or phrases.of_effects(error, effects)
 
 
 def _id(request_id: int) -> int:

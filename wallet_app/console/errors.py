@@ -9,8 +9,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge, TooManyRequests
 
 from wallet_app import service
-from wallet_app.console import browser, drafts, pages, screens
-from wallet_app.errors import NotSignedInError, ProofNeededError
+from wallet_app.console import browser, drafts, in_doubt, pages, screens
+from wallet_app.errors import NotSignedInError, OutcomeUnknownError, ProofNeededError
 from wallet_app.web import problem_of
 
 _STAGES = {"second_factor": "/console/sign-in/code", "set_up": "/console/set-up/app"}
@@ -32,7 +32,10 @@ def page_of(error: Exception) -> Response | None:
     if isinstance(error, RequestEntityTooLarge):
         most = f"{(request.max_content_length or 0) / 1024:,.0f} KiB"
         found.body["detail"] = f"What was sent is larger than the {most} that this page takes. Nothing was done."
-    answer = pages.page("error.html", found.status, problem=found.body)
+    look = None
+    if found.body["code"] == OutcomeUnknownError.code:
+        found.body["detail"], look = in_doubt.in_words(), in_doubt.place()
+    answer = pages.page("error.html", found.status, problem=found.body, look=look)
     for name in {"Retry-After", "Allow"} & set(found.headers):
         answer.headers[name] = found.headers[name]
     return answer
@@ -77,8 +80,9 @@ def _past_the_step() -> Response | None:
         return None
     next_path = browser.next_path(request.values.get("next"))
     if session.stage == "signed_in":
-        is_set_up = declared.permission == screens.AT_SET_UP
-        return pages.go("/console/account", note="set-up") if is_set_up else pages.go(next_path)
+        # By way of the sign-in, which leads whoever is signed in on; never to this step again, or it went in a circle.
+        was_set_up = declared.permission == screens.AT_SET_UP and request.method == "POST"
+        return pages.go_and_return("/console/sign-in", next_path, note="set-up" if was_set_up else None)
     if request.method == "POST" and session.stage == screens.STAGES[declared.permission] == "second_factor":
         # It was there when the request came, and another request finished it. This leads on where that one's answer
         # reached the browser, and to the form where it did not.

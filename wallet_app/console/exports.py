@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from decimal import Decimal
 from itertools import chain, islice
 from typing import Any
@@ -56,8 +57,13 @@ def export(
         visitor=browser.visitor(),
         permission=permission,
     )
-    write = _WRITERS[form]
-    response = Response(stream_with_context(write(columns, told)), content_type=_TYPES[form])
+
+    def pieces() -> Iterator[bytes]:
+        # At once when the client leaves, while there is the request's context to record it in.
+        with closing(told):
+            yield from _WRITERS[form](columns, told)
+
+    response = Response(stream_with_context(pieces()), content_type=_TYPES[form])
     response.headers["Content-Disposition"] = f'attachment; filename="{name}.{form}"'
     return response
 

@@ -36,14 +36,14 @@ def reasons() -> Response:
     )
 
 
-@screen("GET", "/reasons/new", permission="reasons:manage")
+@screen("GET", "/reasons/new", permission="reasons:manage", fresh=True)
 def new_reason() -> Response:
     """Ask what it is for, and what it allows."""
     form = dict.fromkeys(("code", *_SETTINGS, *_WHY), "") | {"directions": "credit", "is_active": "on"}
     return pages.page("reason.html", **_context(None, form, _assets()))
 
 
-@screen("POST", "/reasons", permission="reasons:manage")
+@screen("POST", "/reasons", permission="reasons:manage", fresh=True)
 def post_reason() -> Response:
     """Make it."""
     assets = _assets()
@@ -61,14 +61,14 @@ def post_reason() -> Response:
     return pages.go("/console/reasons", note="reason-made")
 
 
-@screen("GET", "/reasons/<code>", permission="reasons:manage")
+@screen("GET", "/reasons/<code>", permission="reasons:manage", fresh=True)
 def reason(code: str) -> Response:
     """Show one, and ask what to change."""
     assets, found = _assets(), _find(code)
     return pages.page("reason.html", **_context(code, _filled_in(found, assets), assets))
 
 
-@screen("POST", "/reasons/<code>", permission="reasons:manage")
+@screen("POST", "/reasons/<code>", permission="reasons:manage", fresh=True)
 def post_reason_change(code: str) -> Response:
     """Let it allow something else, or nothing any more."""
     assets = _assets()
@@ -81,7 +81,7 @@ def post_reason_change(code: str) -> Response:
     return pages.go("/console/reasons", note="reason-changed")
 
 
-@screen("GET", "/reasons/bounds", permission="reasons:manage")
+@screen("GET", "/reasons/bounds", permission="reasons:manage", fresh=True)
 def day_bound() -> Response:
     """Ask for the bound of an asset, or, without one, of all that have none of their own."""
     asset = _asked_asset(admin_forms.filled_in("asset")["asset"])
@@ -94,7 +94,7 @@ def day_bound() -> Response:
     return pages.page("day_bound.html", form=form, asset=asset)
 
 
-@screen("POST", "/reasons/bounds", permission="reasons:manage")
+@screen("POST", "/reasons/bounds", permission="reasons:manage", fresh=True)
 def post_day_bound() -> Response:
     """Let it hold from now on."""
     form = pages.read_form("asset", *_BOUNDS, *_WHY)

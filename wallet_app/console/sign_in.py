@@ -16,7 +16,8 @@ def sign_in() -> Response:
     """Ask for e-mail address and password, or a passkey."""
     next_path = browser.next_path(request.args.get("next"))
     if g.session is not None and g.session.stage == "signed_in":
-        return pages.go(next_path)
+        # Where new recovery codes are made, if they were in the answer that the second of two clicks has thrown away.
+        return pages.go("/console/account", note="set-up") if browser.own_note() == "set-up" else pages.go(next_path)
     return pages.page("sign_in.html", next_path=next_path, email="")
 
 

@@ -20,6 +20,8 @@ def transaction(transaction_id: uuid.UUID) -> Response:
     posted = found.view.transaction
     reverse_url = f"/console/transactions/{transaction_id}/reverse"
     can_be_reversed = any(part.remaining for part in found.view.reversible)
+    approval_id = service.request_of_transaction(transaction_id) if session().may("approvals:read") else None
+    sees_audit = session().may("audit:read")
     return pages.page(
         "transaction.html",
         found=found,
@@ -32,7 +34,8 @@ def transaction(transaction_id: uuid.UUID) -> Response:
             if value
         ],
         reverse_url=reverse_url if can_be_reversed and navigation.may_open(session(), reverse_url) else None,
-        approval_id=service.request_of_transaction(transaction_id) if session().may("approvals:read") else None,
+        approval_id=approval_id,
+        records=service.list_audit_about(request_id=posted.request_id, approval_id=approval_id) if sees_audit else None,
         names=service.list_actor_names(),
         audit_url=_audit_url(posted.request_id),
     )

@@ -44,6 +44,7 @@ from wallet_app.service.audit_views import (
     get_audit_record,
     list_actor_names,
     list_audit,
+    list_audit_about,
     list_audit_actions,
     walk_audit,
 )
@@ -175,7 +176,15 @@ from wallet_app.service.integrity import (
 )
 from wallet_app.service.jobs import JOBS, Job
 from wallet_app.service.key_views import KeySettings, KeyView, get_key, list_key_page, list_keys
-from wallet_app.service.keys import EVERYTHING, KEYS_MAX, NOT_FOR_OPERATORS, RESERVED_CLIENTS, NewKey, preview_key
+from wallet_app.service.keys import (
+    EVERYTHING,
+    KEYS_MAX,
+    NOT_FOR_NEW_KEYS,
+    NOT_FOR_OPERATORS,
+    RESERVED_CLIENTS,
+    NewKey,
+    preview_key,
+)
 from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
 from wallet_app.service.lot_reports import AGE_NAMES as REPORT_AGES
 from wallet_app.service.lot_reports import Age as ReportAge
@@ -403,12 +412,14 @@ __all__ = [
     "WorkFigures",
     "last_full_run",
     "list_actor_names",
+    "list_audit_about",
     "list_audit",
     "list_audit_actions",
     "walk_audit",
     "FORM_SECONDS_MAX",
     "Form",
     "KEYS_MAX",
+    "NOT_FOR_NEW_KEYS",
     "NOT_FOR_OPERATORS",
     "PERMISSION_OF",
     "SCALE_MAX",

@@ -13,6 +13,7 @@ from wallet_app.db import reads
 
 PAGE = 50
 EXPORT_PAGE = 1_000
+ABOUT_MAX = 20
 
 ROWS_MAX = 2_000
 """How many records a page looks at: with a rare filter it may be short, or empty, and go on."""
@@ -98,6 +99,21 @@ def get_audit_record(connection: Connection, record_id: int) -> RecordView | Non
     """Return one record with its place in the chain."""
     row = connection.execute(_GET, {"record_id": record_id}).first()
     return None if row is None else RecordView._make(row)
+
+
+@reads
+def list_audit_about(
+    connection: Connection, *, request_id: str | None, approval_id: int | None
+) -> Sequence[RecordView]:
+    """Return what the log has about a transaction, oldest first: the latest ABOUT_MAX records of each kind.
+
+    Those of the same request; of the request for approval that it carried out, if it did; of the bulk run whose row it
+    is, which its request id says.
+    """
+    run = None if request_id is None or not request_id.startswith("bulk:") else request_id
+    approval = None if approval_id is None else f"request:{approval_id}"
+    values = {"request_id": request_id, "approval": approval, "run": run, "records": ABOUT_MAX}
+    return [RecordView(*row) for row in connection.execute(_ABOUT, values)]
 
 
 @reads
@@ -224,6 +240,23 @@ SELECT {_COLUMNS}, audit_chain.seq, audit_chain.hash
   LEFT JOIN audit_chain ON audit_chain.audit_id = audit_log.id
  WHERE id = :record_id
 """)  # noqa: S608 - constants
+
+# Each along its own index, and no further than is shown.
+_ABOUT = text(
+    f"""
+SELECT {_COLUMNS}
+  FROM audit_log
+ WHERE id IN (
+"""  # noqa: S608 - constants
+    + "\n UNION ALL\n".join(
+        f"       (SELECT id FROM audit_log WHERE {column} = :{name} ORDER BY occurred_at DESC, id DESC LIMIT :records)"  # noqa: S608 - constants
+        for column, name in (("request_id", "request_id"), ("subject", "approval"), ("subject", "run"))
+    )
+    + """
+       )
+ ORDER BY occurred_at, id
+"""
+)
 
 _NAMES = text("SELECT concat('operator:', id) AS actor, name FROM operators ORDER BY id")
 

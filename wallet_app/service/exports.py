@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, TypeVar
 
 from wallet_app.errors import ExportTooLongError
@@ -24,10 +24,11 @@ def export(
     filters: Mapping[str, Any],
     visitor: Visitor,
     permission: str = "reports:export",
-) -> Iterator[T]:
+) -> Generator[T]:
     """Return the rows, and record in the audit log that they are exported: before the first, and how many at the end.
 
-    `what` names the list. A file that was not taken to its end is recorded as failed, with the rows that were sent.
+    `what` names the list. A file that was not taken to its end is recorded as failed, with the rows that were sent and
+    what cut it off: so close what is returned when nobody reads on.
     Raises PermissionDeniedError; ExportTooLongError while the rows are read.
     """
     require(session, permission, visitor=visitor)
@@ -36,17 +37,22 @@ def export(
     return _counted(rows, by, what)
 
 
-def _counted(rows: Iterator[T], by: By, what: str) -> Iterator[T]:
-    count, outcome = 0, "failed"
+def _counted(rows: Iterator[T], by: By, what: str) -> Generator[T]:
+    count, cut_by = 0, "a fault"
     try:
         for row in rows:
             if count == EXPORT_ROWS_MAX:
+                cut_by = "its length"
                 raise ExportTooLongError(EXPORT_ROWS_MAX)
             yield row
             count += 1
-        outcome = "done"
+        cut_by = ""
+    except GeneratorExit:
+        cut_by = "its reader, who left"
+        raise
     finally:
-        _record(by, "export:end", what, {"rows": count}, "done" if outcome == "done" else "failed")
+        after = {"rows": count, "cutBy": cut_by} if cut_by else {"rows": count}
+        _record(by, "export:end", what, after, "failed" if cut_by else "done")
 
 
 def _record(by: By, action: str, what: str, after: dict[str, Any], outcome: Outcome = "done") -> None:

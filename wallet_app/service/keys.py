@@ -39,6 +39,14 @@ KEYS_MAX = 2
 RESERVED_CLIENTS = frozenset({"system", "cli", "console"})
 """Names under which the service itself and its operators post."""
 
+NOT_FOR_NEW_KEYS = RESERVED_CLIENTS | {
+    *("anonymous", "bootstrap", "development"),
+    *("import", "key", "operator", "settings", "unknown", "user", "verify", "worker"),
+}
+"""Names that nobody is given a key for: the service's own, those of its own keys, and what stands for an actor of its
+in the books or the audit log. Whoever had one could look like the service there, or be told what it did.
+"""
+
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 EVERYTHING = KeySettings(scopes=tuple(SCOPES))
@@ -78,6 +86,7 @@ def create_key(
             return same
         if form is not None:
             _require_givable(settings)
+        _require_name(client)
         client_id = _ensure_client(connection, client)
         _lock_live_client(connection, client_id, client)
         if within is not None:
@@ -226,7 +235,7 @@ def _require_grantable(connection: Connection, settings: KeySettings, caller: Ac
 
 
 def _require_name(name: str) -> None:
-    if name.casefold() in RESERVED_CLIENTS:
+    if name.casefold() in NOT_FOR_NEW_KEYS:
         raise BadKeySettingsError(f"The name {name} is the service's own.", about="client")
     if not _CLIENT_NAME.fullmatch(name):
         raise BadKeySettingsError(
@@ -235,7 +244,6 @@ def _require_name(name: str) -> None:
 
 
 def _ensure_client(connection: Connection, name: str) -> int:
-    _require_name(name)
     connection.execute(insert(Client).values(name=name).on_conflict_do_nothing())
     client_id: int = connection.execute(select(Client.id).where(Client.name == name)).scalar_one()
     return client_id

@@ -170,7 +170,7 @@ def ensure_development_operator(*, email: str, name: str, role: str, password: s
     """
     _require_development()
     found = _find_development(email)
-    if found is not None and _is_readable(*found):
+    if found is not None and found.totp_secret is not None and _is_readable(found.id, found.totp_secret):
         return
     password_hash = passwords.make_hash(password)
     with unit_of_work() as connection:
@@ -184,14 +184,20 @@ def ensure_development_operator(*, email: str, name: str, role: str, password: s
 def development_code(email: str) -> str:
     """Return the code that the operator's authenticator app would show now.
 
-    Raises ConfigurationError anywhere but in development, and OperatorNotFoundError.
+    Raises ConfigurationError anywhere but in development, OperatorNotFoundError, and OperatorInvalidError for one whom
+    no code lets in.
     """
     _require_development()
     found = _find_development(email.strip().lower())
     if found is None:
         raise OperatorNotFoundError(email)
-    operator_id, sealed = found
-    return second_factor.totp_code(second_factor.unseal_totp_secret(sealed, operator_id))
+    if found.is_disabled:
+        raise OperatorInvalidError(f"{found.email} is disabled: no code lets them in. `reset` does.", about="email")
+    if found.totp_secret is None:
+        raise OperatorInvalidError(
+            f"{found.email} has no authenticator app yet: they begin with their set-up code.", about="email"
+        )
+    return second_factor.totp_code(second_factor.unseal_totp_secret(found.totp_secret, found.id))
 
 
 def _view(row: Row[Any]) -> OperatorView:
@@ -262,9 +268,8 @@ def _id_of(connection: Connection, email: str) -> int:
 
 
 @reads
-def _find_development(connection: Connection, email: str) -> tuple[int, bytes] | None:
-    row = connection.execute(_SECRET, {"email": email}).first()
-    return None if row is None else (row.id, row.totp_secret)
+def _find_development(connection: Connection, email: str) -> Row[Any] | None:
+    return connection.execute(_SECRET, {"email": email}).first()
 
 
 def _is_readable(operator_id: int, sealed: bytes) -> bool:
@@ -299,7 +304,9 @@ _VOID = (
 )
 _ID = text("SELECT id FROM operators WHERE email = :email")
 _SET_UP = text("SELECT id, email, set_up_hash, set_up_expires_at FROM operators WHERE email = :email")
-_SECRET = text("SELECT id, totp_secret FROM operators WHERE email = :email AND totp_secret IS NOT NULL")
+_SECRET = text("""
+SELECT id, email, totp_secret, disabled_at IS NOT NULL AS is_disabled FROM operators WHERE email = :email
+""")
 _DEVELOPMENT = text("""
 INSERT INTO operators (email, name, role) VALUES (:email, :name, :role)
     ON CONFLICT (email) DO UPDATE SET role = EXCLUDED.role, epoch = operators.epoch + 1
