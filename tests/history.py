@@ -12,10 +12,11 @@ from typing import Any
 
 from wallet_app import service
 from wallet_app.db import unit_of_work
-from wallet_app.errors import InvalidError, RefusedError
+from wallet_app.errors import InvalidError, NotFoundError, RefusedError
 from wallet_app.service import execution, settled, wallets
-from wallet_app.service.commands import Command, Origin
+from wallet_app.service.commands import UNSAID, Command, ExtendLot, Origin
 
+DAY = dt.timedelta(days=1)
 ORIGIN = Origin(client="tests", actor="history")
 
 
@@ -30,7 +31,11 @@ class History:
     holds: list[tuple[int, uuid.UUID]] = field(default_factory=list)
     made: list[tuple[int, uuid.UUID, tuple[int, ...]]] = field(default_factory=list)
 
+    lots: list[tuple[int, uuid.UUID]] = field(default_factory=list)
+    now: dt.datetime = field(init=False)
+
     def __post_init__(self) -> None:
+        self.now = self.begin
         assets = {asset.code: asset.asset_type_id for asset in service.list_assets(after_id=None, limit=10)}
         with unit_of_work() as connection:
             for name in ("Ann", "Ben", "Cleo", "Dan"):
@@ -52,16 +57,19 @@ class History:
             for at in sorted(self.dice.randrange(86_400_000_000) for _ in range(self.dice.choice((0, 1, 1, 1, 2, 5)))):
                 # Now and then on the very instant at which a day begins.
                 instant = self.begin + dt.timedelta(days=day, microseconds=at if at % 7 else 0)
+                self.now = instant
                 self._post(list(self._commands(f"{day}-{at}")), instant)
         settled.older_are_there(expected)
 
     def _post(self, commands: list[Command], instant: dt.datetime) -> None:
         for outcome in execution.execute_batch(commands, clock=lambda: instant):
             if isinstance(outcome, Exception):
-                if not isinstance(outcome, RefusedError | InvalidError):
+                if not isinstance(outcome, RefusedError | InvalidError | NotFoundError):
                     raise outcome
                 continue
             done = outcome.transaction
+            if done.kind == "BONUS":
+                self.lots.append((done.wallet_id, done.transaction_id))
             if done.kind == "HOLD":
                 self.holds.append((done.wallet_id, done.transaction_id))
             elif done.kind in service.REVERSIBLE:
@@ -73,11 +81,14 @@ class History:
         for number in range(dice.randrange(3, 9)):
             asset, (user, other) = dice.randrange(2), dice.sample(self.users, 2)
             said: dict[str, Any] = {"wallet_id": user[asset], "reference": f"{name}-{number}", "origin": ORIGIN}
-            amount, kind = dice.randrange(1, 200), dice.randrange(10)
+            amount, kind = dice.randrange(1, 200), dice.randrange(11)
             if kind < 2:
                 yield service.TopUp(amount=amount * 3, **said)
-            elif kind in {2, 6}:
-                yield service.Bonus(amount=amount, **said)
+            elif kind == 2:
+                yield service.Bonus(amount=amount, expires_at=dice.choice((UNSAID, None)), **said)
+            elif kind == 6:
+                end = self.now + dt.timedelta(hours=dice.randrange(1, 24 * dice.choice((4, 8, 110))))
+                yield service.Bonus(amount=amount, expires_at=dice.choice((end, end.date() + DAY)), **said)
             elif kind == 3:
                 yield service.Spend(amount=amount, **said)
             elif kind == 4:
@@ -92,6 +103,10 @@ class History:
                     yield service.CaptureHold(hold_id=hold_id, amount=dice.randrange(1, 60), **said)
                 else:
                     yield service.ReleaseHold(hold_id=hold_id, **said)
+            elif kind == 10 and self.lots:
+                said["wallet_id"], lot_id = dice.choice(self.lots[-10:])
+                end = self.now + dt.timedelta(days=dice.randrange(1, 60))
+                yield ExtendLot(lot_id=lot_id, expires_at=end, reason="a test", **said)
             elif kind == 9 and self.made:
                 said["wallet_id"], transaction_id, others = dice.choice(self.made[-30:])
                 yield service.ReverseTransaction(

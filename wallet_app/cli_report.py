@@ -43,11 +43,15 @@ def _print(found: service.AssetReport) -> None:
     scale = found.asset.scale
     begin = "from the beginning" if found.since is None else f"from {_said(found.since)}"
     click.echo(f"{found.asset.code}, {begin} to {_said(found.until)}, as known at {_said(found.made_at)}")
+    click.echo(f"  {'':<38}{'entries':>14}{'amount':>28}{'of it bonus':>24}")
     for row in report_rows.movements(found):
         _print_row(row, scale)
     click.echo()
     for row in report_rows.holds(found):
         _print_row(row, scale)
+    for row in report_rows.ages(found):
+        if row.amount:
+            _print_row(row, scale)
     click.echo()
     for sentence in report_rows.verdict(found):
         click.echo(sentence)
@@ -56,7 +60,8 @@ def _print(found: service.AssetReport) -> None:
 def _print_row(row: report_rows.ReportRow, scale: int) -> None:
     entries = "" if row.entries is None else f"{row.entries:,}"
     sign = "+" if row.is_moved and row.amount > 0 else ""
-    click.echo(f"{row.label:<38}{entries:>14}{sign + format_amount(row.amount, scale):>28}")
+    bonus = "" if row.bonus is None else format_amount(row.bonus, scale)
+    click.echo(f"  {row.label:<38}{entries:>14}{sign + format_amount(row.amount, scale):>28}{bonus:>24}".rstrip())
 
 
 def _cell(value: object) -> str:

@@ -416,6 +416,12 @@ class LotMovement(Base):
         CheckConstraint("amount > 0", name="amount_positive"),
         CheckConstraint("(kind IN ('grant', 'extend')) = (expires_at IS NOT NULL)", name="tells_end"),
         Index("ix_lot_movements_lot", "wallet_id", "lot_seq", "lot_part", "seq"),
+        # When a lot ended at an earlier time: it may have any number of other movements.
+        Index(
+            "ix_lot_movements_extended",
+            *("wallet_id", "lot_seq", "lot_part", "seq"),
+            postgresql_where=text("kind = 'extend'"),
+        ),
     )
 
     wallet_id: Mapped[int] = mapped_column(ForeignKey(Wallet.id), primary_key=True, autoincrement=False)

@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from wallet_app.db import Base
-from wallet_app.models import ENTRY_TYPES, AssetType, Instant
+from wallet_app.models import ENTRY_TYPES, LOT_KINDS, AssetType, Instant
 
 RUN_STATES = ("requested", "running", "ended", "broken_off")
 
@@ -77,6 +77,44 @@ class DailyTotal(Base):
     entries: Mapped[int] = mapped_column(BigInteger)
     wallets: Mapped[int] = mapped_column(BigInteger)
     """How many user wallets have such entries on that day."""
+    credits: Mapped[int] = mapped_column(Numeric(38, 0))
+    debits: Mapped[int] = mapped_column(Numeric(38, 0))
+    """Without its sign."""
+
+
+class BonusTotal(Base):
+    """What of a day's settled entries against a SYSTEM wallet was bonus, by entry type, as of DailyTotal."""
+
+    __tablename__ = "bonus_totals"
+    __table_args__ = (CheckConstraint("entries >= 1 AND credits >= 0 AND debits >= 0", name="not_negative"),)
+
+    contra_wallet_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    day: Mapped[dt.date] = mapped_column(Date, primary_key=True)
+    entry_type: Mapped[str] = mapped_column(Text, primary_key=True)
+    entries: Mapped[int] = mapped_column(BigInteger)
+    """How many movements of lots there are."""
+    credits: Mapped[int] = mapped_column(Numeric(38, 0))
+    debits: Mapped[int] = mapped_column(Numeric(38, 0))
+    """Without its sign."""
+
+
+class LotEnd(Base):
+    """By how much a day's settled movements changed what users have of lots that can be used until `ends_on`.
+
+    That is the last day (UTC) on which they can; of standing lots it is 9999-01-01.
+    """
+
+    __tablename__ = "lot_ends"
+    __table_args__ = (
+        CheckConstraint(f"kind IN ({', '.join(repr(name) for name in LOT_KINDS)})", name="kind_known"),
+        CheckConstraint("entries >= 1 AND credits >= 0 AND debits >= 0", name="not_negative"),
+    )
+
+    asset_type_id: Mapped[int] = mapped_column(ForeignKey(AssetType.id), primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(Text, primary_key=True)
+    ends_on: Mapped[dt.date] = mapped_column(Date, primary_key=True)
+    day: Mapped[dt.date] = mapped_column(Date, primary_key=True)
+    entries: Mapped[int] = mapped_column(BigInteger)
     credits: Mapped[int] = mapped_column(Numeric(38, 0))
     debits: Mapped[int] = mapped_column(Numeric(38, 0))
     """Without its sign."""

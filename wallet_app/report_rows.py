@@ -10,8 +10,8 @@ from typing import NamedTuple
 from wallet_app.money import format_amount
 from wallet_app.service import AssetReport, ReportLine
 
-COLUMNS = ("line", "asset", "entries", "credits", "debits", "amount", "from", "to")
-"""A file's; amounts have the asset's decimal places."""
+COLUMNS = ("line", "asset", "entries", "credits", "debits", "amount", "bonus", "from", "to")
+"""A file's; amounts have the asset's decimal places. `bonus` is what of the amount is bonus."""
 
 LABELS = MappingProxyType(
     {
@@ -30,6 +30,12 @@ LABELS = MappingProxyType(
         "reversed_spent": "Reversed: spent",
         "reversed_expired": "Reversed: expired",
         "other": "Anything else",
+        "due": "Due, and not booked yet or held",
+        "within_7_days": "Ends within 7 days",
+        "within_30_days": "Within 30 days",
+        "within_90_days": "Within 90 days",
+        "later": "Later",
+        "never": "Never",
         "held": "Set aside",
         "released": "Came back, to be spent or kept",
     }
@@ -42,6 +48,7 @@ _COMPARED = MappingProxyType(
         "system": "the system's wallets gave",
         "system_held": "the system's wallet for holds has",
         "clearing": "the system's wallet for transfers, which is to have nothing, has",
+        "bonus": "the users' wallets have as bonus",
         "lines": "the lines make",
     }
 )
@@ -53,6 +60,7 @@ class ReportRow(NamedTuple):
     name: str
     label: str
     amount: int
+    bonus: int | None = None
     entries: int | None = None
     credits: int | None = None
     debits: int | None = None
@@ -65,32 +73,37 @@ class ReportRow(NamedTuple):
 
 def movements(report: AssetReport) -> list[ReportRow]:
     """Return opening, lines and closing: the roll-forward."""
+    natures = report.natures
+    opening, closing = (None, None) if natures is None else (natures.opening.total, natures.closing.total)
     return [
-        ReportRow("opening", "Opening: what users had", report.opening.total),
-        *[_row(line) for line in report.lines],
-        ReportRow("closing", "Closing: what users have", report.closing.total),
+        ReportRow("opening", "Opening: what users had", report.opening.total, opening),
+        *[_row(report, line) for line in report.lines],
+        ReportRow("closing", "Closing: what users have", report.closing.total, closing),
     ]
 
 
 def holds(report: AssetReport) -> list[ReportRow]:
     """Return the same of what is held, which is a part of what users have."""
-    # What is set aside leaves the balance, and so has the other sign here.
-    lines = [
-        ReportRow(line.name, LABELS[line.name], -line.sums.net, line.sums.entries, line.sums.debits, line.sums.credits)
-        for line in report.holds
-    ]
+    natures = report.natures
+    opening, closing = (None, None) if natures is None else (natures.opening.held, natures.closing.held)
     return [
-        ReportRow("opening_held", "Of the opening, held", report.opening.held),
-        *lines,
-        ReportRow("closing_held", "Of the closing, held", report.closing.held),
+        ReportRow("opening_held", "Of the opening, held", report.opening.held, opening),
+        *[_turned(_row(report, line)) for line in report.holds],
+        ReportRow("closing_held", "Of the closing, held", report.closing.held, closing),
     ]
+
+
+def ages(report: AssetReport) -> list[ReportRow]:
+    """Return what users have at the end by when it ends; nothing where that is not told."""
+    found = () if report.natures is None else report.natures.ages
+    return [ReportRow(age.name, LABELS[age.name], age.total, age.bonus) for age in found]
 
 
 def cells(report: AssetReport) -> Iterator[tuple[object, ...]]:
     """Yield the rows of a file."""
     scale = report.asset.scale
-    for row in (*movements(report), *holds(report)):
-        sums = [None if one is None else _decimal(one, scale) for one in (row.credits, row.debits, row.amount)]
+    for row in (*movements(report), *holds(report), *ages(report)):
+        sums = [_decimal(one, scale) for one in (row.credits, row.debits, row.amount, row.bonus)]
         yield row.name, report.asset.code, row.entries, *sums, report.since, report.until
 
 
@@ -116,10 +129,21 @@ def verdict(report: AssetReport) -> list[str]:
     ]
 
 
-def _row(line: ReportLine) -> ReportRow:
+def _row(report: AssetReport, line: ReportLine) -> ReportRow:
     sums = line.sums
-    return ReportRow(line.name, LABELS[line.name], sums.net, sums.entries, sums.credits, sums.debits)
+    return ReportRow(
+        *(line.name, LABELS[line.name], sums.net, report.bonus(line.name)),
+        *(sums.entries, sums.credits, sums.debits),
+    )
 
 
-def _decimal(value: int, scale: int) -> Decimal:
+def _turned(row: ReportRow) -> ReportRow:
+    """Return the row of a hold from its own side: what is set aside leaves the balance, and comes in here."""
+    bonus = None if row.bonus is None else -row.bonus
+    return row._replace(amount=-row.amount, bonus=bonus, credits=row.debits, debits=row.credits)
+
+
+def _decimal(value: int | None, scale: int) -> Decimal | None:
+    if value is None:
+        return None
     return Decimal(value).scaleb(-scale) if scale else Decimal(value)

@@ -34,11 +34,15 @@ def test_a_report_is_at_an_instant_or_from_one_to_another(client: FlaskClient) -
     now = client.get(GOLD).json
     assert before["at"] == before["madeAt"]
     assert now["ties"] is True
-    assert now["compared"] == {"users": now["closing"], "system": now["closing"]}
-    assert now["closing"] == {"balance": 1_480, "held": 70, "total": 1_550}
+    there = {"balance": 1_480, "held": 70, "total": 1_550}
+    assert now["compared"] == {"users": there, "system": there}
+    # Bonus is spent, and held, first: of 50 nothing is left.
+    assert now["closing"] == {**there, "bonus": 0, "paid": 1_550}
+    assert {age["ends"]: age["total"] for age in now["ageing"] if age["total"]} == {"never": 1_550}
     nets = {line["line"]: line["net"] for line in now["lines"]}
     assert (nets["issued"], nets["bonus"], nets["spent"], sum(nets.values())) == (1_800, 50, -300, 1_550)
     assert [line["net"] for line in now["holds"]] == [-70, 0]
+    assert {line["line"]: line["bonus"] for line in now["lines"] if line["bonus"]} == {"bonus": 50, "spent": -50}
     since = client.get(GOLD, query_string={"from": before["madeAt"]}).json
     assert (since["at"], since["from"], since["to"]) == (None, before["madeAt"], since["madeAt"])
     assert since["opening"] == before["closing"]

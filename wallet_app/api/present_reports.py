@@ -7,12 +7,12 @@ from typing import Any
 
 from wallet_app.api.present import asset, instant
 from wallet_app.money import json_integer
-from wallet_app.service import AssetReport, Outstanding, ReportLine, SystemDays
+from wallet_app.service import AssetReport, Outstanding, ReportAge, ReportLine, SystemDays
 
 
 def asset_report(report: AssetReport, *, at: dt.datetime | None) -> dict[str, Any]:
     """Present a report; `at` is the instant that it was asked for, if not a range."""
-    tie = report.tie
+    tie, natures = report.tie, report.natures
     return {
         "asset": asset(report.asset),
         "at": None if at is None else instant(at),
@@ -20,11 +20,12 @@ def asset_report(report: AssetReport, *, at: dt.datetime | None) -> dict[str, An
         "to": None if at is not None else instant(report.until),
         "madeAt": instant(report.made_at),
         "final": report.is_final,
-        "opening": _outstanding(report.opening),
-        "lines": [_line(line) for line in report.lines],
+        "opening": _with_natures(report.opening, None if natures is None else natures.opening),
+        "lines": [_line(report, line) for line in report.lines],
         "reversed": json_integer(report.reversed),
-        "closing": _outstanding(report.closing),
-        "holds": [_line(line) for line in report.holds],
+        "closing": _with_natures(report.closing, None if natures is None else natures.closing),
+        "holds": [_line(report, line) for line in report.holds],
+        "ageing": None if natures is None else [_age(age) for age in natures.ages],
         "ties": report.ties,
         "compared": None
         if tie is None
@@ -63,7 +64,25 @@ def _outstanding(found: Outstanding) -> dict[str, Any]:
     }
 
 
-def _line(line: ReportLine) -> dict[str, Any]:
+def _with_natures(found: Outstanding, bonus: Outstanding | None) -> dict[str, Any]:
+    told = (None, None) if bonus is None else (bonus.total, found.total - bonus.total)
+    return {**_outstanding(found), **dict(zip(("bonus", "paid"), map(_if_told, told), strict=True))}
+
+
+def _age(age: ReportAge) -> dict[str, Any]:
+    return {
+        "ends": age.name,
+        "bonus": json_integer(age.bonus),
+        "paid": json_integer(age.paid),
+        "total": json_integer(age.total),
+    }
+
+
+def _if_told(value: int | None) -> int | str | None:
+    return None if value is None else json_integer(value)
+
+
+def _line(report: AssetReport, line: ReportLine) -> dict[str, Any]:
     sums = line.sums
     return {
         "line": line.name,
@@ -71,4 +90,5 @@ def _line(line: ReportLine) -> dict[str, Any]:
         "credits": json_integer(sums.credits),
         "debits": json_integer(sums.debits),
         "net": json_integer(sums.net),
+        "bonus": _if_told(report.bonus(line.name)),
     }

@@ -10,8 +10,17 @@ _FROM, _TO = "2026-01-01T00:00:00.000000Z", "2026-02-01T00:00:00.000000Z"
 _MADE_AT = "2026-02-03T08:12:44.018271Z"
 
 
-def _sums(name: str, entries: int, credits_: int, debits: int) -> dict[str, Any]:
-    return {"line": name, "entries": entries, "credits": credits_, "debits": debits, "net": credits_ - debits}
+def _sums(name: str, entries: int, credits_: int, debits: int, bonus: int = 0) -> dict[str, Any]:
+    net = credits_ - debits
+    return {"line": name, "entries": entries, "credits": credits_, "debits": debits, "net": net, "bonus": bonus}
+
+
+def _by_nature(balance: int, held: int, bonus: int) -> dict[str, Any]:
+    return {**_has(balance, held), "bonus": bonus, "paid": balance + held - bonus}
+
+
+def _age(ends: str, bonus: int, paid: int = 0) -> dict[str, Any]:
+    return {"ends": ends, "bonus": bonus, "paid": paid, "total": bonus + paid}
 
 
 def _has(balance: int, held: int) -> dict[str, Any]:
@@ -26,15 +35,15 @@ _RANGE: dict[str, Any] = {
     "to": _TO,
     "madeAt": _MADE_AT,
     "final": True,
-    "opening": _has(800, 0),
+    "opening": _by_nature(800, 0, 0),
     "lines": [
         _sums("issued", 12, 6_000, 0),
-        _sums("bonus", 40, 400, 0),
-        _sums("adjusted", 2, 50, 20),
+        _sums("bonus", 40, 400, 0, 400),
+        _sums("adjusted", 2, 50, 20, 50),
         _sums("exchanged", 1, 0, 100),
         _sums("transferred", 6, 300, 300),
-        _sums("spent", 55, 0, 2_310),
-        _sums("expired", 3, 0, 30),
+        _sums("spent", 55, 0, 2_310, -300),
+        _sums("expired", 3, 0, 30, -30),
         _sums("reversed_issued", 1, 0, 500),
         _sums("reversed_bonus", 0, 0, 0),
         _sums("reversed_adjusted", 0, 0, 0),
@@ -44,8 +53,16 @@ _RANGE: dict[str, Any] = {
         _sums("reversed_expired", 0, 0, 0),
     ],
     "reversed": -440,
-    "closing": _has(4_250, 100),
+    "closing": _by_nature(4_250, 100, 120),
     "holds": [_sums("held", 5, 0, 500), _sums("released", 4, 400, 0)],
+    "ageing": [
+        _age("due", 0),
+        _age("within_7_days", 20),
+        _age("within_30_days", 50),
+        _age("within_90_days", 0),
+        _age("later", 0),
+        _age("never", 50, 4_230),
+    ],
     "ties": True,
     "compared": {"users": _has(4_250, 100), "system": _has(4_250, 100)},
 }
@@ -53,8 +70,8 @@ _AT = _RANGE | {
     "at": "2026-01-31T23:59:59.000000Z",
     "from": None,
     "to": None,
-    "opening": _has(0, 0),
-    "closing": _has(5_050, 100),
+    "opening": _by_nature(0, 0, 0),
+    "closing": _by_nature(4_250, 100, 120),
     "ties": None,
     "compared": None,
     "lines": [_sums("issued", 14, 6_800, 0), *_RANGE["lines"][1:]],

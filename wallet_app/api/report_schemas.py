@@ -9,7 +9,7 @@ from pydantic import Field, WithJsonSchema
 from wallet_app.api.schema_parts import ExactInteger, Instant, Next
 from wallet_app.api.schemas import AssetAnswer
 from wallet_app.fields import Outside
-from wallet_app.service import REPORT_HOLD_LINES, REPORT_LINES
+from wallet_app.service import REPORT_AGES, REPORT_HOLD_LINES, REPORT_LINES
 
 Day = Annotated[str, WithJsonSchema({"type": "string", "format": "date"})]
 
@@ -26,6 +26,25 @@ class OutstandingAnswer(Outside):
     total: ExactInteger
 
 
+class OutstandingByNature(OutstandingAnswer):
+    """The same, and what of the total is bonus and what is paid; null while that is not added up so far."""
+
+    bonus: ExactInteger | None
+    paid: ExactInteger | None
+
+
+class AgeAnswer(Outside):
+    """What users have, held or not, by when it ends."""
+
+    ends: Literal[REPORT_AGES] = Field(  # type: ignore[valid-type]
+        description="In whole days (UTC), the first of which is that of the report's end; each without the one before. "
+        "`due` was to end before, and is not booked yet or held."
+    )
+    bonus: ExactInteger
+    paid: ExactInteger
+    total: ExactInteger
+
+
 class ReportLineAnswer(Outside):
     """A line of a report: what its entries brought to users and took from them."""
 
@@ -34,6 +53,7 @@ class ReportLineAnswer(Outside):
     credits: ExactInteger
     debits: ExactInteger = Field(description="Without its sign.")
     net: ExactInteger = Field(description="What users have more by it.")
+    bonus: ExactInteger | None = Field(description="What of the net is bonus; null while that is not added up so far.")
 
 
 class HoldLineAnswer(ReportLineAnswer):
@@ -59,14 +79,15 @@ class AssetReportAnswer(Outside):
     to: Instant | None = Field(description="Not included; null with `at`.")
     made_at: Instant
     final: bool = Field(description="Whether nothing can be added to it any more.")
-    opening: OutstandingAnswer
+    opening: OutstandingByNature
     lines: list[ReportLineAnswer] = Field(
         description="With the opening's total their `net` makes the closing's. `issued` are top-ups and seeded "
         "balances; a reversal is on the line of what it reverses."
     )
     reversed: ExactInteger = Field(description="What all reversals brought users, net.")
-    closing: OutstandingAnswer
+    closing: OutstandingByNature
     holds: list[HoldLineAnswer] = Field(description="What was set aside, and what came back from there.")
+    ageing: list[AgeAnswer] | None = Field(description="What there is at the end, by when it ends; makes its total.")
     ties: bool | None = Field(description="Whether all that is compared is the same, to the unit.")
     compared: ComparedAnswer | None = Field(description="Null, like `ties`, while the totals are behind.")
 

@@ -37,6 +37,7 @@ def reports() -> Response:
         problem=problem,
         movements=[] if found is None else report_rows.movements(found),
         holds=[] if found is None else report_rows.holds(found),
+        ages=[] if found is None else report_rows.ages(found),
         verdict=[] if found is None else report_rows.verdict(found),
         csv_url=asked.url("/console/reports.csv"),
         json_url=asked.url("/console/reports.json"),

@@ -214,6 +214,8 @@ from wallet_app.service.lot_reads import (
     list_expiring_wallets,
     list_lot_events,
 )
+from wallet_app.service.lot_reports import AGE_NAMES as REPORT_AGES
+from wallet_app.service.lot_reports import Age as ReportAge
 from wallet_app.service.lot_views import LotView, find_lot_wallets, get_lot, list_lots
 from wallet_app.service.lots import LOTS_MAX, Lot
 from wallet_app.service.operations import (
@@ -821,7 +823,9 @@ __all__ = [
     "DAYS_MAX",
     "DayEntries",
     "Outstanding",
+    "REPORT_AGES",
     "REPORT_HOLD_LINES",
+    "ReportAge",
     "REPORT_LINES",
     "ReportLine",
     "SystemDay",

@@ -296,6 +296,8 @@ class Books:
     clock: Callable[[], dt.datetime]
     new_id: Callable[[dt.datetime], uuid.UUID]
     new_salt: Callable[[], bytes]
+    instant: dt.datetime | None = None
+    """That of the command which is being decided."""
     holds: dict[int, dict[int, Hold]] = field(default_factory=dict)
     """By wallet and seq: those that are due, and those that a command names; no others."""
     open_holds: Counter[int] = field(default_factory=Counter)
@@ -355,7 +357,7 @@ class Books:
         if not open_ones:
             return []
         # As with the entries: along a wallet the time never falls, so nothing comes back to life when a clock is set.
-        now = max(self.clock(), self.wallets[wallet_id].updated_at)
+        now = max(self._time(), self.wallets[wallet_id].updated_at)
         return sorted([hold for hold in open_ones if hold.expires_at <= now], key=lambda due: (due.expires_at, due.seq))
 
     def lot(self, wallet_id: int, lot_id: uuid.UUID) -> Lot:
@@ -507,9 +509,16 @@ class Books:
         hold_id = transaction.requested.get("hold")
         return next((hold for hold in kept.values() if str(hold.hold_id) == hold_id), None)
 
+    def begin(self) -> None:
+        """Ask the clock, once for a command and what is settled before it: invented history has one for each."""
+        self.instant = self.clock()
+
+    def _time(self) -> dt.datetime:
+        return self.instant or self.clock()
+
     def now(self, wallet_id: int) -> dt.datetime:
         """Return the wallet's time: the clock's, but never below its last entry's."""
-        return max(self.clock(), self.wallets[wallet_id].updated_at)
+        return max(self._time(), self.wallets[wallet_id].updated_at)
 
     def _reverse(self, plan: Plan, transaction: PostedTransaction, after: dict[int, WalletState]) -> None:
         """Keep what the plan does to the entries that it reverses, and what their wallets owe then."""
@@ -535,7 +544,7 @@ class Books:
         # A clock can be set back; along a wallet's seq the time never falls.
         latest = [self.wallets[entry.wallet_id].updated_at for entry in plan.entries]
         latest += [self.wallets[part.entry.wallet_id].updated_at for part in plan.reversed]
-        return max([self.clock(), *latest])
+        return max([self._time(), *latest])
 
     def _posted(
         self, command: Command, plan: Plan

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, text
 from wallet_app.db import snapshot
 from wallet_app.errors import AssetNotFoundError, BadFilterError, InstantAheadError, ReportBehindError
 from wallet_app.service.listings import AssetView
+from wallet_app.service.lot_reports import Age, LotTotals, ages_of, read_lot_totals
 from wallet_app.service.permits import Permit
 from wallet_app.service.totals_at import ENTRIES, Sums, Totals, standing, totals_at
 
@@ -74,13 +75,28 @@ class Line(NamedTuple):
 class Tie:
     """What the closing has to be, by the books as they are now less what was posted after the report's end.
 
-    `users` is by the balances of the users' wallets; None for more than WALLETS_MAX of them. `system` is by those of
+    `users` is by the balances of the users' wallets, and `bonus` what they say of it is bonus and can be spent; None
+    for more than WALLETS_MAX of them, `bonus` also where the report does not tell it. `system` is by the balances of
     the SYSTEM wallets, and `clearing` what Clearing has, which is nothing.
     """
 
     users: Outstanding | None
+    bonus: int | None
     system: Outstanding
     clearing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Natures:
+    """What of a report is bonus: at its beginning, at its end, and of its lines by their names. The rest is paid.
+
+    `ages` is what users have at its end by when it ends, in whole days (UTC).
+    """
+
+    opening: Outstanding
+    closing: Outstanding
+    lines: Mapping[str, int]
+    ages: Sequence[Age]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +105,8 @@ class AssetReport:
 
     Without `since` it is from the beginning. `until` is not included; for a report on how it stands now, it is the
     instant of the look, and so is everything that was there. `is_final`: nothing can be added to it any more. `tie` is
-    None while so much is not in the daily totals yet that they cannot be compared.
+    None while so much is not in the daily totals yet that they cannot be compared, and `natures` while the totals of
+    lots do not reach as far.
     """
 
     asset: AssetView
@@ -102,10 +119,15 @@ class AssetReport:
     holds: Sequence[Line]
     is_final: bool
     tie: Tie | None
+    natures: Natures | None
 
     def sums(self, name: str) -> Sums:
         """Return the sums of the line with this name."""
         return next((line.sums for line in (*self.lines, *self.holds) if line.name == name), Sums())
+
+    def bonus(self, name: str) -> int | None:
+        """Return what of the net of the line with this name was bonus; None where natures are not told."""
+        return None if self.natures is None else self.natures.lines.get(name, 0)
 
     @property
     def reversed(self) -> int:
@@ -125,6 +147,8 @@ class AssetReport:
         if self.tie.users is not None:
             found["users"] = self.tie.users.total - self.closing.total
             found["users_held"] = self.tie.users.held - self.closing.held
+        if self.tie.bonus is not None and self.natures is not None:
+            found["bonus"] = self.tie.bonus - self.natures.closing.balance
         found["lines"] = self.opening.total + sum(line.sums.net for line in self.lines) - self.closing.total
         return {name: difference for name, difference in found.items() if difference}
 
@@ -191,20 +215,39 @@ def get_asset_report(
         opening = found[0] if since is not None else {}
         closing = found[-1] if until is not None else everything
         after = side.outstanding(everything).minus(side.outstanding(closing))
-        tie = _tie(connection, asset, side, after) if stands.is_whole else None
+        today = (until or now).astimezone(dt.UTC).date()
+        lots = read_lot_totals(
+            connection,
+            asset_type_id=asset.asset_type_id,
+            wallet_ids=list(side.owners),
+            since=since,
+            until=until,
+            today=today,
+        )
+        tie = _tie(connection, asset, side, after, lots) if stands.is_whole else None
     lines, holds = side.lines(opening, closing)
+    outstanding = side.outstanding(closing)
     return AssetReport(
         asset=asset,
         since=since,
         until=until or now,
         made_at=now,
         opening=side.outstanding(opening),
-        closing=side.outstanding(closing),
+        closing=outstanding,
         lines=lines,
         holds=holds,
         is_final=until is not None and stands.covers(until),
         tie=tie,
+        natures=None if lots is None else _natures(side, lots, outstanding, today),
     )
+
+
+def _natures(side: _Side, lots: LotTotals, closing: Outstanding, today: dt.date) -> Natures:
+    bonus = side.outstanding(lots.closing)
+    lines, holds = side.lines(lots.opening, lots.closing)
+    ages = ages_of(lots.ends, bonus=bonus.total, paid=closing.total - bonus.total, today=today)
+    nets = {line.name: line.sums.net for line in (*lines, *holds)}
+    return Natures(side.outstanding(lots.opening), bonus, nets, ages)
 
 
 def _asset(connection: Connection, code: str) -> tuple[AssetView, _Side]:
@@ -215,16 +258,19 @@ def _asset(connection: Connection, code: str) -> tuple[AssetView, _Side]:
     return AssetView(asset.id, asset.code, asset.name, asset.scale), _Side({row.wallet_id: row.owner for row in rows})
 
 
-def _tie(connection: Connection, asset: AssetView, side: _Side, after: Outstanding) -> Tie:
+def _tie(connection: Connection, asset: AssetView, side: _Side, after: Outstanding, lots: LotTotals | None) -> Tie:
     """Return what the balances make of the report's end, after which that much came."""
     slots = {row.wallet_id: int(row.total) for row in connection.execute(_SLOTS, {"wallet_ids": list(side.owners)})}
     system = Outstanding(-sum(slots.values()), sum(slots[one] for one in slots if side.owners[one] == "Holds"))
-    users, values = None, {"asset_type_id": asset.asset_type_id, "rows_max": WALLETS_MAX}
+    users, bonus, values = None, None, {"asset_type_id": asset.asset_type_id, "rows_max": WALLETS_MAX}
     if not connection.execute(_IS_MANY, values).scalar_one():
         row = connection.execute(_USERS, values).one()
         users = Outstanding(int(row.balance), int(row.held)).minus(after)
+        if lots is not None:
+            bonus_after = side.outstanding(lots.everything).minus(side.outstanding(lots.closing))
+            bonus = int(row.bonus) - bonus_after.balance
     clearing = sum(slots[one] for one in slots if side.owners[one] == "Clearing")
-    return Tie(users, system.minus(after), clearing)
+    return Tie(users, bonus, system.minus(after), clearing)
 
 
 _MICROSECOND = dt.timedelta(microseconds=1)
@@ -251,7 +297,8 @@ SELECT EXISTS (SELECT FROM wallets WHERE asset_type_id = :asset_type_id ORDER BY
 
 # Whole: with a limit on the wallets they would be hashed, which takes twice as long as to walk along both keys.
 _USERS = text("""
-SELECT coalesce(sum(balances.balance), 0) AS balance, coalesce(sum(balances.held), 0) AS held
+SELECT coalesce(sum(balances.balance), 0) AS balance, coalesce(sum(balances.held), 0) AS held,
+       coalesce(sum(balances.bonus), 0) AS bonus
   FROM wallets
   JOIN wallet_balances AS balances ON balances.wallet_id = wallets.id
  WHERE wallets.asset_type_id = :asset_type_id

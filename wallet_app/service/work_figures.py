@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, text
 
 from wallet_app.db import reads
-from wallet_app.service import daily_totals, forgetting, references, settled, wallet_sums
+from wallet_app.service import daily_totals, forgetting, lot_totals, references, settled, wallet_sums
 from wallet_app.service.integrity import SILENT_AFTER
 from wallet_app.service.jobs import JOBS
 
@@ -44,8 +44,7 @@ class WorkFigures(NamedTuple):
 def get_work_figures(connection: Connection) -> WorkFigures:
     """Return them. Each backlog is counted along an index, and no further than BACKLOG_MAX."""
     beats = connection.execute(_BEATS, {"silent": SILENT_AFTER}).all()
-    followers = (references.NAME, daily_totals.NAME, wallet_sums.NAME)
-    positions = {name: settled.position_of(connection, name) for name in followers}
+    positions = {name: settled.position_of(connection, name) for name in _FOLLOWERS}
     backlogs = connection.execute(_BACKLOGS, {**positions, "most": BACKLOG_MAX}).one()._asdict()
     notes = [row.jobs for row in beats]
     jobs = [_figures(job.name, [one[job.name] for one in notes if job.name in one], backlogs) for job in JOBS]
@@ -69,6 +68,8 @@ _BEATS = text("""
 SELECT jobs, beat_at >= clock_timestamp() - CAST(:silent AS interval) AS is_alive FROM worker_heartbeats
 """)
 
+_FOLLOWERS = (references.NAME, daily_totals.NAME, lot_totals.NAME, wallet_sums.NAME)
+
 _WAITS = {
     "expire_holds": "holds WHERE ended_at IS NULL AND expires_at <= clock_timestamp()",
     "expire_lots": """lots
@@ -80,6 +81,7 @@ _WAITS = {
     "index_references": f"transactions WHERE transaction_id > CAST(:{references.NAME} AS uuid)",
     "fold_names": "users WHERE name_folded IS NULL",
     "add_up_days": f"transactions WHERE transaction_id > CAST(:{daily_totals.NAME} AS uuid)",
+    "add_up_lots": f"transactions WHERE transaction_id > CAST(:{lot_totals.NAME} AS uuid)",
     "sum_up_wallets": f"transactions WHERE transaction_id > CAST(:{wallet_sums.NAME} AS uuid)",
     "forget_spending": forgetting.OVER,
     "verify": "verification_runs WHERE state = 'requested'",

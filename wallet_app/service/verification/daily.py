@@ -1,6 +1,7 @@
-"""The invariant of the daily totals: they are what the entries of the transactions make that were added up.
+"""The invariants of the daily totals: they are what the entries of the transactions make that were added up.
 
-Every run compares what they make of each SYSTEM wallet; a full one makes all of them anew from the ledger.
+Every run compares what they make of each SYSTEM wallet, and of what users have of lots; a full one makes all daily
+totals anew from the ledger.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, text
 
-from wallet_app.service import daily_totals, settled
+from wallet_app.service import daily_totals, lot_totals, settled
 from wallet_app.service.verification.report import Fault
 from wallet_app.service.verification.wallets import Invariant
 
@@ -21,6 +22,10 @@ TAIL_MAX = 100_000
 """With more transactions that were not added up yet, the totals are not compared: the snapshot would last too long."""
 
 DAILY = Invariant("daily_totals", "the daily totals are what the ledger says", "", "daily totals")
+
+LOTS = Invariant("lot_totals", "the totals of lots are what the wallets have of them", "", "assets")
+
+_ID_MAX = uuid.UUID(int=2**128 - 1)
 
 
 class _Sums(NamedTuple):
@@ -80,8 +85,26 @@ def net_differences(connection: Connection) -> list[Fault] | None:
         return [] if not connection.execute(_ANY).scalar_one() else [Fault(None, None, "nothing was added up to them")]
     if connection.execute(_TAIL, {"after": position, "rows_max": TAIL_MAX}).first() is not None:
         return None
-    rows = connection.execute(_NETS, {"after": position, "until": uuid.UUID(int=2**128 - 1)}).all()
+    rows = connection.execute(_NETS, {"after": position, "until": _ID_MAX}).all()
     return [Fault(row.wallet_id, None, row.what) for row in rows]
+
+
+def lot_differences(connection: Connection) -> list[Fault] | None:
+    """Return the assets of which users have more or less of lots than their totals and all later movements make.
+
+    In one snapshot. None if there are more than TAIL_MAX of these.
+    """
+    position = settled.position_of(connection, lot_totals.NAME)
+    if connection.execute(_TAIL, {"after": position, "rows_max": TAIL_MAX}).first() is not None:
+        return None
+    values = {"after": position, "until": _ID_MAX}
+    return [Fault(None, None, row.what) for row in connection.execute(_LOTS, values)]
+
+
+def count_assets(connection: Connection) -> int:
+    """Return how many assets there are."""
+    found: int = connection.execute(text("SELECT count(*) FROM asset_types")).scalar_one()
+    return found
 
 
 def count(connection: Connection) -> int:
@@ -125,4 +148,35 @@ SELECT wallet_id, format('its slots make %s, the daily totals and what came afte
   FULL JOIN made USING (wallet_id)
  WHERE coalesce(slots.total, 0) <> coalesce(made.total, 0)
  ORDER BY wallet_id
+""")
+
+_LOTS = text(f"""
+WITH moved AS MATERIALIZED ({lot_totals.PAGE}), left_of AS ({lot_totals.LEFT}), parts AS (
+    SELECT contra.asset_type_id, 'bonus that can be spent' AS of_what, totals.credits - totals.debits AS net
+      FROM bonus_totals AS totals JOIN wallets AS contra ON contra.id = totals.contra_wallet_id
+     UNION ALL
+    SELECT asset_type_id, 'bonus that can be spent', CASE WHEN is_credit THEN amount ELSE -amount END
+      FROM moved WHERE lot_kind = 'bonus' AND kind <> 'extend'
+     UNION ALL
+    SELECT asset_type_id, kind || ' by its end', credits - debits FROM lot_ends
+     UNION ALL
+    SELECT asset_type_id, lot_kind || ' by its end', net FROM left_of
+), made AS (
+    SELECT asset_type_id, of_what, sum(net) AS total FROM parts GROUP BY asset_type_id, of_what
+), there AS (
+    SELECT wallets.asset_type_id, 'bonus that can be spent' AS of_what, sum(balances.bonus) AS total
+      FROM wallet_balances AS balances JOIN wallets ON wallets.id = balances.wallet_id
+     WHERE balances.bonus > 0 GROUP BY wallets.asset_type_id
+     UNION ALL
+    SELECT wallets.asset_type_id, lots.kind || ' by its end', sum(lots.available + lots.held)
+      FROM lots JOIN wallets ON wallets.id = lots.wallet_id
+     WHERE lots.available + lots.held > 0 GROUP BY wallets.asset_type_id, lots.kind
+)
+SELECT format('of %s, %s: the wallets have %s, the totals and what came after them make %s', asset_types.code, of_what,
+              coalesce(there.total, 0), coalesce(made.total, 0)) AS what
+  FROM there
+  FULL JOIN made USING (asset_type_id, of_what)
+  JOIN asset_types ON asset_types.id = asset_type_id
+ WHERE coalesce(there.total, 0) <> coalesce(made.total, 0)
+ ORDER BY asset_type_id, of_what
 """)

@@ -157,6 +157,7 @@ class _Run:
                     *AUDIT_INVARIANTS,
                     AUDIT_MARKS,
                     daily.DAILY,
+                    daily.LOTS,
                 )
             },
         )
@@ -230,6 +231,7 @@ class _Run:
             self._note_overdue(connection)
             self._note_behind(connection)
             self._check_daily(connection)
+            self._check_lot_totals(connection)
 
     def _check_daily(self, connection: Connection) -> None:
         began = time.monotonic()
@@ -246,6 +248,14 @@ class _Run:
         self.report.findings[daily.DAILY.name].add(
             looked_at=daily.count(connection), faults=faults, seconds=time.monotonic() - began
         )
+
+    def _check_lot_totals(self, connection: Connection) -> None:
+        began = time.monotonic()
+        faults = daily.lot_differences(connection)
+        if faults is not None:
+            self.report.findings[daily.LOTS.name].add(
+                looked_at=daily.count_assets(connection), faults=faults, seconds=time.monotonic() - began
+            )
 
     def _note_overdue(self, connection: Connection) -> None:
         for what, query in (("holds", OVERDUE), ("lots", OVERDUE_LOTS)):
