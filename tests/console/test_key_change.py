@@ -109,7 +109,9 @@ def test_a_known_browser_stays_known_and_gets_a_new_signature(
 
 
 def test_the_list_tells_how_many_still_need_the_old_key(app: Flask, browsers: Callable[..., Browser], sql: Sql) -> None:
-    assert "old" not in run(app, "list")[1]
+    said = run(app, "list")[1]
+    assert "old version" not in said
+    assert "(old seal)" not in said
     use(app, 2, NEW, v1=OLD)
     browsers().sign_in("viewer")
     said = run(app, "list")[1]
