@@ -339,9 +339,9 @@ def test_a_line_that_is_too_long_is_refused_and_never_cut(app: Flask, tmp_path: 
     [
         (
             b"",
-            "The file is empty: its first line must name columns: type, walletId, amount, referenceId, from, to, "
-            "rate, expiresIn, holdId, final, reason, onShortfall, transactionId, side, until, note, metadata, "
-            "occurredAt, ifVersion.",
+            "The file is empty: its first line must name columns: type, walletId, amount, referenceId, expiresAt, "
+            "from, to, rate, expiresIn, holdId, final, reason, onShortfall, onExpired, graceDays, transactionId, "
+            "lotId, side, until, note, metadata, occurredAt, ifVersion.",
         ),
         (b"type,walletId,amount\n", "The first line lacks the column referenceId."),
         (b"type,walletId\n", "The first line lacks the columns amount, referenceId."),

@@ -321,6 +321,7 @@ def test_every_invariant_is_broken_by_a_tampering(app: Flask) -> None:
     from tests.test_verify_audit import TAMPERINGS as AUDIT_TAMPERINGS
     from tests.test_verify_between_wallets import TAMPERINGS as BETWEEN_WALLETS
     from tests.test_verify_holds import TAMPERINGS as HOLD_TAMPERINGS
+    from tests.test_verify_limits import TAMPERINGS as LIMIT_TAMPERINGS
     from tests.test_verify_lots import TAMPERINGS as LOT_TAMPERINGS
     from tests.test_verify_reversals import TAMPERINGS as REVERSAL_TAMPERINGS
     from tests.test_verify_states import TAMPERINGS as STATE_TAMPERINGS
@@ -337,8 +338,10 @@ def test_every_invariant_is_broken_by_a_tampering(app: Flask) -> None:
     )
     broken = {name for some in (TAMPERINGS, *elsewhere) for tampering in some for name in tampering.broken}
 
-    # One is not tampered with but walked past, in test_verify_approvals.py; one is in kernel/test_bulk_runs.py.
-    assert set(service.verify().findings) == broken | {"adjustments", "bulk"}
+    broken.update(*[names for _, names in LIMIT_TAMPERINGS.values()])
+    # One is not tampered with but walked past, in test_verify_approvals.py; two are in kernel/test_bulk_runs.py and
+    # test_reports.py.
+    assert set(service.verify().findings) == broken | {"adjustments", "bulk", "lot_totals"}
 
 
 @pytest.mark.tampers

@@ -37,6 +37,7 @@ NOBODY = {
     "transaction_id": str(uuid.UUID(int=7)),
     "key_id": "a" * 12,
     "hold_id": str(uuid.UUID(int=7)),
+    "lot_id": str(uuid.UUID(int=7)),
     "switch_id": "999999999",
 }
 QUERIES = {"DELETE /switches/{switch_id}": {"reason": "A test"}}
@@ -225,6 +226,7 @@ ROUTE_OF = {
     "release": "releaseHold",
     "reversal": "reverseTransaction",
     **{kind: f"{kind}Wallet" for kind in ("freeze", "unfreeze", "close")},
+    **{kind: f"{kind}Lot" for kind in ("extend", "revoke")},
 }
 """The operation that each type of record stands for, where it is not called the same."""
 
@@ -285,7 +287,10 @@ def doe(shared_app: Flask) -> dict[str, str]:
     posted = client_of(shared_app).post("/wallets/5/topup", json={"amount": 1, "referenceId": new_reference()})
     asked = {"walletId": 5, "amount": 1, "expiresIn": 60, "referenceId": new_reference()}
     hold = client_of(shared_app).post("/holds", json=asked).json["hold"]["holdId"]
+    granted = {"amount": 1, "expiresAt": "2100-01-01", "referenceId": new_reference()}
+    lot = client_of(shared_app).post("/wallets/5/bonus", json=granted).json["lotId"]
     others = {"wallet_id": "5", "user_id": "3", "transaction_id": posted.json["transactionId"], "hold_id": hold}
+    others["lot_id"] = lot
     return others | {name: EXISTING[name] for name in ("key_id", "switch_id", "asset_code")}
 
 
@@ -293,7 +298,7 @@ def told(answer: Any, objects: dict[str, str]) -> tuple[object, ...]:
     """Return all of an answer but the request's id and the id that was asked for."""
     text = answer.get_data(as_text=True).replace(answer.headers["X-Request-Id"], "")
     for asked in objects.values():
-        text = re.sub(rf'(\b(wallet|user|transaction|hold)( |Id":"?)){asked}\b', r"\1", text)
+        text = re.sub(rf'(\b(wallet|user|transaction|hold|lot)( |Id":"?)){asked}\b', r"\1", text)
     headers = {name: value for name, value in answer.headers if name not in {"X-Request-Id", "Content-Length"}}
     return answer.status_code, headers, text
 

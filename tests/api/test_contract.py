@@ -294,6 +294,9 @@ def test_references_of_the_service_are_not_for_callers(shared: FlaskClient, refe
 # --- reads ---
 
 
+NOTHING_EXPIRES = {"nextAt": None, "nextAmount": 0, "within7d": 0, "within30d": 0}
+
+
 def test_a_wallet(client: FlaskClient) -> None:
     body = ok(client.get(f"/wallets/{JOHN_DIAMOND}"))
     assert is_instant(body.pop("createdAt"))
@@ -310,6 +313,10 @@ def test_a_wallet(client: FlaskClient) -> None:
         "balance": 10,
         "held": 0,
         "available": 10,
+        "bonus": 0,
+        "paid": 10,
+        "due": 0,
+        "expiring": NOTHING_EXPIRES,
         "total": 10,
         "owed": 0,
         "version": 1,
@@ -327,6 +334,10 @@ def test_a_balance(client: FlaskClient) -> None:
         "balance": 300,
         "held": 0,
         "available": 300,
+        "bonus": 0,
+        "paid": 300,
+        "due": 0,
+        "expiring": NOTHING_EXPIRES,
         "total": 300,
         "owed": 0,
         "version": 1,

@@ -388,8 +388,9 @@ def test_a_page_is_found_by_index_however_many_wallets_there_are(
 
 
 def test_assets(client: FlaskClient) -> None:
-    gold = {"code": "GOLD", "name": "Gold Coins", "scale": 0}
-    diamond = {"code": "DIAMOND", "name": "Diamonds", "scale": 0}
+    life = {"timeZone": "UTC", "bonusDays": None, "paidDays": None}
+    gold = {"code": "GOLD", "name": "Gold Coins", "scale": 0, **life}
+    diamond = {"code": "DIAMOND", "name": "Diamonds", "scale": 0, **life}
     assert answered(client.get("/assets"), 200) == {"ok": True, "assets": [gold, diamond]}
     first = answered(client.get("/assets?limit=1"), 200)
     assert first["assets"] == [gold]

@@ -275,6 +275,7 @@ def plans() -> st.SearchStrategy[Plan]:
         reversed=st.just(()),
         state=st.none(),
         extension=st.none(),
+        limits=st.none(),
         result=results,
     )
 

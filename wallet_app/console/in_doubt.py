@@ -50,7 +50,10 @@ _ASSETS = Look("Look whether the asset is there, and as you want it.", "/console
 _NOTHING = Look("Nothing was to be changed by it: go back and do it again.", "/console")
 
 LOOK = {
-    **dict.fromkeys(("adjust", "transfer", "freeze", "unfreeze", "close", "reverse", "release", "raise_limits"), _ACT),
+    **dict.fromkeys(
+        ("adjust", "transfer", "freeze", "unfreeze", "close", "reverse", "release", "extend", "revoke", "raise_limits"),
+        _ACT,
+    ),
     **dict.fromkeys(("approve", "reject", "withdraw"), _DECISION),
     **dict.fromkeys(("approve_bulk", "ask_bulk", "check_bulk", "discard_bulk", "stop_bulk"), _RUN),
     "post_undo": Look("Look at the list for the undo of this run. A run has one at a time.", "/console/bulk"),

@@ -77,7 +77,7 @@ class WalletView(NamedTuple):
     @property
     def repaid(self) -> int:
         """How much will be repaid of what is owed, from what is due."""
-        return min(self.owed, self._there)
+        return max(0, min(self.owed, self._there))
 
     @property
     def available(self) -> int:
