@@ -22,6 +22,8 @@ from wallet_app import service
 from wallet_app.errors import InstantAheadError, ReportBehindError, ReportTooFineError
 from wallet_app.service import AssetReport, daily_totals, reports, settled, totals_at
 
+pytestmark = pytest.mark.wide
+
 __all__ = ["tamper"]
 
 BEGIN = dt.datetime(2025, 2, 1, tzinfo=dt.UTC)
@@ -99,7 +101,6 @@ def added_up() -> bool:
     return not settled._has_more(daily_totals.NAME)
 
 
-@pytest.mark.wide
 def test_reports_at_any_instant_are_what_the_ledger_says(
     app: Flask, entries: Callable[[], list[Entry]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
