@@ -25,6 +25,8 @@ from wallet_app.errors import InstantAheadError, ReportBehindError, ReportTooFin
 from wallet_app.service import AssetReport, daily_totals, execution, lot_totals, reports, settled, totals_at
 from wallet_app.service.commands import Command, ExtendLot
 
+pytestmark = pytest.mark.wide
+
 __all__ = ["tamper"]
 
 BEGIN = dt.datetime(2025, 2, 1, tzinfo=dt.UTC)
@@ -175,7 +177,6 @@ def added_up() -> bool:
     return not (settled._has_more(daily_totals.NAME) or settled._has_more(lot_totals.NAME))
 
 
-@pytest.mark.wide
 def test_reports_at_any_instant_are_what_the_ledger_says(
     app: Flask,
     entries: Callable[[], list[Entry]],

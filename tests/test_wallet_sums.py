@@ -18,6 +18,8 @@ from wallet_app import service
 from wallet_app.service import explanations, settled, wallet_sums
 from wallet_app.service.wallet_sums import BLOCK
 
+pytestmark = pytest.mark.wide
+
 DOE, JOHN = 5, 3
 
 

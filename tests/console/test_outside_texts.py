@@ -17,6 +17,8 @@ from tests.console.test_acts import ADJUST, LITTLE, MUCH, Form, open_form, send
 from wallet_app import service
 from wallet_app.service import By
 
+pytestmark = pytest.mark.wide
+
 TURNED = "\u05d0\u05d1 \u202egnp.exe\u2069"
 """Hebrew letters, then characters that turn what follows, and end an isolation that somebody else began."""
 _VOID = {"meta", "link", "input", "img", "br", "wbr", "path"}

@@ -144,6 +144,7 @@ def test_a_second_click_on_the_code_leads_to_where_the_first_one_did(browser: Br
     assert browser.is_signed_in()
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("path", ["code", "recovery"])
 def test_two_clicks_at_once_are_no_wrong_code(
     browser: Browser, sql: Sql, monkeypatch: pytest.MonkeyPatch, path: str

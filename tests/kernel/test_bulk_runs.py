@@ -613,6 +613,7 @@ def test_a_row_that_cannot_be_written_or_whose_wallet_is_held_fails_alone(
     assert [books.balance(wallet) for wallet in wallets] == [0 if n in (3, 12) else n + 1 for n in range(20)]
 
 
+@pytest.mark.wide
 def test_wallets_that_others_hold_hold_up_no_other_row(
     books: Books, crew: dict[str, service.Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -643,6 +644,7 @@ def test_wallets_that_others_hold_hold_up_no_other_row(
     assert {row.error_code for row in refused} == {"wallet_busy"}
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("change", ["role", "disabled"])
 def test_what_an_operator_began_who_may_not_any_more_is_not_done(
     books: Books, crew: dict[str, service.Session], change: str
