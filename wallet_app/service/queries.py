@@ -279,21 +279,26 @@ class EntryRow(NamedTuple):
     anchor_asset_code: str | None
 
 
+def entry_of(row: Any) -> Entry:
+    """Return the entry whose columns, as the ledger calls them, are among the row's."""
+    return Entry(
+        wallet_id=row.wallet_id,
+        seq=row.seq,
+        entry_type=row.entry_type,
+        amount=row.amount,
+        balance_after=row.balance_after,
+        contra_wallet_id=row.contra_wallet_id,
+        created_at=row.created_at,
+        hash=row.hash,
+    )
+
+
 def entry_view(row: EntryRow, permit: Permit | None) -> EntryView:
     """Return the entry as the permit is shown it."""
     is_own = _is_own(row.anchor_user_id, row.anchor_asset_code, permit)
     is_told = is_own and tells(row.kind, row.actor, permit)
     return EntryView(
-        entry=Entry(
-            wallet_id=row.wallet_id,
-            seq=row.seq,
-            entry_type=row.entry_type,
-            amount=row.amount,
-            balance_after=row.balance_after,
-            contra_wallet_id=row.contra_wallet_id,
-            created_at=row.created_at,
-            hash=row.hash,
-        ),
+        entry=entry_of(row),
         transaction_id=row.transaction_id,
         reference=row.reference_id if is_own else None,
         kind=row.kind,

@@ -20,7 +20,7 @@ from wallet_app.errors import NoSystemWalletError
 from wallet_app.service.books import Entry
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION
 from wallet_app.service.permits import Permit
-from wallet_app.service.queries import WalletView, get_wallet
+from wallet_app.service.queries import WalletView, entry_of, get_wallet
 from wallet_app.service.references import first_id
 from wallet_app.service.totals_at import ENTRIES, standing
 
@@ -171,17 +171,7 @@ def _whole_transactions(rows: Sequence[Row[Any]], limit: int) -> tuple[Sequence[
 
 
 def _day_entry(row: Row[Any]) -> DayEntry:
-    entry = Entry(
-        wallet_id=row.wallet_id,
-        seq=row.seq,
-        entry_type=row.entry_type,
-        amount=row.amount,
-        balance_after=row.balance_after,
-        contra_wallet_id=row.contra_wallet_id,
-        created_at=row.created_at,
-        hash=row.hash,
-    )
-    return DayEntry(entry, row.transaction_id, row.kind, row.reference_id, row.user_id, row.user_name)
+    return DayEntry(entry_of(row), row.transaction_id, row.kind, row.reference_id, row.user_id, row.user_name)
 
 
 def _system_wallet(wallet_id: int, permit: Permit | None) -> WalletView:
