@@ -27,9 +27,7 @@ test-all: setup-bench
 # What asks the faces about input and rights gets the same from every server.
 	$(BIN)/python scripts/with_postgres15.py $(PYTEST) -n 2 --dist loadfile -m "not slow and not wide" --ignore=tests/platform \
 		--ignore=tests/api/test_bad_input.py --ignore=tests/api/test_access.py --ignore=tests/console/test_forms.py --ignore=tests/console/test_roles.py
-# The audit log's chain waits for every transaction of its server, so here nobody else works on it.
-	$(BIN)/python scripts/with_postgres15.py $(PYTEST) -m "not slow" tests/test_verify_audit.py tests/test_verify_holds.py \
-		tests/test_verify_reversals.py tests/test_verify_states.py tests/test_verify_limits.py tests/test_verify_between_wallets.py
+	$(BIN)/python scripts/with_postgres15.py $(PYTEST) -n 2 --dist loadfile -m "not slow" tests/test_verify_*.py
 
 # The service beside pgbench, a quarter of an hour; `make bench BENCH="--quick"` tries it out, BENCH="--help" tells more.
 bench: setup-bench

@@ -1,5 +1,6 @@
-"""Runs a command against a throw-away PostgreSQL 15, Debian's, with DATABASE_URL naming it.
+"""Runs the tests on PostgreSQL 15, Debian's: WALLET_TEST_POSTGRES tells each process of theirs what to start.
 
+One server for all would make them wait for each other's transactions, as what is settled is one server's.
 `with_postgres15.py COMMAND...` exits as the command does. Where there is no PostgreSQL 15 and root cannot
 install it, the command is left out: loudly on a developer's machine, as a failure in CI.
 """
@@ -10,12 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from wallet_app import devdb  # The package stands beside this folder.
 
 BIN_DIR = Path("/usr/lib/postgresql/15/bin")
 # The package would make and start a server of its own on the usual port.
@@ -29,10 +25,8 @@ def main(command: list[str]) -> int:
     if not BIN_DIR.exists():
         print(f"LEFT OUT, because PostgreSQL 15 is not installed: {' '.join(command)}", file=sys.stderr)
         return 1 if os.environ.get("CI") else 0
-    with tempfile.TemporaryDirectory(prefix="postgres15-") as folder:
-        Path(folder).chmod(0o711)  # As root the server runs as another user, who has to pass through.
-        with devdb.start(Path(folder) / "data", bin_dir=BIN_DIR) as database:
-            return subprocess.call(command, env=os.environ | {"DATABASE_URL": database.superuser_url})
+    ours = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    return subprocess.call(command, env=ours | {"WALLET_TEST_POSTGRES": str(BIN_DIR)})
 
 
 def install() -> None:

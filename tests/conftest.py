@@ -1,5 +1,6 @@
-"""Every test runs on a real PostgreSQL: DATABASE_URL's, or an embedded one of this run alone.
+"""Every test runs on a real PostgreSQL: DATABASE_URL's, or one of this process alone.
 
+That is the embedded one, or one of the programs in the folder WALLET_TEST_POSTGRES.
 Databases are named wallet_test_<random>, made and dropped here; the database that DATABASE_URL names is never touched.
 """
 
@@ -47,9 +48,12 @@ def server() -> Iterator[URL]:
     folder = Path(tempfile.mkdtemp(prefix="wallet-test-"))
     folder.chmod(0o711)
     try:
-        with devdb.start(folder, log=lambda _: None) as started:
+        bin_dir = Path(given) if (given := os.environ.get("WALLET_TEST_POSTGRES")) else None
+        with devdb.start(folder, bin_dir=bin_dir, log=lambda _: None) as started:
             server = make_url(started.superuser_url)
             weaken_password(server)
+            # When it comes by depends on the minute, and with it plans, where rows lie, and what holds back an xid.
+            run_sql(server, "ALTER SYSTEM SET autovacuum = off", "SELECT pg_reload_conf()")
             yield server
     finally:
         shutil.rmtree(folder)
@@ -58,6 +62,8 @@ def server() -> Iterator[URL]:
 def weaken_password(server: URL) -> None:
     """Let whoever connects derive the password's key in one round instead of 4,096, which is a fifth of connecting."""
     with psycopg.connect(conninfo(server), autocommit=True) as connection:
+        if connection.info.server_version < 160_000:
+            return
         connection.execute("SET scram_iterations = 1")
         change = sql.SQL("ALTER ROLE {} PASSWORD {}")
         connection.execute(change.format(sql.Identifier(str(server.username)), sql.Literal(server.password)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +15,10 @@ from flask import Flask
 from sqlalchemy import event
 
 from tests.console.conftest import Browser, Sql, text_of
+from tests.kernel.test_expiry import never, wait_for
 from wallet_app import service
 from wallet_app.db import READS, db, unit_of_work
-from wallet_app.service import names, references, wallets
+from wallet_app.service import names, references, settled, wallets
 from wallet_app.service.audit import Act, By, record_alone
 from wallet_app.text import folded
 
@@ -151,8 +153,9 @@ def test_one_hit_is_gone_to_and_several_are_told_apart(
         requested = shown(look(viewer, "req-0001-top"))
         assert len(requested["Transactions"]) == 3
         assert set(requested) == {"Transactions"}
-        sql("SELECT pg_sleep(0.01)")
-        references.extend_index(lambda: False)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(settled, "SLACK", dt.timedelta(0))
+            wait_for(lambda: references.extend_index(never) == 0 and not settled._has_more(references.NAME))
 
     # What operators did and asked for under a ticket.
     support = service.find_session(str(browsers().sign_in("support").cookie))

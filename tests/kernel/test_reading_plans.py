@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL
 
 from tests.conftest import new_database
 from tests.kernel.conftest import DOE, JOHN, Books, serve
+from tests.kernel.test_expiry import never, wait_for
 from wallet_app import service
 from wallet_app.db import READS, db
 from wallet_app.service import Filters, queries, references, settled, walks, wallet_sums
@@ -61,13 +62,10 @@ def deep(server: URL, template: str) -> Iterator[Books]:
                         if hold is not None
                     ]
                 )
-            # All but the last millisecond is in the index by reference.
-            books.sql("SELECT pg_sleep(0.003)")
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(settled, "SLACK", dt.timedelta(0))
-                for _ in range(3):
-                    references.extend_index(lambda: False)
-                    wallet_sums.sum_up(lambda: False)
+                wait_for(lambda: references.extend_index(never) == 0 and not settled._has_more(references.NAME))
+                wait_for(lambda: wallet_sums.sum_up(never) == 0 and not settled._has_more(wallet_sums.NAME))
             yield books
             assert books.faults() == {}
 

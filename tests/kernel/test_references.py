@@ -8,13 +8,10 @@ from functools import partial
 import pytest
 
 from tests.kernel.conftest import JOHN, ORIGIN, Books
+from tests.kernel.test_expiry import never, wait_for
 from wallet_app import service
 from wallet_app.errors import BadFilterError
 from wallet_app.service import Filters, references, settled, walks
-
-
-def never() -> bool:
-    return False
 
 
 def found(reference: str, **asked: object) -> list[int]:
@@ -34,9 +31,8 @@ def found(reference: str, **asked: object) -> list[int]:
 
 
 def catch_up() -> None:
-    """Let the index have all there is: one run makes the cursor, one notes an instant, one takes what was before."""
-    for _ in range(3):
-        references.extend_index(never)
+    """Let the index have all there is, as soon as nobody on this server has been at work since before it."""
+    wait_for(lambda: references.extend_index(never) == 0 and not settled._has_more(references.NAME))
 
 
 def indexed(books: Books) -> int:
@@ -64,15 +60,11 @@ def test_a_reference_is_found_in_all_wallets_at_any_lag(books: Books, monkeypatc
         if number % 2:
             references.extend_index(never)
         if number % 3 == 0:
-            books.sql("SELECT pg_sleep(0.003)")
             catch_up()
         assert found("campaign") == wallets[:number][::-1], "after it"
         assert found("campai") == found("Campaign") == []
-    books.sql("SELECT pg_sleep(0.003)")
     catch_up()
     assert indexed(books) == books.sql("SELECT count(*) FROM transactions")[0][0]
-    books.sql("SELECT pg_sleep(0.003)")
-    catch_up()
     before = position(books)
     assert references.extend_index(never) == 0
     assert position(books) == before, "with nothing new, nothing is written"
@@ -90,7 +82,6 @@ def test_a_reference_is_found_in_all_wallets_at_any_lag(books: Books, monkeypatc
 
 def test_what_is_missing_is_told_and_added_by_going_through_all_again(books: Books) -> None:
     service.execute(books.top_up(JOHN, 1, "lost"))
-    books.sql("SELECT pg_sleep(0.003)")
     catch_up()
     books.sql(
         """DELETE FROM transaction_references USING transactions
@@ -108,7 +99,6 @@ def test_what_is_missing_is_told_and_added_by_going_through_all_again(books: Boo
 def test_workers_at_once_leave_each_transaction_in_it_once(books: Books) -> None:
     wallets = books.make_wallets(60)
     service.execute_batch([books.bonus(wallet_id, 1, f"gift-{wallet_id % 4}") for wallet_id in wallets])
-    books.sql("SELECT pg_sleep(0.003)")
     for _ in range(3):
         books.in_threads([partial(references.extend_index, never) for _ in range(6)])
     catch_up()
@@ -129,14 +119,11 @@ def test_without_the_worker_a_long_tail_is_told_and_a_range_still_answers(
         found("ref-3")
     assert found("ref-3", created_from=lately) == [JOHN]
     catch_up()
-    books.sql("SELECT pg_sleep(0.003)")
-    catch_up()
     service.execute(books.top_up(JOHN, 1, "after the index"))
     assert found("ref-3") == found("after the index") == [JOHN]
 
 
 def test_invented_history_is_found_although_it_is_older_than_the_index(books: Books) -> None:
-    books.sql("SELECT pg_sleep(0.003)")
     catch_up()
     (wallet_id,) = books.make_wallets(1)
     long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=400)
