@@ -13,18 +13,15 @@ from flask import Flask
 from psycopg.rows import namedtuple_row
 from sqlalchemy.engine import URL
 
-from tests.conftest import conninfo
+from tests.conftest import Tamper, conninfo
 from tests.history import History
 from tests.kernel.test_expiry import never, wait_for
 from tests.test_daily_totals import some_of_each
-from tests.test_verify import Tamper, tamper
 from wallet_app import service
 from wallet_app.errors import InstantAheadError, ReportBehindError, ReportTooFineError
 from wallet_app.service import AssetReport, daily_totals, reports, settled, totals_at
 
 pytestmark = pytest.mark.wide
-
-__all__ = ["tamper"]
 
 BEGIN = dt.datetime(2025, 2, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
