@@ -8,14 +8,13 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 from flask import Flask
 from sqlalchemy.engine import URL
 
-from tests.conftest import conninfo, lend, new_database, settings_for
+from tests.conftest import Tamper, lend, new_database, settings_for
 from tests.copies import Copies
-from tests.test_verify import ORIGIN, Tamper, Tampering
+from tests.test_verify import ORIGIN, Tampering
 from wallet_app import create_app, service
 from wallet_app.db import close_connections
 
@@ -73,19 +72,6 @@ def template_with_lots(server: URL, template: str) -> Iterator[str]:
 @pytest.fixture
 def database(database_copies: Copies, template_with_lots: str, request: pytest.FixtureRequest) -> Iterator[URL]:
     yield from lend(database_copies, template_with_lots, request)
-
-
-@pytest.fixture
-def tamper(app: Flask, database: URL) -> Iterator[Tamper]:
-    """Run statements as someone who can switch the guards off."""
-    with psycopg.connect(conninfo(database), autocommit=True) as connection:
-        connection.execute("SET session_replication_role = replica")
-
-        def run(*statements: str) -> None:
-            for statement in statements:
-                connection.execute(statement)  # type: ignore[arg-type]
-
-        yield run
 
 
 def test_what_becomes_of_lots_is_right(app: Flask) -> None:
