@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
+from tests.conftest import Tamper
 from tests.kernel.operators import NAMES, VISITOR, adjustment, make_operator, sign_in
-from tests.test_verify import Tamper, Tampering
+from tests.test_verify import Tampering
 from tests.test_verify_holds import tamper
 from wallet_app import service
 from wallet_app.service import execution

@@ -7,7 +7,8 @@ import datetime as dt
 import pytest
 from flask import Flask
 
-from tests.test_verify import ORIGIN, Tamper, Tampering
+from tests.conftest import Tamper
+from tests.test_verify import ORIGIN, Tampering
 from tests.test_verify_holds import tamper
 from wallet_app import service
 
