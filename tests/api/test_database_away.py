@@ -31,7 +31,8 @@ READS = [
     "/assets",
 ]
 CREATIONS = {"/users": {"name": "Ada", "externalId": "ada"}, "/wallets": {"userId": 2, "asset": "GOLD"}}
-SECONDS_MAX = 5
+SECONDS_MAX = 8
+"""Less than the ten seconds for which a request would try again and again."""
 
 
 CLOSED = socket.socket()
