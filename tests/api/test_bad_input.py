@@ -23,6 +23,8 @@ from wallet_app.money import AMOUNT_MAX
 from wallet_app.strict_json import DEPTH_MAX
 
 SECONDS_MAX = 3.0
+"""Of work, of which a busy machine makes no more. Who waited for a lock or a statement would get another answer."""
+WAIT_SECONDS_MAX = 30.0
 READS = ["/wallets/{}", "/wallets/{}/balance", "/wallets/{}/entries", "/wallets/{}/holds"]
 CREATIONS = {
     "/users": {"name": "Ada", "externalId": "ada"},
@@ -305,9 +307,10 @@ LIMITS = [
 
 @contextmanager
 def nothing_is_written_and_nobody_waits() -> Iterator[None]:
-    before, started = books(), time.monotonic()
+    before, started, worked = books(), time.monotonic(), time.process_time()
     yield
-    assert time.monotonic() - started < SECONDS_MAX
+    assert time.process_time() - worked < SECONDS_MAX
+    assert time.monotonic() - started < WAIT_SECONDS_MAX
     assert books() == before
 
 

@@ -31,18 +31,16 @@ READS = [
     "/assets",
 ]
 CREATIONS = {"/users": {"name": "Ada", "externalId": "ada"}, "/wallets": {"userId": 2, "asset": "GOLD"}}
-SECONDS_MAX = 5
+SECONDS_MAX = 8
+"""Less than the ten seconds for which a request would try again and again."""
 
 
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
+CLOSED = socket.socket()
+"""Bound, so that nobody else gets its port, and deaf."""
+CLOSED.bind(("127.0.0.1", 0))
 
 UNREACHABLE = {
-    "refused": f"postgresql://somebody:s3cret-word@127.0.0.1:{closed_port()}/wallet",
+    "refused": f"postgresql://somebody:s3cret-word@127.0.0.1:{CLOSED.getsockname()[1]}/wallet",
     "no socket": "postgresql://somebody:s3cret-word@/wallet?host=/nonexistent-folder",
 }
 

@@ -19,10 +19,11 @@ from structlog.testing import CapturingLogger
 from tests.api.conftest import MakeClient
 from tests.api.support import assert_headers, assert_problem, is_instant, movement
 from tests.api.test_keys import everything_in
-from tests.conftest import conninfo
+from tests.conftest import conninfo, run_sql
 from tests.every_case import every
 from tests.keys import KEY, VAULT, client_of
 from wallet_app import access, service
+from wallet_app.db import close_connections
 from wallet_app.service import SCOPES, By, KeySettings
 
 BY = By(actor="operator:ann")
@@ -304,6 +305,12 @@ def test_a_key_that_is_revoked_while_it_makes_one_makes_none(
     ask(client)
     mine, answers = giver(), []
     path = f"/keys/{client.get('/keys?client=shop').json['keys'][0]['keyId']}/rotate"
+    # They wait as long as this takes.
+    patient = [
+        f"ALTER DATABASE {database.database} SET {name} = '60s'" for name in ("lock_timeout", "statement_timeout")
+    ]
+    run_sql(database, *patient)
+    close_connections()
     with psycopg.connect(conninfo(database)) as other:
         other.execute("SELECT FROM clients WHERE name = 'shop' FOR UPDATE")
         waiting = [
@@ -313,7 +320,9 @@ def test_a_key_that_is_revoked_while_it_makes_one_makes_none(
         for thread in waiting:
             thread.start()
         with psycopg.connect(conninfo(database), autocommit=True) as watching:
+            deadline = time.monotonic() + 30
             while watching.execute(WAITING).fetchone() != (2,):
+                assert time.monotonic() < deadline
                 time.sleep(0.01)
         assert client.delete(f"/keys/{own_id(mine)}").status_code == 204
     for thread in waiting:

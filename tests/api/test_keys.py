@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -300,6 +301,7 @@ def test_neither_good_nor_bad_keys_cost_a_query_each(
         for key in keys:
             stranger.get("/wallets/3", headers={"Authorization": f"Bearer {key}"})
 
+    begun = time.monotonic()
     threads = [threading.Thread(target=storm) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -308,9 +310,9 @@ def test_neither_good_nor_bad_keys_cost_a_query_each(
         assert own.get("/wallets/3").status_code == 200
     for thread in threads:
         thread.join(60)
-    begun = gate._keys.read_at
-    assert begun > 0
-    assert 1 <= len(reads) <= 40, "at most four a second, whoever asks"
+    seconds = time.monotonic() - begun
+    assert gate._keys.read_at > 0
+    assert 1 <= len(reads) <= 2 + 4 * seconds, "at most four a second, whoever asks"
 
 
 def test_a_reference_of_another_client_stays_its_own(app: Flask, make: MakeKey) -> None:

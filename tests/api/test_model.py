@@ -456,6 +456,7 @@ def explore(app: Flask, *, number: int, examples: int, at_least: int) -> None:
 
 
 @pytest.mark.wide
+@pytest.mark.timeout(600)
 def test_api_model_and_database_agree(shared_app: Flask) -> None:
     explore(shared_app, number=SEED, examples=40, at_least=3)
 
@@ -464,7 +465,7 @@ def test_api_model_and_database_agree(shared_app: Flask) -> None:
 @pytest.mark.parametrize(
     ("examples", "at_least"),
     [
-        pytest.param(100, 5, marks=pytest.mark.timeout(400)),
+        pytest.param(100, 5, marks=pytest.mark.timeout(900)),
         pytest.param(200, 10, marks=[pytest.mark.timeout(900), pytest.mark.long]),
     ],
 )

@@ -393,7 +393,7 @@ def explore(app: Flask, *, number: int, examples: int, at_least: int) -> None:
 @pytest.mark.parametrize(
     ("examples", "at_least"),
     [
-        pytest.param(80, 3, marks=pytest.mark.timeout(400)),
+        pytest.param(80, 3, marks=pytest.mark.timeout(900)),
         pytest.param(150, 5, marks=[pytest.mark.timeout(900), pytest.mark.long]),
     ],
 )

@@ -495,6 +495,7 @@ def explore(app: Flask, outcomes: set[str], *, number: int, examples: int, at_le
 
 
 @pytest.mark.wide
+@pytest.mark.timeout(600)
 def test_whatever_is_mixed_api_model_and_database_agree(app_with_clock: Flask) -> None:
     explore(app_with_clock, COMMON, number=SEED, examples=30, at_least=1)
 

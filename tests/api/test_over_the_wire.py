@@ -14,7 +14,8 @@ from tests.api.conftest import Live
 from tests.api.support import assert_problem, new_reference
 from tests.keys import KEY
 
-SECONDS_MAX = 3
+SECONDS_MAX = 4
+"""The service itself would close an idle connection after five."""
 HOST = f"Host: wallet\r\nAuthorization: Bearer {KEY}\r\n".encode()
 LAST = b"Connection: close\r\n"
 
@@ -36,12 +37,13 @@ class Raw:
 
 def ask(live: Live, sent: bytes) -> list[Raw]:
     """Send it all at once; return every answer until the service closes the connection, which it must do soon."""
-    begun, received = time.monotonic(), b""
-    with socket.create_connection((live.host, live.port), timeout=10) as client:
+    received, answered = b"", time.monotonic()
+    with socket.create_connection((live.host, live.port), timeout=30) as client:
         client.sendall(sent)
         while data := client.recv(65536):
             received += data
-    assert time.monotonic() - begun < SECONDS_MAX
+            answered = time.monotonic()
+    assert time.monotonic() - answered < SECONDS_MAX
     answers = []
     while received:
         head, _, received = received.partition(b"\r\n\r\n")

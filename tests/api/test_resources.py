@@ -272,14 +272,16 @@ def test_a_wallet_that_is_just_being_made_is_waited_for(database: URL, app: Flas
         ask.start()
         wait_for_a_waiter(database)
         assert answers == []
-    ask.join(10)
+    ask.join(30)
     assert answered(answers[0], 200)["walletId"] == wallet
 
 
 def wait_for_a_waiter(database: URL) -> None:
     """Return when somebody waits for another's transaction in this database."""
     with psycopg.connect(conninfo(database), autocommit=True) as connection:
+        deadline = time.monotonic() + 30
         while not connection.execute(_WAITING).fetchone():
+            assert time.monotonic() < deadline
             time.sleep(0.01)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from tests.api import clock
 from tests.api.conftest import client_of
 from tests.api.support import DOE_GOLD, JOHN_DIAMOND, JOHN_GOLD, assert_problem, is_instant, movement, new_reference
 from tests.api.test_keys import MakeKey, make
@@ -201,16 +201,14 @@ def test_a_transaction_without_entries_is_of_its_wallet_s_asset(app: Flask, clie
 
 
 def test_what_is_due_of_a_hold_repays_before_it_is_available(client: FlaskClient) -> None:
-    hold = client.post(
-        "/holds", json={"walletId": JOHN_GOLD, "amount": 70, "expiresIn": 1, "referenceId": new_reference()}
-    ).json["hold"]["holdId"]
+    clock.make_movable()
+    asked = {"walletId": JOHN_GOLD, "amount": 70, "expiresIn": clock.STEP_SECONDS, "referenceId": new_reference()}
+    hold = client.post("/holds", json=asked).json["hold"]["holdId"]
     topped = posted(client, f"/wallets/{JOHN_GOLD}/topup", amount=100)
     posted(client, f"/wallets/{JOHN_GOLD}/spend", amount=530)
     reverse(client, topped, onShortfall="debt", amount=50)
-    deadline = time.monotonic() + 20
-    while client.get(f"/holds/{hold}").json["state"] != "expired":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    clock.move(1)
+    assert client.get(f"/holds/{hold}").json["state"] == "expired"
     assert balance(client) == {"balance": 0, "held": 0, "available": 20, "total": 20, "owed": 0}
     posted(client, f"/wallets/{JOHN_GOLD}/spend", amount=20)
     assert balance(client) == {"balance": 0, "held": 0, "available": 0, "total": 0, "owed": 0}

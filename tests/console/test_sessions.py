@@ -195,7 +195,7 @@ def test_of_two_that_use_the_same_half_way_session_one_gets_in(browsers: Callabl
 )
 def test_a_session_ends_by_itself(browser: Browser, sql: Sql, column: str, seconds: int) -> None:
     browser.sign_in("viewer")
-    sql(f"UPDATE sessions SET {column} = now() - interval '{seconds - 5} seconds'")
+    sql(f"UPDATE sessions SET {column} = now() - interval '{seconds - 60} seconds'")
     assert browser.is_signed_in()
     sql(f"UPDATE sessions SET {column} = now() - interval '{seconds} seconds'")
     assert is_sent_to_sign_in(browser.get("/console"))

@@ -74,9 +74,13 @@ def ignored() -> str:
 
 @app.get("/pieces")
 def pieces() -> Response:
+    """Answer in two pieces; the second one when a test has opened and closed the FIFO, if there is one."""
+    fifo = request.args.get("second_held_by")
+
     def two() -> Iterator[str]:
         yield "first\n"
-        time.sleep(0.2)
+        if fifo:
+            gevent.get_hub().threadpool.apply(Path(fifo).read_bytes)
         yield ""
         yield "second\n"
 

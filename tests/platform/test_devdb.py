@@ -34,7 +34,7 @@ time.sleep(600)
 
 def connect(url: str) -> psycopg.Connection[tuple[object, ...]]:
     libpq_url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    return psycopg.connect(libpq_url, autocommit=True, connect_timeout=5)
+    return psycopg.connect(libpq_url, autocommit=True, connect_timeout=30)
 
 
 def execute(url: str, statement: str) -> list[tuple[object, ...]]:
@@ -74,26 +74,29 @@ def lives(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    # Nobody may be there to take note of an orphan's end.
-    return not Path(f"/proc/{pid}/stat").exists() or ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    # Nobody may be there to take note of an orphan's end; and it may end just now.
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return not Path("/proc/self/stat").exists()
 
 
 def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while lives(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not lives(pid)
 
 
-def test_what_was_committed_is_there_after_a_restart_and_a_second_start_is_quick(data_dir: Path) -> None:
+def test_what_was_committed_is_there_after_a_restart_and_a_second_start_makes_nothing_anew(data_dir: Path) -> None:
     with devdb.start(data_dir) as database:
         remember(database, 1)
         pid = database.process.pid
     assert not lives(pid)
-    begun = time.monotonic()
-    with devdb.start(data_dir) as database:
-        assert time.monotonic() - begun < 2
+    said: list[str] = []
+    with devdb.start(data_dir, log=said.append) as database:
         assert remembered(database) == [1]
+    assert said == [], "nothing is made anew, and nobody was waited for"
 
 
 def test_each_role_has_its_rights_and_no_more(data_dir: Path) -> None:

@@ -88,6 +88,7 @@ def test_a_python_without_venv_is_one_sentence(checkout: Path, tmp_path: Path, m
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_environment_is_made_once_and_again_when_what_it_is_made_of_changes(checkout: Path) -> None:
     making, installing = "Making .venv (only once).", "Installing requirements.txt (only once, about a minute)."
 

@@ -47,15 +47,13 @@ def test_a_revoked_key_ends_in_every_process_within_five_seconds(database_url: s
     service = start(WALLET_WORKERS="2", **settings)
     service.wait_until_ready()
     key = keys("create", "shop", "--scope", "wallets:read", **settings)
-    begun = time.monotonic()
+    begun = asked = time.monotonic()
     while statuses(service, key) != {200}:
-        assert time.monotonic() < begun + SECONDS_MAX, "a new key works soon"
-    begun = time.monotonic()
+        assert asked < begun + SECONDS_MAX, "a new key works soon"
+        asked = time.monotonic()
     keys("revoke", key.split("_")[2], **settings)
-    revoked = time.monotonic()
-    while statuses(service, key) != {401}:
-        assert time.monotonic() < revoked + SECONDS_MAX
-    assert time.monotonic() - begun > 0
+    # Whichever process is asked, and however seldom the other one was.
+    time.sleep(SECONDS_MAX)
     for _ in range(5):
         assert statuses(service, key) == {401}
 

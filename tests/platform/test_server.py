@@ -25,13 +25,17 @@ KEYED = f"Authorization: Bearer {KEY}\r\n".encode()
 GET = b"GET /health HTTP/1.1\r\nHost: wallet\r\n"
 POST = b"POST /wallets/3/topup HTTP/1.1\r\nHost: wallet\r\nContent-Type: application/json\r\n" + KEYED
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+SOON = 5
+"""Seconds: less than the server waits for a client that it wrongly waits for, and enough for a busy machine."""
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "requestId", "ok", "error"}
 
 
 @pytest.fixture(scope="module")
 def service(server: URL, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     url = server.set(drivername="postgresql", database=f"wallet_test_{secrets.token_hex(6)}")
-    run_sql(server, f"CREATE DATABASE {url.database} TEMPLATE {template}")
+    # A wait for a wallet lasts as long as a test needs it to.
+    patient = [f"ALTER DATABASE {url.database} SET {name} = '9s'" for name in ("lock_timeout", "statement_timeout")]
+    run_sql(server, f"CREATE DATABASE {url.database} TEMPLATE {template}", *patient)
     service = Service(
         tmp_path_factory.mktemp("service"),
         DATABASE_URL=url.render_as_string(hide_password=False),
@@ -139,7 +143,7 @@ def test_a_broken_request_is_answered_with_a_problem_and_a_closed_connection(ser
     before = balance(service)
     begun = time.monotonic()
     answer = ask(service, sent)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < SOON
     assert answer.status == status
     assert_is_problem(answer)
     assert answer.headers["connection"] == "close"
@@ -234,13 +238,25 @@ def test_a_statement_that_waits_in_the_database_holds_nobody_else_up(service: Se
     ):
         other.execute("SELECT FROM wallet_balances WHERE wallet_id = 3 FOR UPDATE")
         held = pool.submit(service.request, "POST", "/wallets/3/topup", json.loads(top_up()))
-        time.sleep(0.2)
+        wait_for_a_waiter(service.settings["DATABASE_URL"])
         for _ in range(5):
             assert service.request("GET", "/wallets/4")[0] == 200
         assert service.request("POST", "/wallets/5/topup", json.loads(top_up()))[0] == 200
         assert not held.done()
         other.rollback()
         assert held.result()[0] == 200
+
+
+def wait_for_a_waiter(url: str) -> None:
+    """Return when somebody waits for another's lock in this database."""
+    deadline = time.monotonic() + 30
+    with psycopg.connect(url, autocommit=True) as watching:
+        while watching.execute(_WAITING).fetchone() == (0,):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 def test_requests_in_one_packet_are_answered_in_order(service: Service) -> None:
@@ -265,7 +281,7 @@ def test_clients_that_send_half_a_request_hold_nobody_up(service: Service) -> No
         for _ in range(20):
             begun = time.monotonic()
             assert service.request("GET", "/wallets/3")[0] == 200
-            assert time.monotonic() - begun < 1
+            assert time.monotonic() - begun < SOON
 
 
 def test_clients_that_do_not_close_hold_nobody_up(service: Service) -> None:
@@ -274,7 +290,7 @@ def test_clients_that_do_not_close_hold_nobody_up(service: Service) -> None:
             stack.enter_context(closing(connect(service))).sendall(GET + b"Connection: close\r\n\r\n")
         begun = time.monotonic()
         assert service.request("GET", "/wallets/3")[0] == 200
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < SOON
 
 
 @pytest.mark.slow
@@ -299,7 +315,7 @@ def test_half_a_request_is_answered_408_when_its_time_is_over(service: Service) 
         while data := trickling.recv(65536):
             raw += data
         assert Answer(raw.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")).status in {400, 408}
-        assert time.monotonic() - begun < worker.REQUEST_SECONDS_MAX + 2
+        assert time.monotonic() - begun < worker.REQUEST_SECONDS_MAX + 5
 
 
 def assert_is_late(answer: Answer) -> None:
