@@ -108,6 +108,14 @@ OnExpired = Annotated[
         }
     ),
 ]
+REGRANT_WITH_DAYS: dict[str, Any] = {
+    "anyOf": [
+        {"not": {"required": ["graceDays"]}, "properties": {"onExpired": {"not": {"const": "regrant"}}}},
+        {"required": ["onExpired", "graceDays"], "properties": {"onExpired": {"const": "regrant"}}},
+    ]
+}
+"""Of a reversal, as a schema: days go with "regrant" alone, and never fail there."""
+
 GraceDays = Annotated[
     int | None,
     PlainValidator(_grace_days),

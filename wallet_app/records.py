@@ -34,7 +34,7 @@ from wallet_app.fields import (
     is_final,
     refusal,
 )
-from wallet_app.lot_fields import ExpiresAt, GraceDays, LaterEnd, LotId, OnExpired
+from wallet_app.lot_fields import REGRANT_WITH_DAYS, ExpiresAt, GraceDays, LaterEnd, LotId, OnExpired
 from wallet_app.reversal_fields import OnShortfall, Reason, ReversedAmount, TransactionId
 from wallet_app.service import Command, Origin
 from wallet_app.state_fields import SideField, Until
@@ -205,6 +205,8 @@ class Reversal(WithDetails):
 
 
 class ReversalRecord(Reversal, Item):
+    model_config = ConfigDict(json_schema_extra=REGRANT_WITH_DAYS)
+
     type: Literal["reversal"]
     transaction_id: TransactionId
     reference_id: Reference

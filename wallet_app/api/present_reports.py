@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from wallet_app.api.present import asset, instant
+from wallet_app.api.present import instant
 from wallet_app.money import json_integer
 from wallet_app.service import AssetReport, Outstanding, ReportAge, ReportLine, SystemDays
 
@@ -14,7 +14,7 @@ def asset_report(report: AssetReport, *, at: dt.datetime | None) -> dict[str, An
     """Present a report; `at` is the instant that it was asked for, if not a range."""
     tie, natures = report.tie, report.natures
     return {
-        "asset": asset(report.asset),
+        "asset": {"code": report.asset.code, "name": report.asset.name, "scale": report.asset.scale},
         "at": None if at is None else instant(at),
         "from": None if report.since is None else instant(report.since),
         "to": None if at is not None else instant(report.until),

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from wallet_app.api.schema_parts import Identifier, Instant, Integer53
 from wallet_app.api.schemas import AssetAnswer, PostedAnswer
 from wallet_app.fields import Outside, ReferenceIfGiven
+from wallet_app.lot_fields import REGRANT_WITH_DAYS
 from wallet_app.records import Reversal
 from wallet_app.service import DEBTS_MAX, REVERSIBLE
 
@@ -16,7 +17,7 @@ from wallet_app.service import DEBTS_MAX, REVERSIBLE
 class ReversalRequest(Reversal):
     """A reversal."""
 
-    model_config = ConfigDict(json_schema_extra={"required": ["reason", "referenceId"]})
+    model_config = ConfigDict(json_schema_extra={"required": ["reason", "referenceId"], **REGRANT_WITH_DAYS})
 
     reference_id: ReferenceIfGiven = None
 
