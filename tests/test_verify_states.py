@@ -9,12 +9,10 @@ from flask import Flask
 
 from tests.conftest import Tamper
 from tests.test_verify import ORIGIN, Tampering
-from tests.test_verify_holds import tamper
 from wallet_app import service
 
 pytestmark = pytest.mark.wide
 
-assert tamper
 JOHN, DOE_DIAMOND = 3, 6
 FAR = dt.datetime(2999, 1, 1, tzinfo=dt.UTC)
 
