@@ -24,10 +24,10 @@ test-all: setup-bench
 	$(PYTEST) -n 2 --dist loadfile -rs -m "slow and not long" tests/api tests/console
 # What starts, kills and measures programs has the machine for itself.
 	$(PYTEST) -rs -m "slow and not long" --ignore=tests/api --ignore=tests/console
-# What asks the faces about input and rights gets the same from every server.
-	$(BIN)/python scripts/with_postgres15.py $(PYTEST) -n 2 --dist loadfile -m "not slow and not wide" --ignore=tests/platform \
-		--ignore=tests/api/test_bad_input.py --ignore=tests/api/test_access.py --ignore=tests/console/test_forms.py --ignore=tests/console/test_roles.py
-	$(BIN)/python scripts/with_postgres15.py $(PYTEST) -n 2 --dist loadfile -m "not slow" tests/test_verify_*.py
+# On the oldest PostgreSQL: the service with all its SQL, and every page, every act and every command at least once.
+	$(BIN)/python scripts/with_postgres15.py $(PYTEST) -n 2 --dist loadfile -m "not slow and not wide" tests/kernel tests/test_*.py
+	$(BIN)/python scripts/with_postgres15.py $(PYTEST) -n 2 --dist loadfile -m "not slow" tests/test_verify_*.py tests/test_reports.py \
+		tests/api/test_model_mixed.py tests/console/test_page_statements.py tests/console/test_random_walk.py
 
 # The service beside pgbench, a quarter of an hour; `make bench BENCH="--quick"` tries it out, BENCH="--help" tells more.
 bench: setup-bench
