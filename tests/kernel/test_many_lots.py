@@ -88,6 +88,8 @@ def test_only_as_many_lots_are_looked_at_as_the_amount_needs(many: Books, *, ana
     assert NEED <= looked <= NEED + 2
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_a_spend_of_ten_lots_among_ten_thousand_is_quick(many: Books) -> None:
     took: list[float] = []
     while len(took) < TRIES_MAX and min(took, default=MILLISECONDS_MAX) >= MILLISECONDS_MAX:
