@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import flask_migrate
@@ -29,6 +29,8 @@ from tests.verifying import require_right
 from wallet_app import access, create_app, devdb, service
 from wallet_app.config import Settings
 from wallet_app.db import close_connections
+
+Tamper = Callable[..., None]
 
 
 def pytest_collection_finish() -> None:
@@ -173,6 +175,19 @@ def app(database: URL, database_copies: Copies, request: pytest.FixtureRequest) 
                 require_right(database_copies.changed(database))
         finally:
             close_connections()
+
+
+@pytest.fixture
+def tamper(app: Flask, database: URL) -> Iterator[Tamper]:
+    """Run statements as someone who can switch the guards off."""
+    with psycopg.connect(conninfo(database), autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")
+
+        def run(*statements: str) -> None:
+            for statement in statements:
+                connection.execute(statement)  # type: ignore[arg-type]
+
+        yield run
 
 
 @pytest.fixture

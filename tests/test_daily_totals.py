@@ -13,15 +13,13 @@ import pytest
 from flask import Flask
 from sqlalchemy.engine import URL
 
-from tests.conftest import conninfo
+from tests.conftest import Tamper, conninfo
 from tests.kernel.test_expiry import never, wait_for
-from tests.test_verify import ORIGIN, Tamper, Tampering, tamper
+from tests.test_verify import ORIGIN, Tampering
 from wallet_app import service
 from wallet_app.service import daily_totals, settled
 
 pytestmark = pytest.mark.wide
-
-__all__ = ["tamper"]
 
 Rows = list[tuple[Any, ...]]
 

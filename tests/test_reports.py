@@ -15,19 +15,16 @@ from flask import Flask
 from psycopg.rows import namedtuple_row
 from sqlalchemy.engine import URL
 
-from tests.conftest import conninfo, run_sql
+from tests.conftest import Tamper, conninfo, run_sql
 from tests.history import ORIGIN, History
 from tests.kernel.test_expiry import never, wait_for
 from tests.test_daily_totals import some_of_each
-from tests.test_verify import Tamper, tamper
 from wallet_app import service
 from wallet_app.errors import InstantAheadError, ReportBehindError, ReportTooFineError
 from wallet_app.service import AssetReport, daily_totals, execution, lot_totals, reports, settled, totals_at
 from wallet_app.service.commands import Command, ExtendLot
 
 pytestmark = pytest.mark.wide
-
-__all__ = ["tamper"]
 
 BEGIN = dt.datetime(2025, 2, 1, tzinfo=dt.UTC)
 DAY, HOUR = dt.timedelta(days=1), dt.timedelta(hours=1)

@@ -11,17 +11,15 @@ import pytest
 from flask import Flask
 from sqlalchemy.engine import URL
 
-from tests.conftest import conninfo
+from tests.conftest import Tamper, conninfo
 from tests.kernel.test_expiry import never
-from tests.test_verify import Tamper, move, tamper
+from tests.test_verify import move
 from wallet_app import service
 from wallet_app.errors import VerificationRunningError
 from wallet_app.service import verification
 from wallet_app.service.verification import marks, requests, runs
 
 pytestmark = pytest.mark.wide
-
-__all__ = ["tamper"]
 
 BY = service.By(actor="operator:ann", request_id="r-1")
 Ask = Callable[..., list[tuple[Any, ...]]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 from sqlalchemy.engine import URL
 
-from tests.conftest import conninfo, lend, new_database, settings_for
+from tests.conftest import Tamper, conninfo, lend, new_database, settings_for
 from tests.copies import Copies
 from wallet_app import create_app, service
 from wallet_app.db import close_connections
@@ -21,20 +21,6 @@ from wallet_app.errors import VerificationRunningError
 from wallet_app.service.verification import parts
 
 ORIGIN = service.Origin(client="test", actor="tester", request_id="request-1")
-Tamper = Callable[..., None]
-
-
-@pytest.fixture
-def tamper(app: Flask, database: URL) -> Iterator[Tamper]:
-    """Run statements as someone who can switch the guards off."""
-    with psycopg.connect(conninfo(database), autocommit=True) as connection:
-        connection.execute("SET session_replication_role = replica")
-
-        def run(*statements: str) -> None:
-            for statement in statements:
-                connection.execute(statement)  # type: ignore[arg-type]
-
-        yield run
 
 
 def move(wallet_id: int, *amounts: int, first: int = 1) -> None:

@@ -13,16 +13,14 @@ from flask import Flask
 from psycopg import errors
 from sqlalchemy.engine import URL
 
-from tests.conftest import conninfo
-from tests.test_verify import Tamper, Tampering, tamper
+from tests.conftest import Tamper, conninfo
+from tests.test_verify import Tampering
 from wallet_app import service
 from wallet_app.db import db, unit_of_work
 from wallet_app.service import audit
 from wallet_app.service.audit import Act, By
 
 pytestmark = pytest.mark.wide
-
-__all__ = ["tamper"]
 
 ANN = By(actor="operator:ann", reason="asked for by shop", ticket="T-1", request_id="r-1", address="10.0.0.1")
 FIELDS = {

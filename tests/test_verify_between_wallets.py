@@ -8,12 +8,11 @@ import pytest
 from flask import Flask
 from sqlalchemy.engine import URL
 
-from tests.test_verify import ORIGIN, Tamper, Tampering, tamper
+from tests.conftest import Tamper
+from tests.test_verify import ORIGIN, Tampering
 from wallet_app import service
 
 pytestmark = pytest.mark.wide
-
-__all__ = ["tamper"]
 
 TRANSFER = "WHERE kind = 'TRANSFER'"
 PURCHASE = "WHERE kind = 'PURCHASE'"

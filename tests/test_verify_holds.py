@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 from flask import Flask
-from sqlalchemy.engine import URL
 
-from tests.conftest import conninfo
-from tests.test_verify import ORIGIN, Tamper, Tampering
+from tests.conftest import Tamper
+from tests.test_verify import ORIGIN, Tampering
 from wallet_app import service
 
 pytestmark = pytest.mark.wide
 
 JOHN = 3
-
-
-@pytest.fixture
-def tamper(app: Flask, database: URL) -> Iterator[Tamper]:
-    """Run statements as someone who can switch the guards off."""
-    with psycopg.connect(conninfo(database), autocommit=True) as connection:
-        connection.execute("SET session_replication_role = replica")
-
-        def run(*statements: str) -> None:
-            for statement in statements:
-                connection.execute(statement)  # type: ignore[arg-type]
-
-        yield run
 
 
 def place(amount: int, reference: str, expires_in: int = 600) -> service.Hold:

@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator
 
-import psycopg
 import pytest
 from flask import Flask
-from sqlalchemy.engine import URL
 
-from tests.conftest import conninfo
+from tests.conftest import Tamper
 from tests.kernel.operators import VISITOR, make_operator, sign_in
-from tests.test_verify import ORIGIN, Tamper
+from tests.test_verify import ORIGIN
 from wallet_app import service
 
 pytestmark = pytest.mark.wide
 
 JOHN, DOE = 3, 5
-
-
-@pytest.fixture
-def tamper(app: Flask, database: URL) -> Iterator[Tamper]:
-    """Run statements as someone who can switch the guards off."""
-    with psycopg.connect(conninfo(database), autocommit=True) as connection:
-        connection.execute("SET session_replication_role = replica")
-
-        def run(*statements: str) -> None:
-            for statement in statements:
-                connection.execute(statement)  # type: ignore[arg-type]
-
-        yield run
 
 
 def live() -> None:

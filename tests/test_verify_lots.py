@@ -8,14 +8,13 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 from flask import Flask
 from sqlalchemy.engine import URL
 
-from tests.conftest import conninfo, lend, new_database, settings_for
+from tests.conftest import Tamper, lend, new_database, settings_for
 from tests.copies import Copies
-from tests.test_verify import ORIGIN, Tamper, Tampering
+from tests.test_verify import ORIGIN, Tampering
 from wallet_app import create_app, service
 from wallet_app.db import close_connections
 
@@ -75,19 +74,6 @@ def database(database_copies: Copies, template_with_lots: str, request: pytest.F
     yield from lend(database_copies, template_with_lots, request)
 
 
-@pytest.fixture
-def tamper(app: Flask, database: URL) -> Iterator[Tamper]:
-    """Run statements as someone who can switch the guards off."""
-    with psycopg.connect(conninfo(database), autocommit=True) as connection:
-        connection.execute("SET session_replication_role = replica")
-
-        def run(*statements: str) -> None:
-            for statement in statements:
-                connection.execute(statement)  # type: ignore[arg-type]
-
-        yield run
-
-
 def test_what_becomes_of_lots_is_right(app: Flask) -> None:
     assert app
     kept = {view.lot.seq: view.lot for view in service.list_lots(JOHN, state="all", after=None, limit=100)}
@@ -102,7 +88,11 @@ def test_what_becomes_of_lots_is_right(app: Flask) -> None:
 LOT = "WHERE wallet_id = 3 AND seq"
 MOVED = "WHERE wallet_id = 3 AND seq"
 TAMPERINGS = [
-    Tampering("more left", f"UPDATE lots SET available = 1, consumed = 14 {LOT} = 4", {"lots", "bonus", "lot_order"}),
+    Tampering(
+        "more left",
+        f"UPDATE lots SET available = 1, consumed = 14 {LOT} = 4",
+        {"lots", "bonus", "lot_order", "lot_totals"},
+    ),
     Tampering("consumed again", f"UPDATE lots SET consumed = 30, expired = 10 {LOT} = 10", {"lots"}),
     Tampering("a longer life", f"UPDATE lots SET expires_at = expires_at + interval '1 day' {LOT} = 4", {"lots"}),
     Tampering("a larger amount", f"UPDATE lots SET amount = 101, consumed = 101 {LOT} = 2", {"lots"}),
@@ -112,26 +102,28 @@ TAMPERINGS = [
         "an invented lot",
         """INSERT INTO lots SELECT wallet_id, 15, 1, gen_random_uuid(), 'bonus', 5, 5, 0, 0, 0, 0, expires_at,
                   created_at, changed_at FROM lots WHERE wallet_id = 3 AND seq = 4""",
-        {"lots", "bonus", "lot_order", "lot_kinds"},
+        {"lots", "bonus", "lot_order", "lot_kinds", "lot_totals"},
     ),
-    Tampering("held", f"UPDATE lots SET held = 16, consumed = 14 {LOT} = 4", {"lots", "lots_held"}),
+    Tampering("held", f"UPDATE lots SET held = 16, consumed = 14 {LOT} = 4", {"lots", "lots_held", "lot_totals"}),
     Tampering("a hold's units", "UPDATE holds SET lots = '{0,0,20,4,1,14}' WHERE wallet_id = 3", {"lots_held"}),
-    Tampering("bonus", "UPDATE wallet_balances SET bonus = 1 WHERE wallet_id = 3", {"bonus"}),
+    Tampering("bonus", "UPDATE wallet_balances SET bonus = 1 WHERE wallet_id = 3", {"bonus", "lot_totals"}),
     Tampering("how many lots there are", "UPDATE wallet_balances SET lots = 0 WHERE wallet_id = 3", {"bonus"}),
     Tampering(
         "a movement's amount",
         f"UPDATE lot_movements SET amount = 99 {MOVED} = 5 AND lot_seq = 2",
-        {"lots", "lot_order"},
+        {"lots", "lot_order", "lot_totals"},
     ),
     Tampering(
         "a movement of another lot", f"UPDATE lot_movements SET lot_seq = 4 {MOVED} = 5 AND lot_seq = 2", {"lots"}
     ),
-    Tampering("a movement removed", f"DELETE FROM lot_movements {MOVED} = 12", {"lots", "lot_order"}),
-    Tampering("a grant removed", f"DELETE FROM lot_movements {MOVED} = 13", {"lots", "lot_entries", "lot_order"}),
+    Tampering("a movement removed", f"DELETE FROM lot_movements {MOVED} = 12", {"lots", "lot_order", "lot_totals"}),
+    Tampering(
+        "a grant removed", f"DELETE FROM lot_movements {MOVED} = 13", {"lots", "lot_entries", "lot_order", "lot_totals"}
+    ),
     Tampering(
         "a movement of another transaction",
         f"UPDATE lot_movements SET transaction_id = gen_random_uuid() {MOVED} = 12",
-        {"lot_entries"},
+        {"lot_entries", "lot_totals"},
     ),
     Tampering(
         "a movement of another kind",
@@ -146,7 +138,7 @@ TAMPERINGS = [
     Tampering(
         "an entry without its lots",
         "UPDATE lot_movements SET seq = 99 WHERE wallet_id = 3 AND seq = 12",
-        {"lot_entries", "lot_order"},
+        {"lot_entries", "lot_order", "lot_totals"},
     ),
     Tampering(
         "an end that had come before",

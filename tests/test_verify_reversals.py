@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 
-import psycopg
 import pytest
 from flask import Flask
-from sqlalchemy.engine import URL
 
-from tests.conftest import conninfo
+from tests.conftest import Tamper
 from tests.kernel.test_reversals import reverse
-from tests.test_verify import ORIGIN, Tamper, Tampering
+from tests.test_verify import ORIGIN, Tampering
 from wallet_app import service
 
 pytestmark = pytest.mark.wide
 
 JOHN, JOHN_DIAMOND, DOE = 3, 4, 5
-
-
-@pytest.fixture
-def tamper(app: Flask, database: URL) -> Iterator[Tamper]:
-    """Run statements as someone who can switch the guards off."""
-    with psycopg.connect(conninfo(database), autocommit=True) as connection:
-        connection.execute("SET session_replication_role = replica")
-
-        def run(*statements: str) -> None:
-            for statement in statements:
-                connection.execute(statement)  # type: ignore[arg-type]
-
-        yield run
 
 
 def posted(command: service.Command) -> uuid.UUID:

@@ -7,13 +7,12 @@ import datetime as dt
 import pytest
 from flask import Flask
 
-from tests.test_verify import ORIGIN, Tamper, Tampering
-from tests.test_verify_holds import tamper
+from tests.conftest import Tamper
+from tests.test_verify import ORIGIN, Tampering
 from wallet_app import service
 
 pytestmark = pytest.mark.wide
 
-assert tamper
 JOHN, DOE_DIAMOND = 3, 6
 FAR = dt.datetime(2999, 1, 1, tzinfo=dt.UTC)
 

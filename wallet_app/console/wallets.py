@@ -79,7 +79,7 @@ def wallet(wallet_id: int) -> Response:
         asked=asked,
         kinds=[(kind, words.kind(kind)) for kind in service.kinds()],
         happenings=() if page is None else page.items,
-        chart=balance_chart(found, service.list_points(wallet_id)) if found.version else None,
+        chart=balance_chart(found, service.list_points(found)) if found.version else None,
         next_url=None if following is None else asked.url(path, before=places_text(following)),
         first_url=asked.url(path) if before is not None else None,
         csv_url=asked.url(f"{path}.csv"),

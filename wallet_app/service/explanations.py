@@ -118,14 +118,21 @@ def walk_statement(wallet_id: int, reach: Reach) -> Iterator[EntryView]:
         yield from reversed(entries_between(wallet_id, low, min(low + _READ_AT_ONCE - 1, reach.high)))
 
 
-def list_points(
-    wallet_id: int, *, since: dt.datetime | None = None, until: dt.datetime | None = None
-) -> Sequence[Point]:
-    """Return a user wallet's balance over time, POINTS_MAX + 1 points at most: each entry, or the last of each span.
+@reads
+def list_points(connection: Connection, wallet: WalletView) -> Sequence[Point]:
+    """Return a user wallet's balance over time, up to this view of it.
 
-    With `since`, the first point is the balance that was there then.
+    POINTS_MAX + 1 points at most: each entry, or the last of each span of time.
     """
-    return _points(_user_wallet(wallet_id), since, until)
+    values = {"wallet_id": wallet.wallet_id}
+    if wallet.version <= POINTS_MAX + 1:
+        found = connection.execute(_ENTRIES_AT, {**values, "seqs": list(range(1, wallet.version + 1))}).all()
+    else:
+        first, last = connection.execute(_ENTRIES_AT, {**values, "seqs": [1, wallet.version]}).all()
+        step = (last.created_at - first.created_at) / POINTS_MAX
+        ends = [first.created_at + step * count + _MICROSECOND for count in range(1, POINTS_MAX)]
+        found = [first, *connection.execute(_AT_INSTANTS, {**values, "instants": ends, "high": wallet.version}), last]
+    return [Point(row.created_at, row.balance_after) for row in found]
 
 
 def reach_of(wallet: WalletView, *, since: dt.datetime | None, until: dt.datetime | None) -> Reach:
@@ -207,29 +214,6 @@ def _sums(connection: Connection, wallet_id: int, low: int, high: int) -> list[S
     return [SumOfType(row.entry_type, row.entries, int(row.amount)) for row in rows]
 
 
-@reads
-def _points(
-    connection: Connection, wallet: WalletView, since: dt.datetime | None, until: dt.datetime | None
-) -> list[Point]:
-    filters = Filters(created_from=since, created_to=until)
-    reach = entries_in_reach(connection, wallet.wallet_id, filters, before=_SEQ_END)
-    values = {"wallet_id": wallet.wallet_id}
-    seqs = list(range(max(reach.low - 1, 1), reach.high + 1))
-    if len(seqs) <= POINTS_MAX + 1:
-        found = connection.execute(_ENTRIES_AT, {**values, "seqs": seqs}).all()
-    else:
-        edges = [max(reach.low - 1, 1), reach.high]
-        first, last = connection.execute(_ENTRIES_AT, {**values, "seqs": edges}).all()
-        begin = since or first.created_at
-        step = (last.created_at - begin) / POINTS_MAX
-        ends = [begin + step * count + _MICROSECOND for count in range(1, POINTS_MAX)]
-        found = [first, *connection.execute(_AT_INSTANTS, {**values, "instants": ends, "low": reach.low}), last]
-    points = [Point(row.created_at, row.balance_after) for row in found]
-    if since is not None and points and points[0].instant < since:
-        points[0] = Point(since, points[0].balance)
-    return points
-
-
 _MICROSECOND = dt.timedelta(microseconds=1)
 
 # Look-ups by the primary key, whatever the statistics say.
@@ -258,7 +242,7 @@ SELECT entry_type, count(*) AS entries, sum(amount) AS amount
 _AT_INSTANTS = text(f"""
 WITH RECURSIVE search (instant, low, high) AS ({search("unnest(CAST(:instants AS timestamptz[]))")})
 SELECT entry.seq, entry.balance_after, entry.created_at
-  FROM (SELECT DISTINCT low AS seq FROM search WHERE low = high AND low >= :low) AS ends
+  FROM (SELECT DISTINCT low AS seq FROM search WHERE low = high AND low BETWEEN 1 AND :high) AS ends
  CROSS JOIN LATERAL (
        SELECT seq, balance_after, created_at FROM ledger_entries
         WHERE wallet_id = :wallet_id AND seq = ends.seq OFFSET 0

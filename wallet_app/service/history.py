@@ -15,10 +15,11 @@ from typing import Generic, TypeVar
 from sqlalchemy import Connection, text
 
 from wallet_app.db import reads
-from wallet_app.errors import BadFilterError, SystemEntriesError, WalletNotFoundError
+from wallet_app.errors import BadFilterError
 from wallet_app.service import walks
 from wallet_app.service.filters import Filters, all_of, is_limited, permit_values, told
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, TransactionRow
+from wallet_app.service.owners import Owner, require_user_wallet
 from wallet_app.service.permits import Permit, reaches
 from wallet_app.service.queries import (
     PAGE_MAX,
@@ -73,7 +74,7 @@ def _page(
     permit: Permit | None,
 ) -> Page[TransactionView]:
     if wallet_id is not None:
-        _require_wallet(connection, wallet_id, permit)
+        require_user_wallet(connection, wallet_id, permit)
     elif permit is not None and permit.user_id is not None:
         raise BadFilterError("A user token lists the transactions of one wallet at a time: say which by walletId.")
     elif filters.reference is not None and (found_by_it := _of_all(connection, filters, before, limit, permit)):
@@ -161,7 +162,7 @@ def find_entries(
     for these, the second for all others. Raises WalletNotFoundError, AssetNotAllowedError or SystemEntriesError.
     """
     limit = min(limit, PAGE_MAX)
-    owner = _require_wallet(connection, wallet_id, permit)
+    owner = require_user_wallet(connection, wallet_id, permit)
     read = partial(_entries, connection, wallet_id, owner, filters, permit)
     below, others_below = (min(place, _SEQ_MAX) for place in before or (BEGINNING,) * 2)
     found: list[EntryView] = []
@@ -185,14 +186,14 @@ def find_entries(
 @reads
 def entries_between(connection: Connection, wallet_id: int, low: int, high: int) -> Sequence[EntryView]:
     """Return a user wallet's entries of these seqs, newest first; the caller bounds how many. Raises as the list."""
-    owner = _require_wallet(connection, wallet_id, None)
+    owner = require_user_wallet(connection, wallet_id, None)
     return _entries(connection, wallet_id, owner, Filters(), None, Reach(low, high), high - low)
 
 
 def _entries(
     connection: Connection,
     wallet_id: int,
-    owner: tuple[int, str, str],
+    owner: Owner,
     filters: Filters,
     permit: Permit | None,
     part: Reach,
@@ -214,25 +215,13 @@ def _entries(
         text(_ENTRIES.format(page=page, conditions=all_of(conditions))),
         values | filters.values() | permit_values(permit),
     )
-    return [entry_view(EntryRow(wallet_id, *owner, *row), permit) for row in rows]
+    return [entry_view(EntryRow(wallet_id, *owner[:3], *row), permit) for row in rows]
 
 
 def _below(found: Sequence[EntryView], reach: Reach, part: Reach, limit: int) -> int | None:
     if len(found) > limit:
         return found[limit - 1].entry.seq
     return part.low if part.low > reach.low else None
-
-
-def _require_wallet(connection: Connection, wallet_id: int, permit: Permit | None) -> tuple[int, str, str]:
-    """Return user id, user type and asset code of a wallet that has entries of its own, and that the permit reaches."""
-    owner = connection.execute(_OWNER, {"wallet_id": wallet_id}).first()
-    if owner is None or not reaches(permit, owner.user_id):
-        raise WalletNotFoundError(wallet_id)
-    if permit is not None:
-        permit.require_asset(owner.asset_code)
-    if owner.user_type == "SYSTEM":
-        raise SystemEntriesError(wallet_id)
-    return owner.user_id, owner.user_type, owner.asset_code
 
 
 def _views(
@@ -260,14 +249,6 @@ def _reached(rows: Sequence[TransactionRow], permit: Permit | None) -> Sequence[
 
 
 _NOW = text("SELECT clock_timestamp()")
-
-_OWNER = text("""
-SELECT wallets.user_id, users.user_type, asset_types.code AS asset_code
-  FROM wallets
-  JOIN users ON users.id = wallets.user_id
-  JOIN asset_types ON asset_types.id = wallets.asset_type_id
- WHERE wallets.id = :wallet_id
-""")
 
 _PART = """
        SELECT * FROM ledger_entries

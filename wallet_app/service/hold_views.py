@@ -13,9 +13,10 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from wallet_app.db import reads
-from wallet_app.errors import HoldNotFoundError, SystemEntriesError, WalletNotFoundError
+from wallet_app.errors import HoldNotFoundError
 from wallet_app.service.books import Hold
 from wallet_app.service.loading import HOLD_COLUMNS, hold_of
+from wallet_app.service.owners import require_user_wallet
 from wallet_app.service.permits import Permit, reaches
 from wallet_app.service.queries import PAGE_MAX
 
@@ -69,13 +70,7 @@ def list_holds(
     The one too many tells that there is a next page. Raises WalletNotFoundError, AssetNotAllowedError or
     SystemEntriesError.
     """
-    owner = connection.execute(_OWNER, {"wallet_id": wallet_id}).first()
-    if owner is None or not reaches(permit, owner.user_id):
-        raise WalletNotFoundError(wallet_id)
-    if permit is not None:
-        permit.require_asset(owner.asset_code)
-    if owner.user_type == "SYSTEM":
-        raise SystemEntriesError(wallet_id)
+    require_user_wallet(connection, wallet_id, permit)
     values = {"wallet_id": wallet_id, "state": state, "before": before_seq, "limit": min(limit, PAGE_MAX) + 1}
     statement = _PAGE if state is None else _PAGES_IN_STATE[_kind_of(state)]
     return [_view(row) for row in connection.execute(statement, values)]
@@ -175,12 +170,4 @@ SELECT placed.transaction_id, placed.wallet_id
        SELECT transaction_id, wallet_id FROM transactions
         WHERE transaction_id = asked.hold_id AND kind = 'HOLD' OFFSET 0
        ) AS placed
-""")
-
-_OWNER = text("""
-SELECT wallets.user_id, users.user_type, asset_types.code AS asset_code
-  FROM wallets
-  JOIN users ON users.id = wallets.user_id
-  JOIN asset_types ON asset_types.id = wallets.asset_type_id
- WHERE wallets.id = :wallet_id
 """)

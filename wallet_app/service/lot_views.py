@@ -14,10 +14,11 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from wallet_app.db import reads
-from wallet_app.errors import LotNotFoundError, SystemEntriesError, WalletNotFoundError
+from wallet_app.errors import LotNotFoundError
 from wallet_app.models import LOT_KINDS
 from wallet_app.service.instants import NO_END
 from wallet_app.service.lots import Lot
+from wallet_app.service.owners import require_user_wallet
 from wallet_app.service.permits import Permit, reaches
 from wallet_app.service.queries import PAGE_MAX, UNITS_OF_HOLDS
 
@@ -75,13 +76,7 @@ def list_lots(
     newest first. The one too many tells that there is a next page. Raises WalletNotFoundError, AssetNotAllowedError or
     SystemEntriesError.
     """
-    owner = connection.execute(_OWNER, {"wallet_id": wallet_id}).first()
-    if owner is None or not reaches(permit, owner.user_id):
-        raise WalletNotFoundError(wallet_id)
-    if permit is not None:
-        permit.require_asset(owner.asset_code)
-    if owner.user_type == "SYSTEM":
-        raise SystemEntriesError(wallet_id)
+    require_user_wallet(connection, wallet_id, permit)
     limit = min(limit, PAGE_MAX) + 1
     if state == "all":
         _, _, seq, part = after or (0, 0, _SEQ_MAX, 0)
@@ -181,11 +176,3 @@ _TAKEN_NEXT = f"""(
 _OPEN = text(_CLOCK + _VIEW.format(lots=_TAKEN_NEXT) + " ORDER BY lots.expires_at, lots.kind, lots.seq, lots.part")
 
 _WALLETS = text("SELECT lot_id, wallet_id FROM lots WHERE lot_id = ANY (CAST(:lot_ids AS uuid[]))")
-
-_OWNER = text("""
-SELECT wallets.user_id, users.user_type, asset_types.code AS asset_code
-  FROM wallets
-  JOIN users ON users.id = wallets.user_id
-  JOIN asset_types ON asset_types.id = wallets.asset_type_id
- WHERE wallets.id = :wallet_id
-""")

@@ -10,10 +10,10 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 from wallet_app.db import reads
-from wallet_app.errors import SystemEntriesError, WalletNotFoundError
 from wallet_app.service.books import ReversedEntry
 from wallet_app.service.loading import REVERSED_COLUMNS
-from wallet_app.service.permits import Permit, reaches
+from wallet_app.service.owners import require_user_wallet
+from wallet_app.service.permits import Permit
 
 
 class Moved(NamedTuple):
@@ -66,13 +66,7 @@ def list_debts(connection: Connection, wallet_id: int, *, permit: Permit | None 
 
     Raises WalletNotFoundError, AssetNotAllowedError or SystemEntriesError.
     """
-    owner = connection.execute(_OWNER, {"wallet_id": wallet_id}).first()
-    if owner is None or not reaches(permit, owner.user_id):
-        raise WalletNotFoundError(wallet_id)
-    if permit is not None:
-        permit.require_asset(owner.asset_code)
-    if owner.user_type == "SYSTEM":
-        raise SystemEntriesError(wallet_id)
+    owner = require_user_wallet(connection, wallet_id, permit)
     rows = connection.execute(_DEBTS, {"wallet_id": wallet_id})
     debts = [DebtView(ReversedEntry._make(row[:8]), row.kind, row.reference_id) for row in rows]
     return DebtsView(wallet_id, owner.user_id, owner.asset_code, owner.asset_name, debts)
@@ -98,11 +92,3 @@ SELECT {REVERSED_COLUMNS}, origin.kind, origin.reference_id
  WHERE reversed_entries.wallet_id = :wallet_id AND reversed_entries.owed > 0
  ORDER BY reversed_entries.owed_since, reversed_entries.seq
 """)  # noqa: S608 - constants
-
-_OWNER = text("""
-SELECT wallets.user_id, users.user_type, asset_types.code AS asset_code, asset_types.name AS asset_name
-  FROM wallets
-  JOIN users ON users.id = wallets.user_id
-  JOIN asset_types ON asset_types.id = wallets.asset_type_id
- WHERE wallets.id = :wallet_id
-""")
