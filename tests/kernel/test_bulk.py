@@ -238,16 +238,16 @@ def test_only_so_many_run_at_once_and_the_next_waits_for_its_turn_or_is_told(boo
 
 
 def test_single_commands_go_on_while_bulk_work_waits(books: Books) -> None:
-    """Doe's wallet is free again while the batch waits for John's."""
+    """John's wallet is free again while the batch waits for Doe's: of the two it is the one that is locked first."""
     wait_long(books)
     with books.connect() as other:
-        other.execute("SELECT FROM wallet_balances WHERE wallet_id = %s FOR UPDATE", (JOHN,))
-        batch = [books.top_up(DOE, 1), books.top_up(JOHN, 1)]
+        other.execute("SELECT FROM wallet_balances WHERE wallet_id = %s FOR UPDATE", (DOE,))
+        batch = [books.top_up(JOHN, 1), books.top_up(DOE, 1)]
 
         def release_after_the_single() -> service.Receipt | Exception:
             try:
                 wait_until_waiting(books)
-                return outcome_of(books.top_up(DOE, 1), seconds_max=30)
+                return outcome_of(books.top_up(JOHN, 1), seconds_max=30)
             finally:
                 other.rollback()
 
