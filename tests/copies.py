@@ -21,7 +21,10 @@ from sqlalchemy.engine import URL
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 ALONE_SECONDS_MAX = 0.3
-"""How long the connections that a test closed may take to end."""
+"""How long the connections that a test closed may take to end; a copy that has them still is dropped."""
+
+OWN_SECONDS_MAX = 60.0
+"""How long our own connection to a new copy may take to end, on a machine however busy: nobody else can have one."""
 
 PAGES_MAX = 9
 """How large a table or an index may become, if it was not larger before.
@@ -115,12 +118,12 @@ class Copies:
             connection.execute(create.format(sql.Identifier(url.database), sql.Identifier(template)))
             with connect(url) as owner:
                 made = state_of(owner)
-            wait_until_alone(connection, url)
+            wait_until_alone(connection, url, OWN_SECONDS_MAX)
         return Copy(template, url, made)
 
     def _restored(self, connection: Connection, copy: Copy) -> Copy:
         """Return the copy as it was made, under a new name; if that fails, neither name is left."""
-        wait_until_alone(connection, copy.url)
+        wait_until_alone(connection, copy.url, ALONE_SECONDS_MAX)
         renamed = Copy(copy.template, copy.url.set(database=new_name()), copy.made)
         rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
         # Before anything is put back: PostgreSQL refuses it while there are connections, and there can be no new ones.
@@ -128,7 +131,7 @@ class Copies:
         try:
             with connect(renamed.url) as owner:
                 restore(owner, copy.made)
-            wait_until_alone(connection, renamed.url)
+            wait_until_alone(connection, renamed.url, OWN_SECONDS_MAX)
         except BaseException:
             _drop(connection, renamed.url)
             raise
@@ -153,9 +156,9 @@ def connect(url: URL) -> Iterator[Connection]:
         yield connection
 
 
-def wait_until_alone(connection: Connection, url: URL) -> None:
-    """Wait until nobody is connected to the database, or raise CannotBeRestoredError after ALONE_SECONDS_MAX."""
-    deadline = time.monotonic() + ALONE_SECONDS_MAX
+def wait_until_alone(connection: Connection, url: URL, seconds_max: float) -> None:
+    """Wait until nobody is connected to the database, or raise CannotBeRestoredError after `seconds_max`."""
+    deadline = time.monotonic() + seconds_max
     while connection.execute(_OTHERS, [url.database]).fetchone() != (0,):
         if time.monotonic() > deadline:
             raise CannotBeRestoredError("somebody is still connected")
@@ -222,6 +225,8 @@ def _sequences_of(connection: Connection, names: Mapping[str, Any] | Sequence[st
 
 
 def _drop(connection: Connection, url: URL) -> None:
+    # It waits for whoever connects or ends just now, and a database that stays is a failure.
+    connection.execute("SET lock_timeout = '60s'")
     connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(url.database)))
 
 

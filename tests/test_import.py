@@ -584,20 +584,28 @@ def wait_for_waiting(database: URL) -> None:
             time.sleep(0.01)
 
 
-def test_a_database_that_goes_away_is_waited_for(app: Flask, server: URL, database: URL, tmp_path: Path) -> None:
+def test_a_database_that_goes_away_is_waited_for(
+    app: Flask, server: URL, database: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It goes while the import waits for a wallet: a COMMIT in doubt would be repeated without a word."""
     file = write(tmp_path, *[f"topup,{JOHN},1,ref-{n}," for n in range(2_000)])
     name = database.database
+    terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
+    is_away, bear = threading.Event(), running._Patience._bear_absence
+
+    def bear_and_tell(patience: Any) -> None:
+        bear(patience)
+        is_away.set()
+
+    monkeypatch.setattr(running._Patience, "_bear_absence", bear_and_tell)
 
     def take_away() -> None:
         wait_for_waiting(database)
-        run_sql(
-            server,
-            f"ALTER DATABASE {name} ALLOW_CONNECTIONS false",
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            f"WHERE datname = '{name}' AND wait_event_type = 'Lock'",
-        )
-        time.sleep(1.5)
+        run_sql(server, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        with psycopg.connect(conninfo(server), autocommit=True) as connection:
+            while not connection.execute(terminate, [name]).fetchall():
+                time.sleep(0.01)
+        assert is_away.wait(60)
         other.rollback()
         run_sql(server, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
@@ -622,7 +630,7 @@ def test_a_run_that_is_killed_five_times_has_a_line_per_row_and_doubles_nothing(
     dice = random.Random(7)
     kinds = {"topup": 1, "bonus": 1, "spend": -1}
     rows = [
-        (dice.choice(list(kinds)), dice.choice([3, 4, 5, 6]), dice.randint(1, 40), f"ref-{n}") for n in range(15_000)
+        (dice.choice(list(kinds)), dice.choice([3, 4, 5, 6]), dice.randint(1, 40), f"ref-{n}") for n in range(25_000)
     ]
     file = write(
         tmp_path, *[f"{kind},{wallet_id},{amount},{reference}," for kind, wallet_id, amount, reference in rows]

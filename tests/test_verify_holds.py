@@ -45,7 +45,7 @@ def live() -> None:
     capture(captured, "part-2", 20, is_final=True)
     release(released, "release")
     capture(left, "part-3", 30)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while service.get_hold(expired.hold_id).hold.state != "expired":
         assert time.monotonic() < deadline
         time.sleep(0.05)

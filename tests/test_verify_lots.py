@@ -48,8 +48,8 @@ def live() -> None:
     assert hold is not None
     do(service.CaptureHold, "capture", hold_id=hold.hold_id, amount=5)
     do(service.ReverseTransaction, "undo", transaction_id=spent, amount=2, reason="Broken")
-    soon = grant(40, "soon", dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1))
-    deadline = time.monotonic() + 20
+    soon = grant(40, "soon", dt.datetime.now(dt.UTC) + dt.timedelta(seconds=3))
+    deadline = time.monotonic() + 30
     while service.get_lot(soon).lot.expired == 0:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -329,6 +329,8 @@ CHECKS = {
 
 def faults(database: URL) -> dict[str, list[tuple[object, ...]]]:
     """Return what is wrong with the books, by check; nothing if all is well."""
-    with psycopg.connect(conninfo(database), autocommit=True) as connection:
+    # Some tests let the database end statements soon, and these have time.
+    options = "-c statement_timeout=0 -c lock_timeout=0"
+    with psycopg.connect(conninfo(database), autocommit=True, options=options) as connection:
         found = {name: connection.execute(query).fetchmany(5) for name, query in CHECKS.items()}  # type: ignore[arg-type]
     return {name: rows for name, rows in found.items() if rows}

@@ -90,8 +90,9 @@ class Books:
         return self.sql("SELECT count(*) FROM transactions WHERE reference_id = %s", reference)[0][0]
 
     def connect(self, **options: Any) -> psycopg.Connection[tuple[Any, ...]]:
-        """Return a connection of the owner's, past the service and its pool."""
-        return psycopg.connect(conninfo(self.url), **options)
+        """Return a connection of the owner's, past the service and its pool, and past what ends its statements soon."""
+        patient = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
+        return psycopg.connect(conninfo(self.url), **({"options": patient} | options))
 
     def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run a statement as the owner, on its own connection, committed."""

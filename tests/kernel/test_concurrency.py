@@ -178,7 +178,7 @@ def test_control_when_each_posting_takes_its_locks_in_an_order_of_its_own_they_d
         first = lock_wallets(connection, order[:1])
         if (me := threading.get_ident()) not in waited:
             waited.add(me)
-            both_hold_one.wait(5)
+            both_hold_one.wait(30)
         others = lock_wallets(connection, order[1:], then=then)
         return others._replace(balances=first.balances + others.balances)
 

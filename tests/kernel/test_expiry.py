@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import DOE, JOHN, Books, outcome_of
+from tests.kernel.test_failures import set_for_new_connections
 from tests.kernel.test_holds import LONG, capture, hold_now, place, placed, release, state_of
 from tests.keys import ENVIRONMENT
 from wallet_app import service
@@ -60,7 +61,7 @@ def never() -> bool:
 def test_a_sweep_settles_what_is_due_and_nothing_else(books: Books) -> None:
     wallets = books.make_wallets(250, balance=10)
     due = place_in(books, wallets, 4, 1)
-    kept, done = placed(books, JOHN, 5), placed(books, DOE, 5, 1)
+    kept, done = placed(books, JOHN, 5), placed(books, DOE, 5, 4)
     service.execute(capture(done, 2, reference="part"))
     service.execute(release(done, "the rest"))
     wait_until_due(books, *due, done)
@@ -116,8 +117,10 @@ def test_sweeps_at_once_settle_each_hold_once(books: Books, monkeypatch: pytest.
 
 def test_of_a_capture_and_the_expiry_exactly_one_wins(books: Books) -> None:
     """200 captures around the very instant at which their holds expire, while two sweeps do nothing else."""
+    for name in ("lock_timeout", "statement_timeout"):
+        set_for_new_connections(books, name, "60s")
     wallets = books.make_wallets(200, balance=10)
-    found = [hold for seconds in (2, 3) for hold in place_in(books, wallets[seconds - 2 :: 2], 10, seconds)]
+    found = [hold for half in range(2) for hold in place_in(books, wallets[half::2], 10, 4 + half)]
     ended = threading.Event()
 
     def sweep() -> list[tuple[service.Hold, object]]:
@@ -192,7 +195,7 @@ def test_a_worker_that_is_killed_in_the_middle_leaves_nothing_undone_or_done_twi
         with worker(books, log) as first:
             wait_for(lambda: open_holds(books) < 1_000)
             first.send_signal(signal.SIGKILL)
-            first.wait(30)
+            first.wait(60)
             assert first.returncode == -signal.SIGKILL
     assert open_holds(books) > 0
     with worker(books, log):
@@ -212,7 +215,7 @@ def test_two_workers_at_once_and_a_signal_to_stop(books: Books, tmp_path: Path) 
         wait_for(lambda: books.sql("SELECT count(*) FROM audit_chain")[0][0] > 0)
         for process in (first, second):
             process.terminate()
-        assert [process.wait(30) for process in (first, second)] == [0, 0]
+        assert [process.wait(60) for process in (first, second)] == [0, 0]
     assert service.list_heartbeats() == [], "who ends in order is not looked for"
     assert hold_now(kept).state == "open"
     assert {hold_now(hold).state for hold in due} == {"expired"}

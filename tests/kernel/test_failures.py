@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -42,6 +43,16 @@ def add_trigger(books: Books, body: str, *, on: str = "BEFORE INSERT ON ledger_e
     """)
 
 
+def shortest(work: Callable[[], object], enough: float) -> float:
+    """Return in how many seconds the work is done at best: of three tries, since a busy machine may stall any one."""
+    took: list[float] = []
+    while len(took) < 3 and min(took, default=enough) >= enough:
+        begun = time.monotonic()
+        work()
+        took.append(time.monotonic() - begun)
+    return min(took)
+
+
 def harms(books: Books) -> int:
     """Return how often the trigger's sequence was drawn from: a rollback does not turn it back."""
     return books.sql("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM harms")[0][0]
@@ -54,10 +65,12 @@ def test_a_wallet_that_another_holds_is_answered_as_busy_after_the_lock_timeout(
     set_for_new_connections(books, "lock_timeout", "300ms")
     with books.connect() as other:
         other.execute("SELECT FROM wallet_balances WHERE wallet_id = %s FOR UPDATE", (JOHN,))
-        begun = time.monotonic()
-        with pytest.raises(WalletBusyError):
-            service.execute(books.spend(JOHN, 1, "busy"))
-        assert 0.25 < time.monotonic() - begun < 1.5
+
+        def is_busy() -> None:
+            with pytest.raises(WalletBusyError):
+                service.execute(books.spend(JOHN, 1, "busy"))
+
+        assert 0.25 < shortest(is_busy, 1.5) < 1.5
         assert not isinstance(outcome_of(books.spend(DOE, 1)), Exception), "other wallets go on"
     assert (books.transactions("busy"), books.balance(JOHN)) == (0, 500)
     assert not service.execute(books.spend(JOHN, 1, "busy")).is_replay
@@ -98,12 +111,15 @@ def test_a_unit_of_work_that_idles_too_long_is_ended_and_done_again(
 
 
 def test_when_all_slots_are_taken_a_posting_waits_for_one(books: Books) -> None:
+    # However late the timer is, it is waited for.
+    for name in ("lock_timeout", "statement_timeout"):
+        set_for_new_connections(books, name, "60s")
     with books.connect() as other:
         every_slot = "SELECT pg_advisory_xact_lock(%s, slot) FROM generate_series(0, 15) AS slot"
         other.execute(every_slot, (locks._SLOT_LOCKS,))
         free = threading.Timer(0.4, other.rollback)
-        free.start()
         begun = time.monotonic()
+        free.start()
         service.execute(books.spend(JOHN, 1))
         assert time.monotonic() - begun > 0.3
         free.join()
@@ -112,10 +128,12 @@ def test_when_all_slots_are_taken_a_posting_waits_for_one(books: Books) -> None:
 def test_a_pool_without_a_free_connection_is_answered_as_unavailable_and_posts_nothing(database: URL) -> None:
     for books in serve(database, pool_size=1, pool_seconds_max=1):
         with db.engine.connect():
-            begun = time.monotonic()
-            with pytest.raises(WalletBusyError, match="connections"):
-                service.execute(books.spend(JOHN, 1, "crowded"))
-            assert 0.9 < time.monotonic() - begun < 2
+
+            def is_crowded(books: Books = books) -> None:
+                with pytest.raises(WalletBusyError, match="connections"):
+                    service.execute(books.spend(JOHN, 1, "crowded"))
+
+            assert 0.9 < shortest(is_crowded, 2) < 2
         assert books.transactions("crowded") == 0
         assert not service.execute(books.spend(JOHN, 1, "crowded")).is_replay
         assert books.faults() == {}
@@ -252,7 +270,7 @@ def test_a_poisoned_batch_ends_at_its_deadline_though_every_command_has_to_wait(
             patch.setattr(posting, "post", poisoned_at_once)
             begun = time.monotonic()
             outcomes = service.execute_batch(batch, seconds_max=0.5)
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 4, "and not the six seconds of thirty waits"
     assert {type(outcome) for outcome in outcomes} == {WalletBusyError}
     assert books.entries(JOHN) == 1
 
@@ -279,6 +297,8 @@ def test_a_missing_balance_row_of_a_wallet_without_entries_is_empty(books: Books
 
 def test_missing_balance_rows_heal_once_though_8_threads_meet_them(books: Books) -> None:
     wallet_ids = [JOHN, DOE, *books.make_wallets(6, balance=100)]
+    for name in ("lock_timeout", "statement_timeout"):
+        set_for_new_connections(books, name, "60s")
     before = {wallet_id: books.balance(wallet_id) for wallet_id in wallet_ids}
     books.sql("DELETE FROM wallet_balances")
 

@@ -78,7 +78,7 @@ def held(books: Books, wallet_id: int) -> Iterator[Callable[[], None]]:
         yield connection.rollback
 
 
-def eventually(condition: Callable[[], bool], seconds_max: float = 10) -> None:
+def eventually(condition: Callable[[], bool], seconds_max: float = 30) -> None:
     deadline = time.monotonic() + seconds_max
     while not condition():
         assert time.monotonic() < deadline, "it never came to be"
@@ -122,7 +122,7 @@ def test_a_wallet_that_a_foreign_transaction_holds_delays_nobody_else(patient: B
             service.execute(patient.top_up(DOE, 1))
         assert not answers, "John's command waits, Doe's twenty are done"
         let_go()
-        thread.join(10)
+        thread.join(30)
     assert isinstance(answers[0], service.Receipt)
 
 
@@ -138,8 +138,8 @@ def test_control_a_lane_that_waits_for_every_wallet_stops_everybody(
         other.join(0.5)
         assert not answers
         let_go()
-        thread.join(10)
-        other.join(10)
+        thread.join(30)
+        other.join(30)
     assert isinstance(answers[0], service.Receipt)
 
 
@@ -151,8 +151,8 @@ def test_a_wait_that_runs_out_is_told_to_its_own_command_alone(grouped: Books, p
             second, answers_of_second = in_background(grouped, lambda: outcome_of(grouped.spend(DOE, 5)))
             eventually(lambda: lanes().queued()[1] == 1)
             let_doe_go()
-        first.join(10)
-        second.join(10)
+        first.join(30)
+        second.join(30)
     assert isinstance(answers_of_first[0], WalletBusyError)
     assert isinstance(answers_of_second[0], service.Receipt)
     assert grouped.balance(JOHN) == 500
@@ -172,11 +172,11 @@ def test_a_held_wallet_does_not_starve_another_that_was_busy_for_a_moment(groupe
             doe, answers_of_doe = in_background(grouped, lambda: outcome_of(grouped.spend(DOE, 5)))
             eventually(lambda: lanes()._waiting_wallets[DOE] == 1)
             let_doe_go()
-        doe.join(10)
+        doe.join(30)
         assert isinstance(answers_of_doe[0], service.Receipt)
         assert sum(bool(answers) for _, answers in spends) == 1, "the four behind the first still wait"
         for thread, _ in spends:
-            thread.join(10)
+            thread.join(30)
     assert {type(answers[0]) for _, answers in spends} == {WalletBusyError}
     assert grouped.balance(JOHN) == 500
 
@@ -189,7 +189,7 @@ def test_a_lane_goes_on_whatever_was_thrown_in_it(grouped: Books, monkeypatch: p
 
     with monkeypatch.context() as patch:
         patch.setattr(group_commit, "post_with_retries", end)
-        assert isinstance(outcome_of(grouped.top_up(JOHN, 1), seconds_max=0.5), OutcomeUnknownError)
+        assert isinstance(outcome_of(grouped.top_up(JOHN, 1), seconds_max=2), OutcomeUnknownError)
     assert service.execute(grouped.top_up(JOHN, 1)).wallets[0].balance == 501
 
 
@@ -201,7 +201,7 @@ def test_commands_on_a_busy_wallet_are_posted_in_the_order_in_which_they_came(pa
             eventually(lambda: lanes()._waiting_wallets[JOHN] == amount)  # noqa: B023
         let_go()
         for thread in threads:
-            thread.join(10)
+            thread.join(30)
     amounts = patient.sql("SELECT amount FROM ledger_entries WHERE wallet_id = %s ORDER BY seq", JOHN)
     assert amounts == [(500,), (1,), (2,), (3,), (4,), (5,)]
 
@@ -215,7 +215,7 @@ def test_a_command_whose_time_runs_out_in_the_queue_is_withdrawn_and_never_poste
         late = patient.spend(JOHN, 7)
         assert isinstance(outcome_of(late, seconds_max=0.2), WalletBusyError)
         let_go()
-        thread.join(10)
+        thread.join(30)
     assert patient.transactions(late.reference) == 0
     assert isinstance(outcome_of(late), service.Receipt)
 
@@ -227,12 +227,13 @@ def test_a_command_whose_time_runs_out_while_it_is_posted_has_an_unknown_outcome
     post = posting.post
 
     def slow(*args: object, **options: object) -> object:
-        go_on.wait(10)
+        go_on.wait(30)
         return post(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(posting, "post", slow)
     command = grouped.spend(JOHN, 5)
-    assert isinstance(outcome_of(command, seconds_max=0.2), OutcomeUnknownError)
+    # Long enough for the lane to take it, on a machine however busy: otherwise it is withdrawn.
+    assert isinstance(outcome_of(command, seconds_max=1.5), OutcomeUnknownError)
     go_on.set()
     eventually(lambda: grouped.transactions(command.reference) == 1)
     assert service.execute(command).is_replay
@@ -250,7 +251,7 @@ def test_a_full_queue_refuses_at_once_and_grows_no_further(
         assert isinstance(outcome_of(patient.top_up(DOE, 1)), OverloadedError)
         let_go()
         for thread in threads:
-            thread.join(10)
+            thread.join(30)
     assert patient.balance(JOHN) == 480
     assert service.execute(patient.top_up(DOE, 1)).wallets[0].balance == 301
 
@@ -274,7 +275,7 @@ def test_a_poisoned_command_fails_alone_among_those_that_share_its_transaction(
             eventually(lambda: lanes()._waiting_wallets[JOHN] > before)  # noqa: B023
         let_go()
         for thread, _ in threads:
-            thread.join(10)
+            thread.join(30)
     kinds = [isinstance(answers[0], service.Receipt) for _, answers in threads]
     assert kinds == [True, True, False, True]
     assert patient.balance(JOHN) == 503
@@ -287,7 +288,7 @@ def test_a_forked_process_has_lanes_of_its_own(grouped: Books) -> None:
     context = multiprocessing.get_context("fork")
     child = context.Process(target=lambda: service.execute(grouped.top_up(JOHN, 2, "from-the-child")))
     child.start()
-    child.join(20)
+    child.join(60)
     assert child.exitcode == 0
     assert service.execute(grouped.top_up(JOHN, 4)).wallets[0].balance == 507
 

@@ -21,7 +21,13 @@ from tests.kernel.conftest import JOHN, ORIGIN, Books, outcome_of, serve
 from tests.kernel.test_expiry import wait_for
 from tests.kernel.test_reading_plans import walk
 from wallet_app import service
-from wallet_app.errors import InsufficientBalanceError, LotFinishedError, TooManyLotsError, WalletSettlingError
+from wallet_app.errors import (
+    InsufficientBalanceError,
+    LotEndPassedError,
+    LotFinishedError,
+    TooManyLotsError,
+    WalletSettlingError,
+)
 from wallet_app.service import loading_lots, lot_rules
 from wallet_app.service.lots import LOTS_MAX
 
@@ -127,8 +133,7 @@ def test_what_is_due_is_settled_in_bounded_steps(many: Books) -> None:
 def test_of_expiry_and_spend_one_gets_each_unit(books: Books) -> None:
     """Spends around the instant: what each took and what has expired make the grant, to the unit."""
     for turn in range(20):
-        end = dt.datetime.now(dt.UTC) + dt.timedelta(milliseconds=400)
-        lot = service.execute(books.bonus(JOHN, 30, expires_at=end)).transaction.transaction_id
+        end, (lot,) = ending_soon(books, [30], dt.timedelta(milliseconds=400))
         paid = books.sql("SELECT balance - bonus FROM wallet_balances WHERE wallet_id = %s", JOHN)[0][0]
         wait_for(lambda end=end: dt.datetime.now(dt.UTC) > end - dt.timedelta(milliseconds=20))
         sweep = partial(outcome_of, lot_rules.expiry_of(JOHN, lot, end))
@@ -147,9 +152,7 @@ def test_of_an_extension_and_the_sweep_the_first_wins_whole(books: Books) -> Non
     """500 pairs around the instant: a lot was extended and is whole, or it has expired and was not."""
     came: Counter[str] = Counter()
     for turn in range(50):
-        end = dt.datetime.now(dt.UTC) + dt.timedelta(milliseconds=300)
-        made = service.execute_batch([books.bonus(JOHN, 3, expires_at=end) for _ in range(10)])
-        lots = [one.transaction.transaction_id for one in made if isinstance(one, service.Receipt)]
+        end, lots = ending_soon(books, [3] * 10, dt.timedelta(milliseconds=300))
         later = end + dt.timedelta(days=1)
         pairs = [
             pair
@@ -177,6 +180,19 @@ def test_of_an_extension_and_the_sweep_the_first_wins_whole(books: Books) -> Non
         came.update({"extended": len(extended), "refused": refused})
     assert came.total() == 500
     assert isinstance(outcome_of(books.spend(JOHN, 10_000)), InsufficientBalanceError)
+
+
+def ending_soon(books: Books, amounts: list[int], life: dt.timedelta) -> tuple[dt.datetime, list[uuid.UUID]]:
+    """Grant lots that end that soon, or later where that was over before they were granted; return when, and them."""
+    while True:
+        end = dt.datetime.now(dt.UTC) + life
+        made = service.execute_batch([books.bonus(JOHN, amount, expires_at=end) for amount in amounts])
+        lots = [one.transaction.transaction_id for one in made if isinstance(one, service.Receipt)]
+        if lots:
+            assert len(lots) == len(amounts), made
+            return end, lots
+        assert {type(one) for one in made} == {LotEndPassedError}, made
+        life *= 2
 
 
 def extension(lot_id: uuid.UUID, end: dt.datetime) -> service.ExtendLot:

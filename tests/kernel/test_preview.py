@@ -198,7 +198,7 @@ def test_a_preview_of_holds_says_what_posting_them_says(books: Books, monkeypatc
 
 
 def test_a_preview_counts_what_is_due(books: Books) -> None:
-    due = service.execute(books.command(service.PlaceHold, JOHN, 500, expires_in=1)).hold
+    due = service.execute(books.command(service.PlaceHold, JOHN, 500, expires_in=3)).hold
     assert due is not None
     with service.previewing() as preview:
         assert isinstance(preview.preview([books.spend(JOHN, 500)])[0], InsufficientBalanceError)

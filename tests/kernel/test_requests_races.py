@@ -20,6 +20,7 @@ from tests.kernel import wire
 from tests.kernel.conftest import JOHN, Books, serve
 from tests.kernel.operators import NAMES, VISITOR, adjustment, make_operator, sign_in
 from tests.kernel.processes import in_processes, in_threads
+from tests.kernel.test_failures import set_for_new_connections
 from tests.kernel.test_requests import Office, let_them_expire, office, refusal
 from tests.kernel.wire import AnswerLost, BeforeSent, InFlight, Terminated, Wire
 from wallet_app import service
@@ -85,6 +86,8 @@ def test_500_races_are_decided_once_each(office: Office) -> None:
 
 def test_a_request_expires_while_its_approver_waits(office: Office) -> None:
     """The clock is read under the lock: whoever waited past the end is too late."""
+    for name in ("lock_timeout", "statement_timeout"):
+        set_for_new_connections(office.books, name, "60s")
     request_id = office.ask(adjustment(JOHN, 2_000))
     seen = office.seen(request_id)
     with office.books.connect() as other:
@@ -104,7 +107,7 @@ def test_a_request_expires_while_its_approver_waits(office: Office) -> None:
         while other.execute("SELECT expires_at > clock_timestamp() FROM approval_requests").fetchone() == (True,):
             threading.Event().wait(0.02)
         other.commit()
-        approver.join(20)
+        approver.join(30)
     (answer,) = answers
     assert isinstance(answer, RequestDecidedError)
     assert (answer.details["request_status"], office.status(request_id)) == ("expired", "expired")
@@ -157,11 +160,14 @@ def test_control_without_the_operators_lock_the_days_bound_does_not_hold(
     office = Office(broken_books, {name: sign_in(name) for name in NAMES})
     service.set_day_bound(service.DayBoundView(None, 100, 2_000), by=service.By(actor="tests"))
     wallets = broken_books.make_wallets(16)
+    # They wait for one another with their units of work open.
+    for name in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
+        set_for_new_connections(broken_books, name, "60s")
     gate, real = threading.Barrier(16), locks.lock_wallets
 
     def meet(*arguments: Any, **options: Any) -> Any:
         locked = real(*arguments, **options)
-        gate.wait(20)
+        gate.wait(30)
         return locked
 
     maker = lock_operators_now(office)

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from tests.kernel.conftest import DOE, JOHN, ORIGIN, Books
 from tests.kernel.test_expiry import never, wait_for
+from tests.kernel.test_failures import set_for_new_connections
 from wallet_app import service
 from wallet_app.db import unit_of_work
 from wallet_app.service import posting, settled
@@ -64,6 +65,7 @@ def no_slack(monkeypatch: pytest.MonkeyPatch) -> None:
 def late_posting(books: Books) -> tuple[threading.Thread, threading.Event]:
     """Decide a posting, with its id, and keep it from its COMMIT until the event."""
     is_decided, may_commit = threading.Event(), threading.Event()
+    set_for_new_connections(books, "idle_in_transaction_session_timeout", "60s")
 
     def post() -> None:
         assert books.app is not None
@@ -71,12 +73,11 @@ def late_posting(books: Books) -> tuple[threading.Thread, threading.Event]:
             (receipt,) = posting.post(connection, [books.top_up(JOHN, 1, "late")])
             assert isinstance(receipt, service.Receipt)
             is_decided.set()
-            # Shorter than the database lets a transaction idle.
-            assert may_commit.wait(4)
+            assert may_commit.wait(30)
 
     thread = threading.Thread(target=post)
     thread.start()
-    assert is_decided.wait(10)
+    assert is_decided.wait(30)
     return thread, may_commit
 
 

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,9 @@ def lonely_server(request: pytest.FixtureRequest) -> Iterator[psycopg.Connection
             superuser.execute("SET synchronous_commit = local")
             superuser.execute("ALTER SYSTEM SET synchronous_standby_names = 'away'")
             superuser.execute("SELECT pg_reload_conf()")
+            deadline = time.monotonic() + 30
+            while not waits_for_the_standby(url, superuser):
+                assert time.monotonic() < deadline, "the setting is not in force"
             yield superuser
     shutil.rmtree(folder)
 
@@ -77,9 +81,23 @@ def test_a_commit_whose_wait_for_the_standby_is_cancelled_is_answered_as_unknown
     assert service.execute(command).is_replay
 
 
+def waits_for_the_standby(url: URL, superuser: psycopg.Connection[tuple[object, ...]]) -> bool:
+    """Commit something, and tell whether that waits for the standby: a server takes its settings up by and by."""
+    with psycopg.connect(conninfo(url), autocommit=True) as probe, ThreadPoolExecutor(1) as pool:
+        committing = pool.submit(probe.execute, "SELECT pg_logical_emit_message(true, 'a test', '')")
+        while not committing.done():
+            waits = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = %s"
+            if superuser.execute(waits, [probe.info.backend_pid]).rowcount:
+                committing.result(30)
+                return True
+            time.sleep(0.01)
+        committing.result()
+    return False
+
+
 def cancel_the_wait(superuser: psycopg.Connection[tuple[object, ...]]) -> None:
     # statement_timeout would not: PostgreSQL ends it before the wait begins.
-    for _ in range(200):
+    for _ in range(600):
         time.sleep(0.05)
         waits = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
         if superuser.execute(waits).rowcount:

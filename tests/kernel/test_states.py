@@ -282,16 +282,16 @@ def test_a_frozen_side_gets_the_new_end(books: Books) -> None:
 def test_it_ends_at_its_instant_and_nobody_has_to_write_that(books: Books, clock: Clock) -> None:
     until = books.sql("SELECT clock_timestamp() + interval '1 hour'")[0][0]
     service.execute(freeze(books, side="debits", until=until))
-    clock.move(minutes=59, seconds=58)
+    clock.move(minutes=59)
     assert isinstance(outcome_of(books.spend(JOHN, 1)), WalletNotActiveError)
-    clock.move(seconds=3)
+    clock.move(minutes=1, seconds=1)
     service.execute(books.spend(JOHN, 1))
     assert isinstance(outcome_of(unfreeze(books)), WalletNotFrozenError)
     assert books.sql("SELECT debits_frozen_until FROM wallets WHERE id = %s", JOHN) == [(until,)]
 
 
 def test_reads_tell_its_end_by_the_databases_clock(books: Books) -> None:
-    until = books.sql("SELECT clock_timestamp() + interval '1 second'")[0][0]
+    until = books.sql("SELECT clock_timestamp() + interval '3 seconds'")[0][0]
     service.execute(freeze(books, until=until))
     assert status() == "FROZEN"
     while not books.sql("SELECT clock_timestamp() >= %s", until)[0][0]:
@@ -562,7 +562,7 @@ def test_each_of_several_switches_stops_until_it_is_lifted(books: Books) -> None
 
 
 def test_a_switch_ends_by_itself(books: Books) -> None:
-    until = books.sql("SELECT clock_timestamp() + interval '1 second'")[0][0]
+    until = books.sql("SELECT clock_timestamp() + interval '3 seconds'")[0][0]
     switch = set_switch(until=until)
     assert isinstance(outcome_of(books.spend(JOHN, 1)), StoppedError)
     while not books.sql("SELECT clock_timestamp() >= %s", until)[0][0]:

@@ -79,7 +79,7 @@ def test_control_transfers_that_lock_each_side_by_itself_deadlock(
         first = lock_wallets(connection, order[:1])
         if (me := threading.get_ident()) not in waited:
             waited.add(me)
-            both_hold_one.wait(5)
+            both_hold_one.wait(30)
         return locks.Locked(first.balances + lock_wallets(connection, order[1:]).balances, first.slot)
 
     find_deadlocks_soon(broken_books)

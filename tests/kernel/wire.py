@@ -103,17 +103,19 @@ class AnswerLost(Fault):
 
 
 class InFlight(Fault):
-    """The client's side is cut at once; the message reaches the server `seconds` later."""
+    """The client's side is cut at once; the message reaches the server `seconds` later, and after what is meanwhile."""
 
-    def __init__(self, moment: Moment, *, seconds: float) -> None:
+    def __init__(self, moment: Moment, *, seconds: float, meanwhile: Callable[[], object] = lambda: None) -> None:
         super().__init__(moment)
         self.seconds = seconds
+        self.meanwhile = meanwhile
 
     def harm(self, session: Session, message: bytes) -> None:
         session.swallow()
         pipeline = message + session.rest_after(message)
         close(session.client)
         time.sleep(self.seconds)
+        self.meanwhile()
         session.ask(pipeline)
 
 
@@ -124,7 +126,7 @@ class Terminated(Fault):
         with psycopg.connect(conninfo(session.wire.server_url), autocommit=True) as administrator:
             while not administrator.execute(_TERMINATE_WAITING).fetchone():
                 time.sleep(0.01)
-        assert session.answered.wait(10)
+        assert session.answered.wait(30)
 
 
 class Silence(Fault):
@@ -162,7 +164,7 @@ class Session:
     def ask(self, messages: bytes) -> None:
         """Send the messages and wait until the server has answered."""
         self.server.sendall(messages)
-        assert self.answered.wait(10)
+        assert self.answered.wait(30)
 
     def close(self) -> None:
         close(self.client)
