@@ -22,7 +22,7 @@ from wallet_app.errors import (
     ReferenceMismatchError,
     VersionMismatchError,
 )
-from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal
+from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal, ApprovedRevocation
 from wallet_app.service.rules import RULES
 
 wallets = st.sampled_from([JOHN, JOHN, JOHN, JOHN_DIAMOND, DOE])
@@ -65,13 +65,16 @@ commands = st.one_of(
         **common,
     ),
     # So with lots.
-    st.builds(
-        service.RevokeLot,
-        lot_id=st.integers(0, 3).map(lambda n: uuid.UUID(int=n)),
-        on_shortfall=st.sampled_from(["refuse", "partial", "debt"]),
-        reason=st.just("a test"),
-        **common,
-    ),
+    *[
+        st.builds(
+            kind,
+            lot_id=st.integers(0, 3).map(lambda n: uuid.UUID(int=n)),
+            on_shortfall=st.sampled_from(["refuse", "partial", "debt"]),
+            reason=st.just("a test"),
+            **common,
+        )
+        for kind in (service.RevokeLot, ApprovedRevocation)
+    ],
     st.builds(
         service.ExtendLot,
         lot_id=st.integers(0, 3).map(lambda n: uuid.UUID(int=n)),

@@ -31,7 +31,7 @@ from wallet_app.errors import (
     WalletNotFrozenError,
 )
 from wallet_app.service import holds, loading, locks, lot_rules, posting
-from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal, Direction
+from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal, ApprovedRevocation, Direction
 from wallet_app.service.rules import RULES
 
 assert clock
@@ -118,6 +118,7 @@ CELLS: dict[str, tuple[Prepared, set[str]]] = {
     "REVERSAL for a debt alone": (lambda books: owing_alone(books), PASSES),
     "REVERSAL that was approved": (lambda books: undoing(books.top_up(JOHN, 1), ApprovedReversal), PASSES),
     "REVERSAL of one grant": (lambda books: on_lot(books, service.RevokeLot), DEBIT),
+    "REVERSAL of one grant that was approved": (lambda books: on_lot(books, ApprovedRevocation), PASSES),
     "EXTEND": (lambda books: on_lot(books, service.ExtendLot, expires_at=FAR), PASSES),
     "ADJUSTMENT up": (lambda books: adjust(books, "credit"), CREDIT),
     "ADJUSTMENT down": (lambda books: adjust(books, "debit"), DEBIT),

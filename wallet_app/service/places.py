@@ -15,7 +15,7 @@ from wallet_app.errors import (
     TransactionNotFoundError,
     WalletNotFoundError,
 )
-from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal
+from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal, ApprovedRevocation
 from wallet_app.service.commands import Command, ExtendLot, Origin, ReleaseHold, ReverseTransaction, RevokeLot, Transfer
 from wallet_app.service.hold_views import find_hold_wallets
 from wallet_app.service.limit_rules import RaiseLimits
@@ -84,7 +84,7 @@ def command_of(
 
 def may_pass_freezes(operation: Operation) -> bool:
     """Tell whether a second person's approval lets it pass a freeze: what puts a balance right, and nothing else."""
-    return isinstance(operation, AdjustOperation | ReverseOperation)
+    return isinstance(operation, AdjustOperation | ReverseOperation | RevokeOperation)
 
 
 def _wallets_of(operation: Operation) -> tuple[int, tuple[int, ...]]:
@@ -145,8 +145,9 @@ def _extend(operation: ExtendOperation, _: Place, __: bool, common: dict[str, An
     return ExtendLot(**common, lot_id=operation.lot_id, expires_at=operation.expires_at, reason=_reason(operation))
 
 
-def _revoke(operation: RevokeOperation, _: Place, __: bool, common: dict[str, Any]) -> Command:
-    return RevokeLot(**common, lot_id=operation.lot_id, reason=_reason(operation), on_shortfall=operation.on_shortfall)
+def _revoke(operation: RevokeOperation, _: Place, is_approved: bool, common: dict[str, Any]) -> Command:
+    kind = ApprovedRevocation if is_approved else RevokeLot
+    return kind(**common, lot_id=operation.lot_id, reason=_reason(operation), on_shortfall=operation.on_shortfall)
 
 
 def _freeze(operation: FreezeOperation, _: Place, __: bool, common: dict[str, Any]) -> Command:

@@ -59,6 +59,7 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
     adjustments.Adjust: adjustments.adjust,
     adjustments.ApprovedAdjust: adjustments.adjust,
     adjustments.ApprovedReversal: reversals.reverse,
+    adjustments.ApprovedRevocation: reversals.revoke,
     states.Freeze: states.freeze,
     states.Unfreeze: states.unfreeze,
     states.Close: states.close,
