@@ -126,7 +126,7 @@ steps = st.tuples(
 )
 """A command, and the versions on which it is asked: how far they are from the one at the beginning."""
 
-UNASKED = {"Seed", "ExpireHold", "ExpireLot", "RaiseLimits"}
+UNASKED = {"Seed", "ExpireHold", "ExpireLot", "RaiseLimits", "EndRaise"}
 """Kinds that no caller can ask for."""
 
 

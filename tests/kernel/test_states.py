@@ -128,8 +128,15 @@ CELLS: dict[str, tuple[Prepared, set[str]]] = {
     "UNFREEZE": (lambda books: unfreeze_again(books), PASSES),
     "CLOSE": (lambda books: emptied(books), PASSES),
     "LIMIT_RAISE": (lambda books: limit(wallet_id=JOHN, single=500) and raise_to(books, single=501), PASSES),
+    "LIMIT_RAISE_END": (lambda books: raised(books), PASSES),
 }
 """Of each kind a command, and the sides of wallet JOHN that it needs. Expiries have a test of their own."""
+
+
+def raised(books: Books) -> service.EndRaise:
+    limit(wallet_id=JOHN, single=500)
+    service.execute(raise_to(books, single=501))
+    return service.EndRaise(wallet_id=JOHN, reason="over", reference="end-raise", origin=ORIGIN)
 
 
 def adjust(books: Books, direction: Direction, kind: type[Adjust] = Adjust) -> Adjust:

@@ -187,7 +187,7 @@ from wallet_app.service.keys import (
     NewKey,
     preview_key,
 )
-from wallet_app.service.limit_rules import RAISE_DAYS_MAX, RaiseLimits
+from wallet_app.service.limit_rules import RAISE_DAYS_MAX, EndRaise, RaiseLimits
 from wallet_app.service.limit_settings import (
     USER_TYPES,
     LimitSetting,
@@ -228,6 +228,7 @@ from wallet_app.service.operations import (
     CloseOperation,
     ExtendOperation,
     FreezeOperation,
+    LimitRaiseEndOperation,
     LimitRaiseOperation,
     MoneyOperation,
     Operation,
@@ -457,6 +458,8 @@ __all__ = [
     "LIMIT_FIGURES",
     "RAISE_DAYS_MAX",
     "USER_TYPES",
+    "EndRaise",
+    "LimitRaiseEndOperation",
     "LimitRaiseOperation",
     "LimitSetting",
     "LimitTarget",

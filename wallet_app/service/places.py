@@ -18,13 +18,14 @@ from wallet_app.errors import (
 from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal, ApprovedRevocation
 from wallet_app.service.commands import Command, ExtendLot, Origin, ReleaseHold, ReverseTransaction, RevokeLot, Transfer
 from wallet_app.service.hold_views import find_hold_wallets
-from wallet_app.service.limit_rules import RaiseLimits
+from wallet_app.service.limit_rules import EndRaise, RaiseLimits
 from wallet_app.service.lot_views import find_lot_wallets
 from wallet_app.service.operations import (
     AdjustOperation,
     CloseOperation,
     ExtendOperation,
     FreezeOperation,
+    LimitRaiseEndOperation,
     LimitRaiseOperation,
     MoneyOperation,
     Operation,
@@ -166,6 +167,10 @@ def _raise_limits(operation: LimitRaiseOperation, _: Place, __: bool, common: di
     return RaiseLimits(**common, figures=operation.figures, until=operation.until, reason=operation.reason)
 
 
+def _end_raise(operation: LimitRaiseEndOperation, _: Place, __: bool, common: dict[str, Any]) -> Command:
+    return EndRaise(**common, reason=operation.reason)
+
+
 def _reason(operation: MoneyOperation) -> str:
     """Return what a reversal keeps for good of why it was done."""
     return operation.reason_code + (f", ticket {operation.ticket}" if operation.ticket else "")
@@ -182,6 +187,7 @@ _COMMANDS: dict[type[Operation], Callable[[Any, Place, bool, dict[str, Any]], Co
     UnfreezeOperation: _unfreeze,
     CloseOperation: _close,
     LimitRaiseOperation: _raise_limits,
+    LimitRaiseEndOperation: _end_raise,
 }
 
 

@@ -64,6 +64,7 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
     states.Unfreeze: states.unfreeze,
     states.Close: states.close,
     limit_rules.RaiseLimits: limit_rules.raise_limits,
+    limit_rules.EndRaise: limit_rules.end_raise,
 }
 
 
