@@ -21,6 +21,7 @@ from wallet_app.service.filters import Filters, all_of, is_limited, permit_value
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, TransactionRow
 from wallet_app.service.permits import Permit, reaches
 from wallet_app.service.queries import (
+    EXPIRED_OF_ENTRY,
     PAGE_MAX,
     EntryRow,
     EntryView,
@@ -320,7 +321,7 @@ SELECT {TRANSACTION_COLUMNS}, details.note, details.metadata,
        coalesce(owners.asset_code, anchors.asset_code) AS asset_code,
        coalesce(owners.user_id, anchors.user_id) AS user_id,
        became.reversed, became.owed, became.owed_since,
-       anchors.user_id AS anchor_user_id, anchors.asset_code AS anchor_asset_code
+       anchors.user_id AS anchor_user_id, anchors.asset_code AS anchor_asset_code, {EXPIRED_OF_ENTRY}
   FROM unnest(CAST(:transaction_ids AS uuid[])) AS asked (transaction_id)
  CROSS JOIN LATERAL (SELECT * FROM transactions WHERE transaction_id = asked.transaction_id OFFSET 0) AS transactions
   {ENTRIES_OF_TRANSACTION}
