@@ -18,8 +18,11 @@ pytestmark = pytest.mark.wide
 JOHN, DOE = 3, 5
 
 
-def live() -> None:
-    """Both users spend, hold, release and get something back, under limits that two people raise for one of them."""
+def live(*, ends: bool = False) -> None:
+    """Both users spend, hold, release and get something back, under limits that two people raise for one of them.
+
+    With `ends`, one of the two lets the raise end.
+    """
     by = service.By(actor="tests")
     service.set_limits(service.LimitTarget(asset_code="GOLD"), service.WalletLimits(day=400, rolling=400), by=by)
     for wallet_id in (JOHN, DOE):
@@ -43,6 +46,10 @@ def live() -> None:
     assert page.weighed is not None
     service.approve(checker, asked.request.request_id, seen=page.weighed.seen, visitor=VISITOR)
     assert service.get_limits(JOHN).limits.now.day == 500
+    if ends:
+        end = service.LimitRaiseEndOperation(wallet_id=JOHN, reason="it is off")
+        assert isinstance(service.carry_out(maker, end, form_key=uuid.uuid4().hex, visitor=VISITOR), service.Posted)
+        assert service.get_limits(JOHN).limits.now.day == 400
 
 
 TAMPERINGS = {
@@ -78,6 +85,23 @@ def test_each_way_to_tamper_with_limits_shows(app: Flask, tamper: Tamper) -> Non
         tamper("DELETE FROM spend_buckets", "INSERT INTO spend_buckets TABLE kept_buckets", "DELETE FROM limits")
         tamper("INSERT INTO limits OVERRIDING SYSTEM VALUE TABLE kept_limits")
     tamper("DROP TABLE kept_buckets, kept_limits")
+
+
+@pytest.mark.tampers
+def test_an_end_of_a_raise_that_is_not_an_operators_shows(app: Flask, tamper: Tamper) -> None:
+    live(ends=True)
+    assert service.verify(full=True).broken() == set()
+    tamper("CREATE TABLE kept_limits AS TABLE limits")
+    of_end = "transaction_id IN (SELECT transaction_id FROM transactions WHERE kind = 'LIMIT_RAISE_END')"
+    for sql, broken in (
+        (f"UPDATE limits SET until = until + interval '1 day' WHERE {of_end}", {"raised", "raises"}),
+        (f"UPDATE limits SET day_max = day_max + 1 WHERE {of_end}", {"raised", "raises"}),
+        (f"DELETE FROM limits WHERE {of_end}", {"raises"}),
+    ):
+        tamper(sql)
+        assert service.verify(full=True).broken() == broken, sql
+        tamper("DELETE FROM limits", "INSERT INTO limits OVERRIDING SYSTEM VALUE TABLE kept_limits")
+    tamper("DROP TABLE kept_limits")
 
 
 def test_what_is_too_old_to_count_is_forgotten(app: Flask, tamper: Tamper) -> None:

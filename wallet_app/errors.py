@@ -1312,6 +1312,16 @@ class LimitNotRaisedError(RefusedError):
         self.field = limit
 
 
+class NothingRaisedError(RefusedError):
+    code = "nothing_raised"
+    title = "Limits are not raised"
+
+    def __init__(self, wallet_id: int) -> None:
+        super().__init__(
+            f"The limits of wallet {wallet_id} are not raised now: they are as they are set.", wallet_id=wallet_id
+        )
+
+
 class RaiseTooLongError(InvalidError):
     code = "raise_too_long"
     title = "Raise is too long"

@@ -24,7 +24,7 @@ from sqlalchemy import text
 
 from tests.api import clock
 from tests.api.exploring import explore_until_all_came
-from tests.api.model import FOR_EVER, REVERSIBLE, Answer, DeclinedError, Lot, Record, Wallet, World
+from tests.api.model import FOR_EVER, REVERSIBLE, Answer, DeclinedError, Lot, Record, Side, Wallet, World
 from tests.api.support import NO_WALLET
 from tests.keys import client_of
 from wallet_app import service
@@ -382,7 +382,7 @@ class Machine(RuleBasedStateMachine):
                 sides = [side for side in done.sides if not side.is_of_hold]
                 rows = self.client.get(f"/transactions/{done.transaction_id}").json["reversible"]
                 told = [(one["walletId"], one["seq"], one["reversed"], one["owed"], one["remaining"]) for one in rows]
-                assert told == [(one.wallet, one.seq, one.reversed, one.owed, one.left) for one in sides]
+                assert told == [(one.wallet, one.seq, one.reversed, one.owed, self.reversible(one)) for one in sides]
         self.compare_lots(self.ids[self.world.request % len(self.ids)])
         with self.app.app_context(), db.engine.connect() as connection:
             rows = connection.execute(_WALLETS, {"wallets": self.ids}).all()
@@ -421,6 +421,12 @@ class Machine(RuleBasedStateMachine):
         assert (told["nextAt"] is None) == (not ends)
         assert told["nextAmount"] == (left[min(ends)] if ends else 0)
         assert told["within7d"] == sum(left[until] for until in soon)
+
+    def reversible(self, side: Side) -> int:
+        """Return how much of it a reversal that came now could reverse: one that settles first what is due."""
+        granted = {lot for lot, _ in side.parts if lot is not None and self.is_over(lot)} if side.amount > 0 else set()
+        back = sum(part for lot, part in self.back(side.wallet) if lot in granted)
+        return max(0, side.reversible - sum(lot.available for lot in granted) - back)
 
     def compare_lots(self, wallet: int) -> None:
         """Check all lots of a wallet; and keep what the service calls them."""

@@ -72,7 +72,7 @@ def test_a_spend_is_given_back(client: FlaskClient) -> None:
     original = read(client, spent)
     assert (original["reverses"], original["reason"]) == (None, None)
     assert original["reversible"] == [
-        {"walletId": JOHN_GOLD, "seq": 2, "amount": 100, "reversed": 40, "owed": 0, "remaining": 60}
+        {"walletId": JOHN_GOLD, "seq": 2, "amount": 100, "reversed": 40, "owed": 0, "expired": 0, "remaining": 60}
     ]
     entries = client.get(f"/wallets/{JOHN_GOLD}/entries?limit=1").json["entries"]
     assert (entries[0]["type"], entries[0]["kind"], entries[0]["amount"]) == ("REVERSAL", "REVERSAL", 40)
@@ -146,7 +146,7 @@ def test_a_debt_is_told_listed_and_repaid(client: FlaskClient) -> None:
     credited = client.post(f"/wallets/{JOHN_GOLD}/bonus", json=movement(30)).json
     assert (credited["balanceAfter"], credited["balance"], credited["version"]) == (30, 0, 6)
     assert read(client, topped)["reversible"][0] == {
-        "walletId": JOHN_GOLD, "seq": 2, "amount": 100, "reversed": 90, "owed": 10, "remaining": 0
+        "walletId": JOHN_GOLD, "seq": 2, "amount": 100, "reversed": 90, "owed": 10, "expired": 0, "remaining": 0
     }  # fmt: skip
     repayment = client.get(f"/wallets/{JOHN_GOLD}/entries?limit=1").json["entries"][0]
     assert (repayment["kind"], repayment["amount"], repayment["actor"]) == ("REVERSAL", -30, "debt repayment")

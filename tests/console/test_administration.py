@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from werkzeug.test import TestResponse
 
 from tests.console.conftest import Browser, Sql, audited, email_of, text_of
+from tests.console.test_acts import Form as PageForm
 from tests.console.test_sign_in import set_up
 from wallet_app import service, settings_table
 from wallet_app.config import Settings
@@ -30,7 +31,7 @@ from wallet_app.errors import (
     PermissionDeniedError,
     ScaleFixedError,
 )
-from wallet_app.service import By, Form, Origin, SwitchSettings, TopUp, locks
+from wallet_app.service import Bonus, By, CreditLife, Form, Origin, SwitchSettings, TopUp, locks
 
 KEY = re.compile(r"dino_dev_[a-z2-7]{12}_[0-9A-Za-z]{49}")
 CODE = re.compile(r"(?:[A-Z2-9]{5}-){4}[A-Z2-9]{5}")
@@ -417,6 +418,60 @@ def test_an_asset_is_made_whole_and_changed_as_far_as_it_may_be(admin: Browser, 
         connection.exec_driver_sql("UPDATE asset_types SET scale = 0 WHERE code = 'SILVER'")
     listed = {one.code: one.outstanding for one in service.list_asset_facts(after_id=None, limit=10)}
     assert listed == {"GOLD": 800, "DIAMOND": 10, "SILVER": 1234}
+
+
+def test_how_long_credit_lives_is_said_on_its_assets_page_and_counts_for_what_comes_then(
+    admin: Browser, sql: Sql
+) -> None:
+    path, said = "/console/assets/GOLD", {"time_zone": "Europe/Berlin", "bonus_days": "30", "paid_days": "365"}
+    opened = PageForm(admin.get(path)).fields
+    assert [opened[name] for name in said] == ["UTC", "", ""]
+    days = ["0", "3651", "-1", "1.5", "x"]
+    wrong = {"time_zone": ["Mars/Phobos", "europe/berlin", "../UTC", ""], "bonus_days": days, "paid_days": days}
+    for url, form in ((path, opened), ("/console/assets", {"code": "TIN", "name": "Tin", "scale": "0"})):
+        for field, values in wrong.items():
+            for value in values:
+                refused = admin.post(url, form | said | {field: value})
+                assert wrong_field(refused) == field
+                assert f'value="{value}"' in text_of(refused), "what was entered is there to be mended"
+    assert not sql("SELECT FROM audit_log WHERE starts_with(action, 'asset:')")
+
+    origin = Origin(client="tests", actor="tests")
+    service.execute(TopUp(wallet_id=3, reference="ref-1", origin=origin, amount=5))
+    service.execute(Bonus(wallet_id=3, reference="ref-2", origin=origin, amount=5))
+    lots = "SELECT seq, kind, amount, expires_at FROM lots WHERE wallet_id = 3 ORDER BY seq"
+    ((number, *standing),) = sql(lots)
+    assert number == 0
+    changed = admin.post(path, opened | said | {"reason": "New terms"})
+    assert changed.location == f"{path}?note=asset-changed"
+    assert service.get_asset("GOLD").life == CreditLife("Europe/Berlin", 30, 365)
+    assert sql("SELECT before, after, reason FROM audit_log WHERE action = 'asset:change'") == [
+        (
+            {"name": "Gold Coins", "scale": 0, "time_zone": "UTC", "bonus_days": None, "paid_days": None},
+            {"name": "Gold Coins", "scale": 0, "time_zone": "Europe/Berlin", "bonus_days": 30, "paid_days": 365},
+            "New terms",
+        )
+    ]
+    assert sql(lots) == [(number, *standing)], "what is there ends as it did, and what had no end got none"
+    shown = text_of(admin.get(path))
+    for fact in ("Europe/Berlin", "30 days, if it does not say when it ends", "365 days"):
+        assert f">{fact}<" in shown
+    service.execute(TopUp(wallet_id=3, reference="ref-3", origin=origin, amount=5))
+    service.execute(Bonus(wallet_id=3, reference="ref-4", origin=origin, amount=5))
+    ends = sql("""
+        SELECT kind, date(expires_at AT TIME ZONE 'Europe/Berlin') - date(created_at AT TIME ZONE 'Europe/Berlin'),
+               to_char(expires_at AT TIME ZONE 'Europe/Berlin', 'HH24:MI:SS')
+          FROM lots WHERE wallet_id = 3 AND seq > 0 ORDER BY kind
+    """)
+    assert ends == [("bonus", 31, "00:00:00"), ("paid", 366, "00:00:00")]
+
+    # A page from before there were these fields says nothing of them; one with them lets credit live for ever again.
+    assert admin.post(path, {"name": "Gold", "scale": "0"}).status_code == 303
+    assert service.get_asset("GOLD").life == CreditLife("Europe/Berlin", 30, 365)
+    admin.post(path, PageForm(admin.get(path)).fields | {"bonus_days": "", "paid_days": ""})
+    assert service.get_asset("GOLD").life == CreditLife("Europe/Berlin")
+    admin.post("/console/assets", {"code": "TIN", "name": "Tin", "scale": "0"} | said | {"paid_days": ""})
+    assert service.get_asset("TIN").life == CreditLife("Europe/Berlin", 30)
 
 
 def test_a_scale_is_not_changed_while_something_is_posted(app: Flask, sql: Sql) -> None:

@@ -136,6 +136,42 @@ def test_higher_limits_are_asked_for_and_approved_by_another(
     assert "A tournament" in told
 
 
+def test_one_operator_ends_what_two_raised(browsers: Callable[..., Browser], limited: None, sql: Sql) -> None:
+    support, approver = browsers().sign_in("support"), browsers().sign_in("approver")
+    until = (dt.datetime.now(dt.UTC) + dt.timedelta(days=7)).strftime("%Y-%m-%dT%H:%M")
+    path = f"{RAISE}/end"
+    assert path not in text_of(support.get("/console/wallets/3"))
+    nothing = send(support, path, "check", open_form(support, path), reason="It is off")
+    assert (nothing.status_code, "are not raised now" in text_of(nothing)) == (409, True)
+    asked = send(support, RAISE, "do", open_form(support, RAISE), until=until, day="500", reason="A tournament")
+    request = asked.location.partition("?")[0]
+    approver.post(f"{request}/approve", Form(approver.get(f"{request}/approve")).fields)
+    spend(100, "much")
+
+    assert f'href="{path}"' in text_of(support.get("/console/wallets/3"))
+    assert f'href="{path}"' not in text_of(approver.get("/console/wallets/3"))
+    assert approver.get(path).status_code == 403
+    fields = open_form(support, path)
+    assert 'href="#reason"' in text_of(send(support, path, "check", fields))
+    checked = send(support, path, "check", fields, reason="It is off", ticket="T-2")
+    assert cells(checked, "Spent on a day") == ["500 GOLD", "150 GOLD"]
+    assert Form(checked).buttons == ["End raised limits of wallet 3"]
+    done = send(support, path, "do", Form(checked).fields)
+    ((ended,),) = sql("SELECT transaction_id FROM transactions WHERE kind = 'LIMIT_RAISE_END'")
+    assert done.location == f"/console/transactions/{ended}?note=done"
+    assert send(support, path, "do", Form(checked).fields).location == f"/console/transactions/{ended}?note=sent-before"
+    shown = text_of(support.get(done.location))
+    assert "Raised limits ended" in shown
+    assert "It is off" in shown
+    page = support.get("/console/wallets/3")
+    assert "Raised until" not in text_of(page)
+    assert cells(page, "Spent on a day")[:3] == ["150", "170", "0"]
+    assert sql(
+        "SELECT action, outcome, subject, reason, ticket FROM audit_log WHERE action LIKE 'limit_raise_end:%%'"
+    ) == [("limit_raise_end:post", "done", "wallet:3", "It is off", "T-2")]
+    assert service.verify(full=True).broken() == set()
+
+
 @pytest.mark.wide
 def test_a_refusal_by_a_limit_is_in_the_units_of_people(browser: Browser, app: Flask, sql: Sql) -> None:
     by = service.By(actor="tests")

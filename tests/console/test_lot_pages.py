@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
+import json
 import re
 import uuid
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from tests.console.test_acts import Form, open_form, send
 from tests.console.test_approvals import audited_of, decide
 from tests.console.test_wallet_pages import rows_of
 from wallet_app import service
+from wallet_app.service import lot_reads
 
 ORIGIN = service.Origin(client="shop", actor="key:k3f6m2q7zt5a", request_id="request-1")
 WHY = {"reason_code": "CORRECTION", "note": "Agreed with the shop", "ticket": "T-9"}
@@ -157,3 +160,60 @@ def test_what_ends_soon_is_told_by_asset_and_wallet(app: Flask, support: Browser
     assert [(row[0], row[2]) for row in listed] == [("3", "70 GOLD"), ("5", "5 GOLD")]
     for query in ("asset=NONE", "days=8", "asset=%00", "days="):
         assert support.get(f"/console/expiring?{query}").status_code == 200, query
+
+
+def test_what_ends_soon_is_taken_along_lot_by_lot_and_recorded(
+    app: Flask, support: Browser, browsers: Callable[..., Browser], sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lot_reads, "EXPIRING_LOTS_PAGE", 2)
+    path = "/console/expiring"
+    first, second = grant(70, days=3, reference="a"), grant(5, days=4, reference="b", wallet_id=5)
+    third = grant(900, days=20, reference="c", wallet_id=5)
+    other = grant(7, days=2, reference="d", wallet_id=4)
+    grant(1_000, days=40, reference="e")
+    grant(9, days=None, reference="f")
+    spend(30, "spend-1")
+    assert f"{path}.csv" not in text_of(support.get(path))
+    assert support.get(f"{path}.csv").status_code == 403
+    finance = browsers().sign_in("finance")
+    links = re.findall(rf'href="({path}\.[^"]*)"', text_of(finance.get(f"{path}?asset=GOLD&days=7")))
+    assert links == [f"{path}.csv?asset=GOLD&days=7", f"{path}.json?asset=GOLD&days=7"]
+    (head, *rows) = csv.reader(finance.get(links[0]).get_data(as_text=True).splitlines())
+    assert [dict(zip(head, row, strict=True)) for row in rows] == [
+        {
+            "expires_at": service.instant_text(service.get_lot(lot_id).lot.expires_at),
+            "wallet_id": wallet_id,
+            "user_id": user_id,
+            "user_name": name,
+            "asset": "GOLD",
+            "scale": "0",
+            "kind": "bonus",
+            "available": available,
+            "granted": granted,
+            "lot_id": str(lot_id),
+        }
+        for lot_id, wallet_id, user_id, name, available, granted in (
+            (first, "3", "2", "John", "40", "70"),
+            (second, "5", "3", "Doe", "5", "5"),
+        )
+    ]
+    for query, lots in (
+        ("asset=GOLD&days=30", [first, second, third]),
+        ("days=7", [other, first, second]),
+        ("", [other, first, second, third]),
+        ("asset=DIAMOND", [other]),
+    ):
+        found = json.loads(finance.get(f"{path}.json?{query}").get_data())
+        assert [row["lot_id"] for row in found] == [str(lot) for lot in lots], query
+    wrong = finance.get(f"{path}.csv?asset=NONE&days=8")
+    assert (wrong.status_code, text_of(wrong).count("Choose one of the list.")) == (422, 2)
+    told = sql("SELECT action, outcome, subject, after FROM audit_log WHERE starts_with(action, 'export:') ORDER BY id")
+    assert told[:2] == [
+        ("export:begin", "done", "expiring", {"filters": {"asset": "GOLD", "days": "7"}}),
+        ("export:end", "done", "expiring", {"rows": 2}),
+    ]
+    assert told[6:8] == [
+        ("export:begin", "done", "expiring", {"filters": {"days": "30"}}),
+        ("export:end", "done", "expiring", {"rows": 4}),
+    ]
+    assert len(told) == 10

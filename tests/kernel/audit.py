@@ -303,7 +303,10 @@ CHECKS = {
     """,
     "a raised limit is not what its transaction says": """
         SELECT t.wallet_id, l.id FROM limits l
-          FULL JOIN (SELECT * FROM transactions WHERE kind = 'LIMIT_RAISE') t USING (transaction_id)
+          FULL JOIN (SELECT wallet_id, transaction_id, request FROM transactions WHERE kind = 'LIMIT_RAISE'
+                      UNION ALL
+                     SELECT wallet_id, transaction_id, result FROM transactions WHERE kind = 'LIMIT_RAISE_END') t
+         USING (transaction_id)
          WHERE (l.level = 'raise' OR l.id IS NULL)
            AND (l.wallet_id, l.single_max, l.balance_max, l.day_max, l.rolling_max, l.until) IS DISTINCT FROM
                (t.wallet_id, (t.request ->> 'single')::bigint, (t.request ->> 'balance')::bigint,

@@ -26,6 +26,7 @@ from wallet_app.errors import (
     LimitNotRaisedError,
     LimitsInvalidError,
     MissingScopeError,
+    NothingRaisedError,
     RaiseTooLongError,
     SystemWalletError,
     WalletNotFoundError,
@@ -423,6 +424,54 @@ def test_a_raise_narrows_nothing_and_the_next_takes_its_place(books: Books) -> N
     assert service.get_limits(JOHN).limits.now == service.WalletLimits(single=250, day=101)
     limit()
     assert service.get_limits(JOHN).limits.now == service.WalletLimits()
+
+
+def ended(books: Books, wallet_id: int = JOHN) -> service.EndRaise:
+    reference = f"end-{next(books._references)}"
+    return service.EndRaise(wallet_id=wallet_id, reason="the tournament is off", reference=reference, origin=ORIGIN)
+
+
+def test_a_raise_ends_before_its_time_and_what_is_set_holds_again(books: Books) -> None:
+    limit(single=100, day=300)
+    service.execute(raise_to(books, single=200, day=400))
+    service.execute(books.spend(JOHN, 200))
+    command = ended(books)
+    receipt = service.execute(command)
+    assert (receipt.transaction.kind, receipt.transaction.entries) == ("LIMIT_RAISE_END", ())
+    assert service.execute(command).is_replay
+    view = service.get_limits(JOHN)
+    assert (view.raised, view.limits.now, view.day.used) == (None, service.WalletLimits(single=100, day=300), 200)
+    refused(books.spend(JOHN, 101))
+    service.execute(books.spend(JOHN, 100))
+    refused(books.spend(JOHN, 1))
+    # What ended once is over; another raise is one of its own.
+    before = everything(books)
+    assert isinstance(outcome_of(ended(books)), NothingRaisedError)
+    assert everything(books) == before
+    service.execute(raise_to(books, day=350))
+    assert service.get_limits(JOHN).limits.now == service.WalletLimits(single=100, day=350)
+
+
+def test_a_raise_ends_within_a_batch_and_when_it_allows_no_more_than_what_is_set(books: Books, clock: Clock) -> None:
+    limit(single=100)
+    batch = [raise_to(books, single=200), books.spend(JOHN, 150), ended(books), books.spend(JOHN, 150), ended(books)]
+    assert [type(one) for one in service.execute_batch(batch)] == [
+        service.Receipt,
+        service.Receipt,
+        service.Receipt,
+        LimitExceededError,
+        NothingRaisedError,
+    ]
+    # More is allowed for all by now; it would count again when that is taken back.
+    service.execute(raise_to(books, single=200))
+    limit(single=300)
+    service.execute(ended(books))
+    limit(single=100)
+    assert service.get_limits(JOHN).limits.now == service.WalletLimits(single=100)
+    service.execute(raise_to(books, single=200))
+    clock.move(days=1, seconds=1)
+    assert isinstance(outcome_of(ended(books)), NothingRaisedError)
+    assert isinstance(outcome_of(ended(books, JOHN_DIAMOND)), NothingRaisedError)
 
 
 def test_what_is_no_raise_is_refused(books: Books) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.kernel.conftest import DOE, JOHN, JOHN_DIAMOND, ORIGIN, Books, outcome_of
 from tests.kernel.test_books_properties import START, attempt
-from tests.kernel.test_holds import Clock, capture, place, release
+from tests.kernel.test_holds import Clock, capture, place, placed, release
 from tests.kernel.test_lots_properties import JOHN as WALLET
 from tests.kernel.test_lots_properties import World
 from tests.kernel.test_preview import posted, previewed
@@ -264,6 +264,40 @@ def test_a_reversal_gives_back_to_the_same_lots_last_taken_first(books: Books) -
         assert available(books) == left
         assert row(books)[0] - sum(left) == START_BALANCE - 5 + paid
     assert isinstance(outcome_of(reversing(spent, 1)), OverReversalError)
+
+
+def test_what_is_told_as_left_to_reverse_is_what_a_reversal_takes_also_before_an_end_is_booked(books: Books) -> None:
+    """Of a grant that was spent in part, with a hold that is over too, and ends before anybody books that."""
+    lot, paid = grant(books, 100, after(days=3)), service.execute(books.top_up(JOHN, 50)).transaction.transaction_id
+    service.execute(books.spend(JOHN, 60))
+    ends_at = placed(books, JOHN, 15, 1).expires_at
+    assert told(lot) == told_in_list(lot) == (0, 100)
+    books.sql("SELECT pg_sleep(greatest(0, extract(epoch FROM %s - clock_timestamp())))", ends_at)
+    for table in ("lots", "lot_movements"):
+        books.sql(
+            "SET session_replication_role = replica;"
+            f"UPDATE {table} SET expires_at = expires_at - interval '9 days' WHERE wallet_id = {JOHN}"
+        )
+    assert lots(books)[0][2:6] == (25, 15, 60, 0), "nothing of it is booked"
+    assert told(lot) == told_in_list(lot) == (40, 60)
+    assert told(paid) == (0, 50)
+    assert isinstance(outcome_of(reversing(lot, 61)), OverReversalError)
+    assert lots(books)[0][2:6] == (0, 0, 60, 40), "now it is booked"
+    assert told(lot) == told_in_list(lot) == (40, 60)
+    assert service.execute(reversing(lot)).transaction.entries[0].amount == -60
+    assert told(lot) == (40, 0)
+
+
+def told(transaction_id: uuid.UUID) -> tuple[int, int]:
+    """Return what is told of the transaction's one entry: how much has expired, and is left to be reversed."""
+    (one,) = service.get_transaction(transaction_id).reversible
+    return one.expired, one.remaining
+
+
+def told_in_list(transaction_id: uuid.UUID) -> tuple[int, int]:
+    page = service.list_transactions(service.Filters(), wallet_id=JOHN, before=None, limit=50)
+    (view,) = [one for one in page.items if one.transaction.transaction_id == transaction_id]
+    return view.reversible[0].expired, view.reversible[0].remaining
 
 
 def test_what_comes_back_to_a_lot_that_has_expired_expires_at_once_or_is_granted_anew(

@@ -48,7 +48,7 @@ def test_the_console_does_nothing_to_wallets_past_four_eyes() -> None:
     verbs = {"execute", "execute_batch", "execute_each", "execute_atomic"}
     found = files_with(lambda node: isinstance(node, ast.Call) and last_name(node.func) in verbs)
     assert {file for file in found if file.startswith("console/")} == set(), reason
-    assert not {"Adjust", "ApprovedAdjust", "ApprovedReversal"} & set(service.__all__), reason
+    assert not {"Adjust", "ApprovedAdjust", "ApprovedReversal", "ApprovedRevocation"} & set(service.__all__), reason
 
 
 def test_only_db_py_commits() -> None:

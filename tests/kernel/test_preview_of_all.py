@@ -22,7 +22,7 @@ from wallet_app.errors import (
     ReferenceMismatchError,
     VersionMismatchError,
 )
-from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal
+from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal, ApprovedRevocation
 from wallet_app.service.rules import RULES
 
 wallets = st.sampled_from([JOHN, JOHN, JOHN, JOHN_DIAMOND, DOE])
@@ -65,13 +65,16 @@ commands = st.one_of(
         **common,
     ),
     # So with lots.
-    st.builds(
-        service.RevokeLot,
-        lot_id=st.integers(0, 3).map(lambda n: uuid.UUID(int=n)),
-        on_shortfall=st.sampled_from(["refuse", "partial", "debt"]),
-        reason=st.just("a test"),
-        **common,
-    ),
+    *[
+        st.builds(
+            kind,
+            lot_id=st.integers(0, 3).map(lambda n: uuid.UUID(int=n)),
+            on_shortfall=st.sampled_from(["refuse", "partial", "debt"]),
+            reason=st.just("a test"),
+            **common,
+        )
+        for kind in (service.RevokeLot, ApprovedRevocation)
+    ],
     st.builds(
         service.ExtendLot,
         lot_id=st.integers(0, 3).map(lambda n: uuid.UUID(int=n)),
@@ -123,7 +126,7 @@ steps = st.tuples(
 )
 """A command, and the versions on which it is asked: how far they are from the one at the beginning."""
 
-UNASKED = {"Seed", "ExpireHold", "ExpireLot", "RaiseLimits"}
+UNASKED = {"Seed", "ExpireHold", "ExpireLot", "RaiseLimits", "EndRaise"}
 """Kinds that no caller can ask for."""
 
 

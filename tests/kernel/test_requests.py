@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -442,6 +443,30 @@ def test_a_stop_that_is_set_since_must_be_seen_before_an_approval_passes_it(offi
     page = service.get_request(office.of["checker"], asked, visitor=VISITOR)
     assert page.weighed is not None
     assert (page.weighed.passes, page.drift) == (sorted(passed), [])
+
+
+def test_a_grant_is_taken_back_past_a_freeze_when_two_decide_and_not_alone(office: Office) -> None:
+    soon = dt.datetime.now(dt.UTC) + dt.timedelta(days=3)
+    granted = service.Bonus(wallet_id=JOHN, amount=30, expires_at=soon, reference="mis-grant", origin=ORIGIN)
+    lot_id = service.execute(granted).transaction.transaction_id
+    revoke = service.RevokeOperation(lot_id=lot_id, reason_code="CORRECTION", ticket="T-1", note="a test")
+    office.books.stop(JOHN, "FROZEN")
+    weighed = service.weigh(office.of["maker"], revoke)
+    assert ([one.code for one in weighed.demands], weighed.problem) == (["stopped"], None)
+    request_id = office.ask(revoke)
+    everything = service.SwitchSettings(target="everything", side="debits", reason="an incident")
+    seen = service.get_request(office.of["checker"], request_id, visitor=VISITOR).weighed
+    service.set_switch(everything, by=service.By(actor="tests"))
+    assert seen is not None
+    refusal(DriftedError, lambda: office.approve(request_id, seen=seen.seen, although_moving=True))
+    assert service.get_lot(lot_id).lot.available == 30, "what was set since is passed by nobody who was not shown it"
+    office.approve(request_id)
+    lot = service.get_lot(lot_id).lot
+    assert (lot.available, lot.revoked, office.books.balance(JOHN)) == (0, 30, 500)
+    assert office.audited("approval:approve")[-1][2]["passes"] == [
+        "Wallet 3 is frozen: its debits are.",
+        "Wallet 3: the debits of all wallets are stopped at the moment.",
+    ]
 
 
 def test_every_kind_of_operation_is_done_or_asked_for(office: Office) -> None:

@@ -31,7 +31,7 @@ from wallet_app.errors import (
     WalletNotFrozenError,
 )
 from wallet_app.service import holds, loading, locks, lot_rules, posting
-from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal, Direction
+from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal, ApprovedRevocation, Direction
 from wallet_app.service.rules import RULES
 
 assert clock
@@ -118,6 +118,7 @@ CELLS: dict[str, tuple[Prepared, set[str]]] = {
     "REVERSAL for a debt alone": (lambda books: owing_alone(books), PASSES),
     "REVERSAL that was approved": (lambda books: undoing(books.top_up(JOHN, 1), ApprovedReversal), PASSES),
     "REVERSAL of one grant": (lambda books: on_lot(books, service.RevokeLot), DEBIT),
+    "REVERSAL of one grant that was approved": (lambda books: on_lot(books, ApprovedRevocation), PASSES),
     "EXTEND": (lambda books: on_lot(books, service.ExtendLot, expires_at=FAR), PASSES),
     "ADJUSTMENT up": (lambda books: adjust(books, "credit"), CREDIT),
     "ADJUSTMENT down": (lambda books: adjust(books, "debit"), DEBIT),
@@ -127,8 +128,15 @@ CELLS: dict[str, tuple[Prepared, set[str]]] = {
     "UNFREEZE": (lambda books: unfreeze_again(books), PASSES),
     "CLOSE": (lambda books: emptied(books), PASSES),
     "LIMIT_RAISE": (lambda books: limit(wallet_id=JOHN, single=500) and raise_to(books, single=501), PASSES),
+    "LIMIT_RAISE_END": (lambda books: raised(books), PASSES),
 }
 """Of each kind a command, and the sides of wallet JOHN that it needs. Expiries have a test of their own."""
+
+
+def raised(books: Books) -> service.EndRaise:
+    limit(wallet_id=JOHN, single=500)
+    service.execute(raise_to(books, single=501))
+    return service.EndRaise(wallet_id=JOHN, reason="over", reference="end-raise", origin=ORIGIN)
 
 
 def adjust(books: Books, direction: Direction, kind: type[Adjust] = Adjust) -> Adjust:

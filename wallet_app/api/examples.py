@@ -366,7 +366,9 @@ ANSWERS: dict[str, dict[str, Any]] = {
                 {"walletId": 3, "asset": "GOLD", "amount": -30},
                 {"walletId": 11, "asset": "GOLD", "amount": 30},
             ],
-            "reversible": [{"walletId": 3, "seq": 2, "amount": 30, "reversed": 10, "owed": 0, "remaining": 20}],
+            "reversible": [
+                {"walletId": 3, "seq": 2, "amount": 30, "reversed": 10, "owed": 0, "expired": 0, "remaining": 20}
+            ],
         }
     },
 }

@@ -519,6 +519,7 @@ def listed_transaction(view: TransactionView) -> dict[str, Any]:
                 "amount": one.amount,
                 "reversed": one.reversed,
                 "owed": one.owed,
+                "expired": one.expired,
                 "remaining": one.remaining,
             }
             for one in view.reversible

@@ -477,7 +477,13 @@ class ReversibleAnswer(Outside):
     amount: Integer53 = Field(description="The entry's, without its sign.")
     reversed: Integer53 = Field(description="How much of it was given or taken back.")
     owed: Integer53 = Field(description="How much of it could not be taken back, and is still to be repaid.")
-    remaining: Integer53 = Field(description="How much of it can still be reversed.")
+    expired: Integer53 = Field(
+        description="How much of the lots that it granted has expired: it is gone, and is not taken back a second time."
+    )
+    remaining: Integer53 = Field(
+        description="How much of it a reversal that came now could reverse at most. If the wallet has less than is to "
+        "be taken back, `onShortfall` says what happens."
+    )
 
 
 class ListedTransaction(Outside):

@@ -1,11 +1,11 @@
-"""Assets: which there are and how much of each is out, and how one is made and changed."""
+"""Assets: which there are, how much of each is out and how long it lives, and how one is made and changed."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from flask import Response
+from flask import Response, request
 from werkzeug.exceptions import NotFound
 
 from wallet_app import service
@@ -14,12 +14,14 @@ from wallet_app.console.admin_forms import WrongFieldError, by, refused
 from wallet_app.console.screens import screen
 from wallet_app.errors import AssetExistsError, BadFieldError, ScaleFixedError
 from wallet_app.fields import ID_MAX
-from wallet_app.service import AssetFacts
+from wallet_app.service import AssetFacts, CreditLife
 
 _ROWS = 25
 _CODE = re.compile("[A-Z][A-Z0-9_]{1,31}")
-_NEW = ("code", "name", "scale", "reason", "ticket")
-_CHANGE = ("name", "scale", "reason", "ticket")
+_LIFE = ("time_zone", "bonus_days", "paid_days")
+_NEW = ("code", "name", "scale", *_LIFE, "reason", "ticket")
+_CHANGE = ("name", "scale", *_LIFE, "reason", "ticket")
+_MOST = {"scale_max": service.SCALE_MAX, "days_max": service.LIFE_DAYS_MAX}
 
 
 @screen("GET", "/assets", permission="assets:manage")
@@ -42,20 +44,28 @@ def assets() -> Response:
 def new_asset() -> Response:
     """Ask what it is to be called."""
     form = admin_forms.filled_in(*_NEW)
-    return pages.page("asset_new.html", form={**form, "scale": form["scale"] or "0"}, scale_max=service.SCALE_MAX)
+    usual = {"scale": "0", **_life_fields(CreditLife())}
+    return pages.page("asset_new.html", form={**form, **{name: form[name] or usual[name] for name in usual}}, **_MOST)
 
 
 @screen("POST", "/assets", permission="assets:manage", fresh=True)
 def post_asset() -> Response:
     """Make it, with its SYSTEM wallets."""
-    form = pages.read_form(*_NEW)
+    form = _read(_NEW, CreditLife())
     code = form["code"].strip().upper()
     try:
-        service.create_asset(code=code, name=form["name"], scale=_scale(form), by=by(form), session=browser.session())
+        service.create_asset(
+            code=code,
+            name=form["name"],
+            scale=_scale(form),
+            life=_life(form),
+            by=by(form),
+            session=browser.session(),
+        )
     except (BadFieldError, AssetExistsError) as error:
         about = "code" if isinstance(error, AssetExistsError) else error.about
         told = WrongFieldError(error.detail, about=about)
-        return refused("asset_new.html", told, form=form, scale_max=service.SCALE_MAX)
+        return refused("asset_new.html", told, form=form, **_MOST)
     return pages.go(f"/console/assets/{code}", note="asset-made")
 
 
@@ -63,15 +73,24 @@ def post_asset() -> Response:
 def asset(code: str) -> Response:
     """Show one, and ask what to change."""
     found = find_asset(code)
-    return _page(found, {"name": found.name, "scale": str(found.scale), "reason": "", "ticket": ""})
+    form = {"name": found.name, "scale": str(found.scale), **_life_fields(found.life), "reason": "", "ticket": ""}
+    return _page(found, form)
 
 
 @screen("POST", "/assets/<code>", permission="assets:manage", fresh=True)
 def post_asset_change(code: str) -> Response:
-    """Give it another name, or scale."""
-    found, form = find_asset(code), pages.read_form(*_CHANGE)
+    """Give it another name or scale, or its credit another life."""
+    found = find_asset(code)
+    form = _read(_CHANGE, found.life)
     try:
-        service.change_asset(code, name=form["name"], scale=_scale(form), by=by(form), session=browser.session())
+        service.change_asset(
+            code,
+            name=form["name"],
+            scale=_scale(form),
+            life=_life(form),
+            by=by(form),
+            session=browser.session(),
+        )
     except (BadFieldError, ScaleFixedError) as error:
         about = "scale" if isinstance(error, ScaleFixedError) else error.about
         return _page(found, form, WrongFieldError(error.detail, about=about))
@@ -79,13 +98,28 @@ def post_asset_change(code: str) -> Response:
 
 
 def _page(found: AssetFacts, form: Mapping[str, str], error: WrongFieldError | None = None) -> Response:
-    context = {
-        "asset": found,
-        "form": form,
-        "scale_max": service.SCALE_MAX,
-        "counted_max": service.WALLETS_COUNTED_MAX,
-    }
+    context = {"asset": found, "form": form, "counted_max": service.WALLETS_COUNTED_MAX, **_MOST}
     return pages.page("asset.html", **context) if error is None else refused("asset.html", error, **context)
+
+
+def _read(fields: Sequence[str], life: CreditLife) -> Mapping[str, str]:
+    """Return the form. One that has no fields for how long credit lives, from a page before they were, leaves that."""
+    form = pages.read_form(*fields)
+    return form if "time_zone" in request.form else {**form, **_life_fields(life)}
+
+
+def _life_fields(life: CreditLife) -> dict[str, str]:
+    days = {"bonus_days": life.bonus_days, "paid_days": life.paid_days}
+    return {"time_zone": life.time_zone, **{name: "" if value is None else str(value) for name, value in days.items()}}
+
+
+def _life(form: Mapping[str, str]) -> CreditLife:
+    """Return what is filled in; whether there is such a time zone, and who lives so long, the service asks."""
+    return CreditLife(
+        time_zone=form["time_zone"].strip(),
+        bonus_days=admin_forms.number(form, "bonus_days", "The days of a bonus"),
+        paid_days=admin_forms.number(form, "paid_days", "The days of paid credit"),
+    )
 
 
 def _scale(form: Mapping[str, str]) -> int:

@@ -22,6 +22,7 @@ from wallet_app.money import read_entered
 from wallet_app.service import (
     LIMIT_FIGURES,
     AssetFacts,
+    LimitRaiseEndOperation,
     LimitRaiseOperation,
     LimitSetting,
     LimitsView,
@@ -62,6 +63,7 @@ def shown(wallet_id: int) -> dict[str, Any]:
         "limits": view,
         "limit_lines": lines(view),
         "raise_url": path if navigation.may_open(browser.session(), path) else None,
+        "end_url": f"{path}/end" if navigation.may_open(browser.session(), f"{path}/end") else None,
     }
 
 
@@ -99,6 +101,18 @@ def raise_form(wallet_id: int) -> Response:
 def raise_limits(wallet_id: int) -> Response:
     """Show what would hold then, then ask for it."""
     return acts.take(_RAISE, subjects.wallet(wallet_id))
+
+
+@screen("GET", "/wallets/<int:wallet_id>/limits/end", permission="limits:request")
+def end_raise_form(wallet_id: int) -> Response:
+    """Ask why higher limits are to end before their time."""
+    return acts.enter(_END, subjects.wallet(wallet_id))
+
+
+@screen("POST", "/wallets/<int:wallet_id>/limits/end", permission="limits:request")
+def end_raise(wallet_id: int) -> Response:
+    """Show what holds then, then do it: it allows nothing more, so one person may."""
+    return acts.take(_END, subjects.wallet(wallet_id))
 
 
 def _read(subject: Subject, entries: Entries) -> Operation:
@@ -161,6 +175,31 @@ _RAISE = Act(
     changes=_changes,
     context=_context,
     field_of={"end_passed": "until", "raise_too_long": "until"},
+)
+
+
+def _read_end(subject: Subject, entries: Entries) -> Operation:
+    reason = entries.read("reason", entering.required_text("a reason"))
+    said = acts.read_said(entries)
+    entries.require_good()
+    return LimitRaiseEndOperation(wallet_id=subject.wallet.wallet_id, reason=reason, **said)
+
+
+def _changes_of_end(subject: Subject, _: Operation, __: Weighed) -> Changes:
+    view = service.get_limits(subject.wallet.wallet_id)
+    return _told(view, view.limits.now), _told(view, view.limits.base)
+
+
+_END = Act(
+    name="limits-end",
+    title=lambda subject: f"End raised limits of wallet {subject.wallet.wallet_id}",
+    template="limits_end.html",
+    fields=("reason", "note", "ticket"),
+    read=_read_end,
+    button=lambda subject, _: f"End raised limits of wallet {subject.wallet.wallet_id}",
+    facts=lambda _, operation: acts.facts_of(operation),
+    changes=_changes_of_end,
+    context=_context,
 )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from urllib.parse import urlencode
 
 from flask import Response, request
 
 from wallet_app import service
-from wallet_app.console import navigation, pages, phrases, subjects
+from wallet_app.console import exports, navigation, pages, phrases, subjects
 from wallet_app.console.asked import Asked, places_text, read_places
 from wallet_app.console.browser import session
 from wallet_app.console.screens import screen
@@ -18,6 +19,18 @@ PAGE = 50
 STATES = {"open": "With something left", "all": "All"}
 """The tabs of a wallet's lots, by what stands in the address."""
 EXPIRING = "/console/expiring"
+COLUMNS = (
+    "expires_at",
+    "wallet_id",
+    "user_id",
+    "user_name",
+    "asset",
+    "scale",
+    "kind",
+    "available",
+    "granted",
+    "lot_id",
+)
 
 
 @screen("GET", "/wallets/<int:wallet_id>/lots", permission="wallets:read")
@@ -69,6 +82,7 @@ def expiring() -> Response:
     days = asked.choice("days", [str(each) for each in service.EXPIRING_DAYS])
     chosen = next((each for each in assets if each.code == code), assets[0] if assets else None)
     within = int(days) if days else service.EXPIRING_DAYS[-1]
+    query = urlencode({} if chosen is None else {"asset": chosen.code, "days": within})
     return pages.page(
         "expiring.html",
         assets=assets,
@@ -77,4 +91,19 @@ def expiring() -> Response:
         days_choices=service.EXPIRING_DAYS,
         wallets=[] if chosen is None else service.list_expiring_wallets(chosen.code, days=within),
         wallets_max=service.EXPIRING_WALLETS_MAX,
+        csv_url=f"{EXPIRING}.csv?{query}",
+        json_url=f"{EXPIRING}.json?{query}",
     )
+
+
+@screen("GET", f"/expiring.<{exports.FORMS}:form>", permission="reports:export")
+def expiring_file(form: str) -> Response:
+    """Send every lot that ends within the days as a file, the soonest end first; without an asset, of all assets."""
+    asked = Asked("asset", "days")
+    code = asked.choice("asset", sorted(service.asset_scales()))
+    days = asked.choice("days", [str(each) for each in service.EXPIRING_DAYS]) or str(service.EXPIRING_DAYS[-1])
+    if asked.errors:
+        return pages.page("bad_filter.html", 422, asked=asked, back=EXPIRING)
+    rows = (lot[: len(COLUMNS)] for lot in service.walk_expiring_lots(code, days=int(days)))
+    told = {"days": days} if code is None else {"asset": code, "days": days}
+    return exports.export(form, "expiring", COLUMNS, rows, filters=told)

@@ -40,6 +40,7 @@ KINDS = {
     "unfreeze": "Unfreeze",
     "closing": "Closing",
     "limit_raise": "Higher limits",
+    "limit_raise_end": "End of higher limits",
     "bulk": "Bulk run",
     "bulk_undo": "Undo of a bulk run",
 }

@@ -26,6 +26,7 @@ _KINDS = {
     "HOLD_EXPIRY": "Hold ended",
     "PURCHASE": "Purchase",
     "LIMIT_RAISE": "Limits raised",
+    "LIMIT_RAISE_END": "Raised limits ended",
 }
 _LOT_EVENTS = {
     "grant": "Granted",

@@ -187,7 +187,7 @@ from wallet_app.service.keys import (
     NewKey,
     preview_key,
 )
-from wallet_app.service.limit_rules import RAISE_DAYS_MAX, RaiseLimits
+from wallet_app.service.limit_rules import RAISE_DAYS_MAX, EndRaise, RaiseLimits
 from wallet_app.service.limit_settings import (
     USER_TYPES,
     LimitSetting,
@@ -207,12 +207,14 @@ from wallet_app.service.lot_reads import (
     LOT_EVENTS_MAX,
     CreditParts,
     ExpiringAsset,
+    ExpiringLot,
     ExpiringWallet,
     LotEvent,
     credit_parts,
     list_expiring_assets,
     list_expiring_wallets,
     list_lot_events,
+    walk_expiring_lots,
 )
 from wallet_app.service.lot_reports import AGE_NAMES as REPORT_AGES
 from wallet_app.service.lot_reports import Age as ReportAge
@@ -226,6 +228,7 @@ from wallet_app.service.operations import (
     CloseOperation,
     ExtendOperation,
     FreezeOperation,
+    LimitRaiseEndOperation,
     LimitRaiseOperation,
     MoneyOperation,
     Operation,
@@ -455,6 +458,8 @@ __all__ = [
     "LIMIT_FIGURES",
     "RAISE_DAYS_MAX",
     "USER_TYPES",
+    "EndRaise",
+    "LimitRaiseEndOperation",
     "LimitRaiseOperation",
     "LimitSetting",
     "LimitTarget",
@@ -480,12 +485,14 @@ __all__ = [
     "LOT_EVENTS_MAX",
     "CreditParts",
     "ExpiringAsset",
+    "ExpiringLot",
     "ExpiringWallet",
     "LotEvent",
     "credit_parts",
     "list_expiring_assets",
     "list_expiring_wallets",
     "list_lot_events",
+    "walk_expiring_lots",
     "ExtendOperation",
     "RevokeOperation",
     "CreditLife",

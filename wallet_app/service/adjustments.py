@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wallet_app.service.books import Books, Plan
-from wallet_app.service.commands import Command, Requested, ReverseTransaction
+from wallet_app.service.commands import Command, Requested, ReverseTransaction, RevokeLot
 from wallet_app.service.lot_rules import FOR_EVER, Draft
 from wallet_app.service.movements import require_funds, require_room
 
@@ -53,6 +53,13 @@ class ApprovedAdjust(Adjust):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovedReversal(ReverseTransaction):
     """A reversal after a second person's look: it passes a freeze."""
+
+    passes_freezes = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovedRevocation(RevokeLot):
+    """A revocation after a second person's look: it passes a freeze, as the reversal that it is."""
 
     passes_freezes = True
 

@@ -28,7 +28,7 @@ from wallet_app.service import chain
 from wallet_app.service.commands import Command, Requested
 from wallet_app.service.faults import BookkeepingError as BookkeepingError
 from wallet_app.service.instants import NO_END
-from wallet_app.service.limits import SPENDING, LimitsOf, WalletLimits, hour_of
+from wallet_app.service.limits import NO_LIMITS, SPENDING, LimitsOf, WalletLimits, hour_of
 from wallet_app.service.lots import Extension, Lot, LotChanges, LotKey, LotMove, LotMovement
 
 
@@ -199,7 +199,7 @@ class NewState(NamedTuple):
 
 
 class NewLimits(NamedTuple):
-    """To what the anchor's limits are raised, until an instant."""
+    """To what the anchor's limits are raised, until an instant; one that has come ends what was raised before."""
 
     figures: WalletLimits
     until: dt.datetime
@@ -439,7 +439,8 @@ class Books:
         if plan.state is not None:
             self._set_state(transaction, plan.state)
         if plan.limits is not None:
-            self.limits[command.wallet_id] = self.limits[command.wallet_id].raised_to(plan.limits.figures)
+            figures = plan.limits.figures if plan.limits.until > transaction.created_at else NO_LIMITS
+            self.limits[command.wallet_id] = self.limits[command.wallet_id].raised_to(figures)
             self.new_limits.append((transaction, plan.limits))
         if self.spent:
             self._count(plan, transaction)

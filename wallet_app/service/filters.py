@@ -127,7 +127,7 @@ def reached(wallet_id: str, permit: Permit | None) -> Iterator[str]:
           AND (CAST(:permit_assets AS text[]) IS NULL OR asset_types.code = ANY (CAST(:permit_assets AS text[]))))"""  # noqa: S608 - constants
 
 
-DECISIONS = ("FREEZE", "UNFREEZE", "CLOSE", "REVERSAL", "ADJUSTMENT", "LIMIT_RAISE")
+DECISIONS = ("FREEZE", "UNFREEZE", "CLOSE", "REVERSAL", "ADJUSTMENT", "LIMIT_RAISE", "LIMIT_RAISE_END")
 """The kinds whose reason, note and metadata no user is told, because they may be about the user."""
 
 

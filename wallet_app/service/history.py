@@ -22,6 +22,7 @@ from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUM
 from wallet_app.service.owners import Owner, require_user_wallet
 from wallet_app.service.permits import Permit, reaches
 from wallet_app.service.queries import (
+    EXPIRED_OF_ENTRY,
     PAGE_MAX,
     EntryRow,
     EntryView,
@@ -301,7 +302,7 @@ SELECT {TRANSACTION_COLUMNS}, details.note, details.metadata,
        coalesce(owners.asset_code, anchors.asset_code) AS asset_code,
        coalesce(owners.user_id, anchors.user_id) AS user_id,
        became.reversed, became.owed, became.owed_since,
-       anchors.user_id AS anchor_user_id, anchors.asset_code AS anchor_asset_code
+       anchors.user_id AS anchor_user_id, anchors.asset_code AS anchor_asset_code, {EXPIRED_OF_ENTRY}
   FROM unnest(CAST(:transaction_ids AS uuid[])) AS asked (transaction_id)
  CROSS JOIN LATERAL (SELECT * FROM transactions WHERE transaction_id = asked.transaction_id OFFSET 0) AS transactions
   {ENTRIES_OF_TRANSACTION}

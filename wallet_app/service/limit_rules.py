@@ -10,11 +10,17 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from wallet_app.errors import EndPassedError, LimitExceededError, LimitNotRaisedError, RaiseTooLongError
+from wallet_app.errors import (
+    EndPassedError,
+    LimitExceededError,
+    LimitNotRaisedError,
+    NothingRaisedError,
+    RaiseTooLongError,
+)
 from wallet_app.service.books import Books, NewLimits, Plan, WalletState
 from wallet_app.service.commands import Bonus, Command, Exchange, PlaceHold, Purchase, Requested, Spend, TopUp, Transfer
 from wallet_app.service.instants import instant_text
-from wallet_app.service.limits import FIGURES, WalletLimits, next_day, used_lately, used_today
+from wallet_app.service.limits import FIGURES, NO_LIMITS, WalletLimits, next_day, used_lately, used_today
 
 LIMITED = frozenset([one.kind for one in (TopUp, Bonus, Spend, PlaceHold, Transfer, Exchange, Purchase)])
 """The kinds of commands that limits bound."""
@@ -58,6 +64,31 @@ def raise_limits(books: Books, command: RaiseLimits) -> Plan:
         if figure is not None:
             were[name] = limit
     return Plan((), result={"were": were}, limits=NewLimits(command.figures, command.until))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndRaise(Command):
+    """Ends a raise of the wallet's limits before its time. `reason` stays in the ledger for ever."""
+
+    kind = "LIMIT_RAISE_END"
+
+    reason: str
+
+    def requested(self) -> Requested:
+        return {"reason": self.reason}
+
+
+def end_raise(books: Books, command: EndRaise) -> Plan:
+    """Let what is set hold again, from now on. Raises NothingRaisedError where nothing is raised.
+
+    It is kept as the same raise with an end that has come: so the last raise tells, as ever, what holds.
+    """
+    wallet = books.wallet(command.wallet_id)
+    found = books.limits.get(wallet.wallet_id)
+    if found is None or found.more == NO_LIMITS:
+        raise NothingRaisedError(wallet.wallet_id)
+    now = books.now(wallet.wallet_id)
+    return Plan((), result={**found.more._asdict(), "until": instant_text(now)}, limits=NewLimits(found.more, now))
 
 
 def require_within(books: Books, command: Command, plan: Plan) -> None:

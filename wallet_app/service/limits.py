@@ -49,14 +49,18 @@ NO_LIMITS = WalletLimits()
 
 
 class LimitsOf(NamedTuple):
-    """The limits of a wallet: those that hold now, and those that would if they were not raised for a while."""
+    """The limits of a wallet: those that hold now, and those that would if they were not raised for a while.
+
+    `more` is to what they are raised at the moment, also where that is no more than what is set; NO_LIMITS if not.
+    """
 
     now: WalletLimits
     base: WalletLimits
+    more: WalletLimits = NO_LIMITS
 
     def raised_to(self, figures: WalletLimits) -> LimitsOf:
         """Return them with these figures instead, where they are higher; what is not limited stays so."""
-        return self._replace(now=raised(self.base, figures))
+        return LimitsOf(raised(self.base, figures), self.base, figures)
 
 
 def raised(base: WalletLimits, figures: WalletLimits) -> WalletLimits:

@@ -109,6 +109,8 @@ class TransactionRow(NamedTuple):
     """What became of the entry, if it was reversed."""
     anchor_user_id: int | None = None
     anchor_asset_code: str | None = None
+    expired: int | None = None
+    """What has expired of the lots that the entry granted, whether that was booked yet or not."""
 
 
 def questions(wallet_ids: list[int], commands: Sequence[Command], clock: Clock | None = None) -> tuple[Question, ...]:

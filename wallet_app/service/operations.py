@@ -172,6 +172,14 @@ class LimitRaiseOperation(StateOperation):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitRaiseEndOperation(StateOperation):
+    """Lets a wallet's limits be again as they are set. One person may: it allows nothing more."""
+
+    kind = "limit_raise_end"
+    permission = "limits:request"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunOperation(Operation):
     """Lets a bulk run begin. `digest` is over its rows; `sums` are {asset, scale, direction, rows, amount} of each."""
 
@@ -216,6 +224,7 @@ KINDS: dict[str, type[Operation]] = {
         UnfreezeOperation,
         CloseOperation,
         LimitRaiseOperation,
+        LimitRaiseEndOperation,
         BulkOperation,
         UndoOperation,
     )

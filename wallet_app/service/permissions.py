@@ -10,7 +10,7 @@ PERMISSIONS = MappingProxyType(
         "wallets:freeze": "Freeze a wallet and lift the freeze",
         "adjustments:post": "Adjust a balance below the threshold",
         "adjustments:request": "Ask for what needs a second pair of eyes",
-        "limits:request": "Ask for higher limits of a wallet, for some days",
+        "limits:request": "Ask for higher limits of a wallet, for some days, and end them",
         "bulk:draft": "Prepare bulk adjustments",
         "bulk:watch": "Check bulk runs again, and stop one that is on its way",
         "bulk:results": "Take along what came of a bulk run",

@@ -15,16 +15,17 @@ from wallet_app.errors import (
     TransactionNotFoundError,
     WalletNotFoundError,
 )
-from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal
+from wallet_app.service.adjustments import Adjust, ApprovedAdjust, ApprovedReversal, ApprovedRevocation
 from wallet_app.service.commands import Command, ExtendLot, Origin, ReleaseHold, ReverseTransaction, RevokeLot, Transfer
 from wallet_app.service.hold_views import find_hold_wallets
-from wallet_app.service.limit_rules import RaiseLimits
+from wallet_app.service.limit_rules import EndRaise, RaiseLimits
 from wallet_app.service.lot_views import find_lot_wallets
 from wallet_app.service.operations import (
     AdjustOperation,
     CloseOperation,
     ExtendOperation,
     FreezeOperation,
+    LimitRaiseEndOperation,
     LimitRaiseOperation,
     MoneyOperation,
     Operation,
@@ -84,7 +85,7 @@ def command_of(
 
 def may_pass_freezes(operation: Operation) -> bool:
     """Tell whether a second person's approval lets it pass a freeze: what puts a balance right, and nothing else."""
-    return isinstance(operation, AdjustOperation | ReverseOperation)
+    return isinstance(operation, AdjustOperation | ReverseOperation | RevokeOperation)
 
 
 def _wallets_of(operation: Operation) -> tuple[int, tuple[int, ...]]:
@@ -145,8 +146,9 @@ def _extend(operation: ExtendOperation, _: Place, __: bool, common: dict[str, An
     return ExtendLot(**common, lot_id=operation.lot_id, expires_at=operation.expires_at, reason=_reason(operation))
 
 
-def _revoke(operation: RevokeOperation, _: Place, __: bool, common: dict[str, Any]) -> Command:
-    return RevokeLot(**common, lot_id=operation.lot_id, reason=_reason(operation), on_shortfall=operation.on_shortfall)
+def _revoke(operation: RevokeOperation, _: Place, is_approved: bool, common: dict[str, Any]) -> Command:
+    kind = ApprovedRevocation if is_approved else RevokeLot
+    return kind(**common, lot_id=operation.lot_id, reason=_reason(operation), on_shortfall=operation.on_shortfall)
 
 
 def _freeze(operation: FreezeOperation, _: Place, __: bool, common: dict[str, Any]) -> Command:
@@ -165,6 +167,10 @@ def _raise_limits(operation: LimitRaiseOperation, _: Place, __: bool, common: di
     return RaiseLimits(**common, figures=operation.figures, until=operation.until, reason=operation.reason)
 
 
+def _end_raise(operation: LimitRaiseEndOperation, _: Place, __: bool, common: dict[str, Any]) -> Command:
+    return EndRaise(**common, reason=operation.reason)
+
+
 def _reason(operation: MoneyOperation) -> str:
     """Return what a reversal keeps for good of why it was done."""
     return operation.reason_code + (f", ticket {operation.ticket}" if operation.ticket else "")
@@ -181,6 +187,7 @@ _COMMANDS: dict[type[Operation], Callable[[Any, Place, bool, dict[str, Any]], Co
     UnfreezeOperation: _unfreeze,
     CloseOperation: _close,
     LimitRaiseOperation: _raise_limits,
+    LimitRaiseEndOperation: _end_raise,
 }
 
 

@@ -17,7 +17,7 @@ from wallet_app.db import reads
 from wallet_app.errors import SystemEntriesError, TransactionNotFoundError, WalletNotFoundError
 from wallet_app.parameters import UUID, WHOLE_NUMBER
 from wallet_app.round_trip import Statement, ask
-from wallet_app.service.books import NOT_FROZEN, Entry, Frozen, PostedTransaction, ReversedEntry
+from wallet_app.service.books import NOT_FROZEN, Entry, Frozen, PostedTransaction
 from wallet_app.service.filters import tells
 from wallet_app.service.loading import ENTRIES_OF_TRANSACTION, TRANSACTION_COLUMNS, TransactionRow, posted_transaction
 from wallet_app.service.permits import Permit, reaches
@@ -121,6 +121,26 @@ class EntryView(NamedTuple):
     occurred_at: dt.datetime
 
 
+class Reversible(NamedTuple):
+    """What became of an entry that can be reversed; `amount` is the entry's, without its sign.
+
+    `expired` is what has expired of the lots that it granted: that is gone, and is not taken a second time.
+    """
+
+    wallet_id: int
+    seq: int
+    amount: int
+    reversed: int
+    owed: int
+    expired: int
+
+    @property
+    def remaining(self) -> int:
+        """How much of it a reversal that came now could reverse at most, if the wallet has that much."""
+        # What a reversal took from other credit, and came back to the lot and expired there, is counted twice.
+        return max(0, self.amount - self.reversed - self.owed - self.expired)
+
+
 @dataclass(frozen=True, slots=True)
 class TransactionView:
     """A transaction with note and metadata and, by wallet id, the code of the asset that each entry moved.
@@ -135,7 +155,7 @@ class TransactionView:
     note: str | None
     metadata: dict[str, Any] | None
     asset_codes: dict[int, str]
-    reversible: tuple[ReversedEntry, ...]
+    reversible: tuple[Reversible, ...]
     is_own: bool
     reason: str | None
 
@@ -220,17 +240,12 @@ def _is_own(user_id: int | None, asset_code: str | None, permit: Permit | None) 
     return reaches(permit, user_id) and (permit.assets is None or asset_code in permit.assets)
 
 
-def _reversible(transaction: PostedTransaction, rows: Sequence[TransactionRow]) -> tuple[ReversedEntry, ...]:
-    became = {(row.entry_wallet_id, row.entry_seq): (row.reversed or 0, row.owed or 0, row.owed_since) for row in rows}
+def _reversible(transaction: PostedTransaction, rows: Sequence[TransactionRow]) -> tuple[Reversible, ...]:
+    became = {
+        (row.entry_wallet_id, row.entry_seq): (row.reversed or 0, row.owed or 0, int(row.expired or 0)) for row in rows
+    }
     return tuple(
-        ReversedEntry(
-            entry.wallet_id,
-            entry.seq,
-            transaction.transaction_id,
-            entry.contra_wallet_id,
-            abs(entry.amount),
-            *became[entry.wallet_id, entry.seq],
-        )
+        Reversible(entry.wallet_id, entry.seq, abs(entry.amount), *became[entry.wallet_id, entry.seq])
         for entry in reversible_entries(transaction)
     )
 
@@ -448,6 +463,25 @@ SELECT wallets.id AS wallet_id, wallets.user_id, users.user_type, asset_types.co
     row=EntryRow._make,
 )
 
+# As the next command would find it: due holds give back to their lots first, and what is due of these then expires.
+# When a clock was set back, the wallet's last entry tells the time.
+_DUE_UNITS = UNITS_OF_HOLDS.format(wallet="granted.wallet_id", which="holds.expires_at <= clock.now")
+EXPIRED_OF_ENTRY = f"""
+       CASE WHEN entries.amount > 0 THEN (
+            SELECT sum(granted.expired + CASE WHEN granted.expires_at > clock.now THEN 0 ELSE granted.available
+                       + CASE WHEN granted.held > 0 THEN (
+                              SELECT coalesce(sum(units.amount), 0)
+                                FROM ({_DUE_UNITS}) AS units
+                               WHERE units.seq = granted.seq AND units.part = granted.part) ELSE 0 END END)
+              FROM (SELECT * FROM lots
+                     WHERE lots.wallet_id = entries.wallet_id AND lots.seq = entries.seq OFFSET 0) AS granted
+             CROSS JOIN (
+                   SELECT greatest(clock_timestamp(), (SELECT updated_at FROM wallet_balances
+                                                        WHERE wallet_id = entries.wallet_id)) AS now OFFSET 0) AS clock
+            ) END AS expired
+"""  # noqa: S608 - constants
+"""Selects, for an entry of `entries`, what has expired of the lots that it granted; null for none."""
+
 _OWNER_OF = """
        SELECT wallets.user_id, asset_types.code AS asset_code
          FROM wallets JOIN asset_types ON asset_types.id = wallets.asset_type_id
@@ -462,7 +496,7 @@ SELECT {TRANSACTION_COLUMNS}, details.note, details.metadata,
        coalesce(owners.asset_code, anchors.asset_code) AS asset_code,
        coalesce(owners.user_id, anchors.user_id) AS user_id,
        became.reversed, became.owed, became.owed_since,
-       anchors.user_id AS anchor_user_id, anchors.asset_code AS anchor_asset_code
+       anchors.user_id AS anchor_user_id, anchors.asset_code AS anchor_asset_code, {EXPIRED_OF_ENTRY}
   FROM transactions
   {ENTRIES_OF_TRANSACTION}
  CROSS JOIN LATERAL ({_OWNER_OF} WHERE wallets.id = transactions.wallet_id OFFSET 0) AS anchors

@@ -59,10 +59,12 @@ RULES: dict[type[Command], Callable[[Books, Any], Plan]] = {
     adjustments.Adjust: adjustments.adjust,
     adjustments.ApprovedAdjust: adjustments.adjust,
     adjustments.ApprovedReversal: reversals.reverse,
+    adjustments.ApprovedRevocation: reversals.revoke,
     states.Freeze: states.freeze,
     states.Unfreeze: states.unfreeze,
     states.Close: states.close,
     limit_rules.RaiseLimits: limit_rules.raise_limits,
+    limit_rules.EndRaise: limit_rules.end_raise,
 }
 
 

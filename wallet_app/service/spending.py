@@ -15,7 +15,7 @@ from typing import NamedTuple
 from wallet_app.parameters import INSTANT, INSTANTS, TEXTS, UUIDS, WHOLE_NUMBER, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement
 from wallet_app.service.books import Books
-from wallet_app.service.limits import HOUR, KEPT, LimitsOf, WalletLimits, by_hours, hour_of, raised
+from wallet_app.service.limits import HOUR, KEPT, LimitsOf, WalletLimits, by_hours, hour_of
 
 _EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 
@@ -50,7 +50,8 @@ def add_limits(books: Books, rows: Iterable[tuple[int, Sequence[int | None] | No
         if figures and wallet_id in books.wallets:
             base, more, until = WalletLimits._make(figures[:4]), WalletLimits._make(figures[4:8]), figures[8]
             is_raised = until is not None and _EPOCH + dt.timedelta(microseconds=until) > books.now(wallet_id)
-            books.limits[wallet_id] = LimitsOf(raised(base, more) if is_raised else base, base)
+            of_wallet = LimitsOf(base, base)
+            books.limits[wallet_id] = of_wallet.raised_to(more) if is_raised else of_wallet
 
 
 def limited(books: Books) -> list[int]:

@@ -9,12 +9,12 @@ from wallet_app.service.verification.wallets import Invariant
 
 _RANGE = "transactions.transaction_id > :after AND transactions.transaction_id <= :until"
 _UNTIL = """to_char(limits.until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-_SAYS = " AND ".join(
-    f"transactions.request ->> '{name}' IS NOT DISTINCT FROM CAST(limits.{name}_max AS text)" for name in FIGURES
-)
-_IS_ITS = f"""transactions.kind = 'LIMIT_RAISE' AND limits.wallet_id = transactions.wallet_id
+# What is raised was asked for; what ends was found.
+_SAID = "CASE transactions.kind WHEN 'LIMIT_RAISE' THEN transactions.request ELSE transactions.result END"
+_SAYS = " AND ".join(f"{_SAID} ->> '{name}' IS NOT DISTINCT FROM CAST(limits.{name}_max AS text)" for name in FIGURES)
+_IS_ITS = f"""transactions.kind IN ('LIMIT_RAISE', 'LIMIT_RAISE_END') AND limits.wallet_id = transactions.wallet_id
          AND limits.set_by = transactions.actor AND limits.set_at = transactions.created_at
-         AND transactions.request ->> 'until' = {_UNTIL} AND {_SAYS}"""
+         AND {_SAID} ->> 'until' = {_UNTIL} AND {_SAYS}"""
 
 # Where the limit was lifted, or nothing was posted for long, not all is counted, and nobody looks at what is kept. From
 # each hour on that something is kept of, up to the next such, it is what the ledger says.
@@ -71,16 +71,20 @@ SELECT scope.wallet_id, NULL AS seq,
 
 _RAISES = f"""
 SELECT transactions.wallet_id, transactions.seq,
-       format('the raise %s is not what was approved, or is not among the limits', transactions.transaction_id) AS what
+       format('the %s %s is not what operators decided, or is not among the limits',
+              CASE transactions.kind WHEN 'LIMIT_RAISE' THEN 'raise' ELSE 'end of a raise' END,
+              transactions.transaction_id) AS what
   FROM transactions
   LEFT JOIN LATERAL (
        SELECT * FROM limits WHERE wallet_id = transactions.wallet_id AND level = 'raise' OFFSET 0
        ) AS limits ON limits.transaction_id = transactions.transaction_id AND {_IS_ITS}
  WHERE {_RANGE}
-   AND transactions.kind = 'LIMIT_RAISE'
+   AND transactions.kind IN ('LIMIT_RAISE', 'LIMIT_RAISE_END')
    AND NOT coalesce(
        limits.id IS NOT NULL AND transactions.seq IS NULL AND cardinality(transactions.entry_keys) = 0
-       AND transactions.client = 'console' AND transactions.reference_id LIKE 'sys:request:%', false)
+       AND transactions.client = 'console'
+       AND transactions.reference_id LIKE
+           CASE transactions.kind WHEN 'LIMIT_RAISE' THEN 'sys:request:%' ELSE 'sys:form:%' END, false)
 """
 
 LIMIT_WALLET_INVARIANTS = (
@@ -88,5 +92,5 @@ LIMIT_WALLET_INVARIANTS = (
     Invariant("raised", "each raised limit is a transaction's", _RAISED, unit="wallets"),
 )
 LIMIT_TRANSACTION_INVARIANTS = (
-    Invariant("raises", "each raise of limits was approved, and is among them", _RAISES, unit="transactions"),
+    Invariant("raises", "each raise of limits was approved, each end is an operator's", _RAISES, unit="transactions"),
 )
