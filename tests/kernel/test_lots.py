@@ -31,7 +31,7 @@ from wallet_app.errors import (
     ReferenceMismatchError,
     TooManyLotsError,
 )
-from wallet_app.service import lot_rules, posting
+from wallet_app.service import execution, lot_rules, posting
 from wallet_app.service.instants import end_of_day
 from wallet_app.service.lot_rules import FOR_EVER, converted_natures
 from wallet_app.service.lots import NewLot
@@ -226,6 +226,18 @@ def test_what_has_expired_is_booked_before_anything_is_decided_and_stays_if_that
     # The sweep that comes later finds it done.
     assert service.execute(lot_rules.expiry_of(JOHN, lot, after(hours=1))).is_replay
     assert books.transactions("declined") == 0
+
+
+def test_after_a_clock_was_set_back_a_transfer_has_one_time_for_both_its_wallets(books: Books) -> None:
+    """Doe's wallet was moved by a clock that was ahead: by what it then says, John's grant is over."""
+    grant(books, 60, after(hours=1))
+    ahead = after(hours=2)
+    execution.execute_batch([books.top_up(DOE, 1)], clock=lambda: ahead)
+    moved = service.execute(books.command(service.Transfer, JOHN, 70, to_wallet_id=DOE))
+    assert isinstance(moved, service.Receipt)
+    assert lots(books) == [("bonus", 60, 0, 0, 0, 60, 0)]
+    assert row(books) == (START_BALANCE - 70, 0, 0)
+    assert lots(books, DOE) == []
 
 
 def test_what_is_held_does_not_end_while_it_is_held_and_goes_back_to_its_lot(books: Books, clock: Clock) -> None:

@@ -510,9 +510,13 @@ class Books:
         hold_id = transaction.requested.get("hold")
         return next((hold for hold in kept.values() if str(hold.hold_id) == hold_id), None)
 
-    def begin(self) -> None:
-        """Ask the clock, once for a command and what is settled before it: invented history has one for each."""
-        self.instant = self.clock()
+    def begin(self, command: Command) -> None:
+        """Ask the clock, once for a command and what is settled before it: invented history has one for each.
+
+        It is one time for all its wallets, none of which falls back: what is over for one is over for the others.
+        """
+        known = [self.wallets[wallet_id] for wallet_id in command.wallet_ids() if wallet_id in self.wallets]
+        self.instant = max([self.clock(), *[wallet.updated_at for wallet in known]])
 
     def _time(self) -> dt.datetime:
         return self.instant or self.clock()

@@ -161,7 +161,6 @@ def _in_turn(books: Books, commands: Sequence[Command], busy: Collection[int]) -
 def answer(books: Books, command: Command) -> Outcome:
     """Return what the rules decide; a fault of ours is an outcome too, and the other commands go on."""
     try:
-        books.begin()
         return decide(books, command)
     except WalletServiceError as declined:
         return declined

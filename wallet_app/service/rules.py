@@ -74,6 +74,7 @@ def decide(books: Books, command: Command) -> Receipt:
     Raises a NotFoundError, ForbiddenError, ConditionError, RefusedError or InvalidError if it declines; then the books
     are as before but for due holds and lots of its wallets, which are settled first, and its reference is still free.
     """
+    books.begin(command)
     # Before the books, whoever has looked already: nothing is told of a wallet to who may not do this to any.
     require_permitted(command)
     permit = command.origin.permit
@@ -107,11 +108,9 @@ def decide(books: Books, command: Command) -> Receipt:
     if permit is not None and permit.amount_max is not None:
         permit.require_amount(_most(plan))
     receipt = books.apply(command, plan)
-    may_end = books.lots and (plan.part is not None or len(command.wallet_ids()) > 1)
-    if not books.reversed and not may_end:
+    if not books.reversed and (plan.part is None or not books.lots):
         return receipt
-    # What came back to a lot that has expired meanwhile goes at once, and so does what came to a wallet whose time is
-    # ahead since a clock was set back; and then whatever is there repays.
+    # What came back to a lot that has expired meanwhile goes at once; and then whatever is there repays.
     lot_rules.settle(books, command.wallet_ids())
     reversals.repay(books, command.wallet_ids())
     return books.receipt(receipt.transaction, is_replay=False)
