@@ -272,7 +272,7 @@ def test_a_transaction_tells_both_sides_and_is_linked_both_ways_with_what_undid_
     assert [leg[1] for leg in legs] == ["\u221240 GOLD", "+40 GOLD", "+40 GOLD", "\u221240 GOLD"]
     assert [leg[0].split(" ", 1)[1] for leg in legs] == ["John", "Clearing System", "Doe", "Clearing System"]
     page = text_of(browser.get(f"/console/transactions/{ids['topup']}"))
-    assert rows_of(page, "What became of its entries")[0][1:] == ["5,000", "1,500", "0", "3,500"]
+    assert rows_of(page, "What became of its entries")[0][1:] == ["5,000", "1,500", "0", "0", "3,500"]
     assert [row[1] for row in rows_of(page, "Reversed by")] == [str(ids["part"]), str(ids["rest"])]
     assert "request-1" in page
     back = text_of(browser.get(f"/console/transactions/{ids['part']}"))

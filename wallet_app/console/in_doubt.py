@@ -51,7 +51,19 @@ _NOTHING = Look("Nothing was to be changed by it: go back and do it again.", "/c
 
 LOOK = {
     **dict.fromkeys(
-        ("adjust", "transfer", "freeze", "unfreeze", "close", "reverse", "release", "extend", "revoke", "raise_limits"),
+        (
+            "adjust",
+            "transfer",
+            "freeze",
+            "unfreeze",
+            "close",
+            "reverse",
+            "release",
+            "extend",
+            "revoke",
+            "raise_limits",
+            "end_raise",
+        ),
         _ACT,
     ),
     **dict.fromkeys(("approve", "reject", "withdraw"), _DECISION),

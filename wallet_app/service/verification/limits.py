@@ -71,7 +71,7 @@ SELECT scope.wallet_id, NULL AS seq,
 
 _RAISES = f"""
 SELECT transactions.wallet_id, transactions.seq,
-       format('the %s %s is not what operators decided, or is not among the limits',
+       format('the %s %s is not what was decided, or is not among the limits',
               CASE transactions.kind WHEN 'LIMIT_RAISE' THEN 'raise' ELSE 'end of a raise' END,
               transactions.transaction_id) AS what
   FROM transactions
