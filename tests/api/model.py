@@ -189,6 +189,7 @@ class World:
                 raise DeclinedError("wallet_closed")
         accepted = self.accepted[anchor, record["referenceId"]] = self._by_its_rule(record)
         for wallet in (anchor, *others):
+            self._repay_by_over(wallet)
             self._expire(wallet)
         for wallet in (anchor, *others):
             self._repay(wallet)
@@ -264,6 +265,7 @@ class World:
             hold.expired, hold.end = hold.left, "expired"
             self.settled += 1
         for one in self.wallets if wallet is None else (wallet,):
+            self._repay_by_over(one)
             self._expire(one)
             self._repay(one)
 
@@ -361,6 +363,13 @@ class World:
         left = [(lot, held - sum(part for one, part in units if one is lot)) for lot, held in hold.units]
         self._set(hold, units=[(lot, held) for lot, held in left if held])
 
+    def _repay_by_over(self, wallet: int) -> None:
+        """Take what is owed for a grant from what came back of it, before that expires."""
+        for lot in sorted(self.over(wallet), key=lambda one: one.order):
+            for side in self.debts:
+                if (side.wallet, side.seq) == (wallet, lot.seq) and side.owed and lot.available:
+                    self._take_debt(side, min(side.owed, lot.available), [(lot, lot.available)])
+
     def _expire(self, wallet: int) -> None:
         for lot in sorted(self.over(wallet), key=lambda one: one.order):
             amount = lot.available
@@ -384,10 +393,12 @@ class World:
         for side in sorted(self.debts, key=lambda one: (one.since, one.seq)):
             found = self.wallets.get(wallet)
             if side.wallet == wallet and side.owed and found is not None and found.balance:
-                amount = min(side.owed, found.balance)
-                self._debit(wallet, amount, "revoked")
-                side.owed, side.reversed = side.owed - amount, side.reversed + amount
-                self.repaid += 1
+                self._take_debt(side, min(side.owed, found.balance))
+
+    def _take_debt(self, side: Side, amount: int, first: Parts = ()) -> None:
+        self._debit(side.wallet, amount, "revoked", first)
+        side.owed, side.reversed = side.owed - amount, side.reversed + amount
+        self.repaid += 1
 
     # --- the rules, by the record's type ---
 

@@ -444,6 +444,28 @@ def test_who_owes_has_nothing_and_repays_by_whatever_comes(books: Books) -> None
     assert row(books) == (2, 2, 1)
 
 
+@pytest.mark.parametrize("undone", ["revoked", "reversed"])
+@pytest.mark.parametrize("used", ["held", "spent"])
+def test_what_is_owed_for_a_grant_is_taken_from_what_comes_back_of_it_before_that_expires(
+    books: Books, clock: Clock, used: str, undone: str
+) -> None:
+    """Otherwise the same units would be lost twice: once as expired, once as repaid by other credit."""
+    service.execute(books.spend(JOHN, START_BALANCE))
+    lot = grant(books, 60, after(hours=1))
+    hold = service.execute(place(books, JOHN, 60, 7200)).hold if used == "held" else None
+    spent = None if hold else service.execute(books.spend(JOHN, 60)).transaction.transaction_id
+    service.execute(revoking(lot, "debt") if undone == "revoked" else reversing(lot, on_shortfall="debt"))
+    clock.move(minutes=90)
+    if hold:
+        service.execute(release(hold, "release"))
+    elif spent:
+        reverse(spent)
+    assert lots(books) == [("bonus", 60, 0, 0, 0, 0, 60)]
+    assert kinds(books)[-2:] == ["RELEASE" if hold else "REVERSAL", "REVERSAL"]
+    service.execute(books.top_up(JOHN, 100))
+    assert books.sql("SELECT balance, owed FROM wallet_balances WHERE wallet_id = %s", JOHN) == [(100, 0)]
+
+
 # --- bounds, and what a posting, a preview and a repair have in common ---
 
 

@@ -152,6 +152,7 @@ def check_the_rules_of_lots(steps: list[tuple[str, int, int, int, int]]) -> None
     world = World()
     for verb, wallet_id, which, amount, jump in steps:
         world.clock.now += dt.timedelta(seconds=jump)
+        world.books.instant = None
         command = world.command(verb, wallet_id, which, amount)
         if command is None:
             continue
@@ -166,6 +167,8 @@ def check_the_rules_of_lots(steps: list[tuple[str, int, int, int, int]]) -> None
             changed(world, one)
         if done and expected is not None:
             assert moves_of(world, outcome.transaction) == expected
+        if verb not in ("reverse", "revoke"):
+            assert_expired_once(world.books, world.books.posted[before:])
         assert_paid(world, world.books.posted[before:], paid)
         assert_whole(world.books, decided)
 
@@ -176,7 +179,7 @@ def expected_moves(world: World, command: Any) -> list[tuple[LotKey | None, int]
         world.books.due_holds(wallet_id) for wallet_id in command.wallet_ids()
     ):
         return None
-    now = max(world.clock.now, world.wallet(command.wallet_id).updated_at)
+    now = max([world.clock.now, *[world.wallet(wallet_id).updated_at for wallet_id in command.wallet_ids()]])
     left, taken = command.amount, []
     usable = [lot for lot in world.lots(command.wallet_id).values() if lot.available and lot.expires_at > now]
     for lot in sorted(usable, key=lambda lot: (lot.expires_at, lot.seq, lot.part)):
@@ -233,6 +236,14 @@ def assert_paid(world: World, posted: list[Any], before: int) -> None:
         if any(one.reverses in transfers for one in posted):
             return
     assert after - before <= allowed
+
+
+def assert_expired_once(books: Books, posted: list[Any]) -> None:
+    """What is owed for a grant is taken from what came back of it: nothing expires that is still owed for."""
+    expired = {one.transaction_id for one in posted if one.kind == "EXPIRY"}
+    for move in books.lot_movements:
+        debt = books.reversed.get((move.wallet_id, move.lot_seq))
+        assert move.transaction_id not in expired or debt is None or not debt.owed
 
 
 def assert_whole(books: Books, decided: tuple[int, ...]) -> None:

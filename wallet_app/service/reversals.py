@@ -118,23 +118,40 @@ def repay(books: Books, wallet_ids: Iterable[int]) -> None:
         if state is None or not (state.owed and state.balance):
             continue
         for debt in books.debts(wallet_id):
-            wallet = books.wallets[wallet_id]
-            if not wallet.balance:
+            if not (balance := books.wallets[wallet_id].balance):
                 break
-            amount = min(debt.owed, wallet.balance)
-            part = ReversedPart(debt, -amount, -amount)
-            contra = _contra(books, debt)
-            entry = Draft(books).debit(wallet_id, RepayDebt.kind, amount, contra, kind="revoke")
-            # Its entry's number makes the reference the wallet's only one.
-            reference = f"{SYSTEM_REFERENCE}repay:{debt.transaction_id}:{wallet.version + 1}"
-            repayment = RepayDebt(
-                wallet_id=wallet_id,
-                reference=reference,
-                origin=_ORIGIN,
-                transaction_id=debt.transaction_id,
-                seq=debt.seq,
-            )
-            books.apply(repayment, _undoing(debt.transaction_id, [part], [entry]))
+            _repay(books, debt, min(debt.owed, balance))
+
+
+def repay_by_due_lots(books: Books, wallet_ids: Iterable[int]) -> None:
+    """Take what is owed for a grant from what has come back of it and is about to expire: nobody loses it twice.
+
+    To be called before that is settled.
+    """
+    for wallet_id in wallet_ids:
+        state = books.wallets.get(wallet_id)
+        if state is None or not state.owed or wallet_id not in books.lots:
+            continue
+        for lot in books.due_lots(wallet_id):
+            debt = books.reversed.get((wallet_id, lot.seq))
+            if debt is not None and debt.owed:
+                _repay(books, debt, min(debt.owed, lot.available), [(lot.key, lot.available)])
+
+
+def _repay(books: Books, debt: ReversedEntry, amount: int, first: Sequence[tuple[LotKey, int]] = ()) -> None:
+    """Take the amount for the debt, `first` from these lots."""
+    part = ReversedPart(debt, -amount, -amount)
+    entry = Draft(books).debit(debt.wallet_id, RepayDebt.kind, amount, _contra(books, debt), kind="revoke", first=first)
+    # Its entry's number makes the reference the wallet's only one.
+    reference = f"{SYSTEM_REFERENCE}repay:{debt.transaction_id}:{books.wallets[debt.wallet_id].version + 1}"
+    repayment = RepayDebt(
+        wallet_id=debt.wallet_id,
+        reference=reference,
+        origin=_ORIGIN,
+        transaction_id=debt.transaction_id,
+        seq=debt.seq,
+    )
+    books.apply(repayment, _undoing(debt.transaction_id, [part], [entry]))
 
 
 def reversible_entries(transaction: PostedTransaction) -> list[Entry]:

@@ -88,6 +88,7 @@ def decide(books: Books, command: Command) -> Receipt:
     if books.holds:
         holds.settle(books, command)
     if books.lots:
+        reversals.repay_by_due_lots(books, command.wallet_ids())
         lot_rules.settle(books, command.wallet_ids())
     if books.holds:
         reversals.repay(books, command.wallet_ids())
@@ -111,6 +112,7 @@ def decide(books: Books, command: Command) -> Receipt:
     if not books.reversed and (plan.part is None or not books.lots):
         return receipt
     # What came back to a lot that has expired meanwhile goes at once; and then whatever is there repays.
+    reversals.repay_by_due_lots(books, command.wallet_ids())
     lot_rules.settle(books, command.wallet_ids())
     reversals.repay(books, command.wallet_ids())
     return books.receipt(receipt.transaction, is_replay=False)

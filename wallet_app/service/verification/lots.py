@@ -129,6 +129,12 @@ SELECT lives.wallet_id, lives.seq,
                       WHERE back.wallet_id = lives.wallet_id AND back.lot_seq = lives.lot_seq
                         AND back.lot_part = lives.lot_part AND back.seq < lives.seq
                         AND back.transaction_id = lives.transaction_id AND back.kind IN ('release', 'restore'))
+                 -- What is owed for the grant is taken from what comes back of it.
+                 AND NOT (lives.kind = 'revoke' AND EXISTS (
+                     SELECT FROM transactions
+                       JOIN ledger_entries AS granted ON granted.transaction_id = transactions.reverses
+                      WHERE transactions.transaction_id = lives.transaction_id
+                        AND granted.wallet_id = lives.wallet_id AND granted.seq = lives.lot_seq))
             ELSE false END
 """
 
