@@ -427,7 +427,11 @@ def test_how_long_credit_lives_is_said_on_its_assets_page_and_counts_for_what_co
     opened = PageForm(admin.get(path)).fields
     assert [opened[name] for name in said] == ["UTC", "", ""]
     days = ["0", "3651", "-1", "1.5", "x"]
-    wrong = {"time_zone": ["Mars/Phobos", "europe/berlin", "../UTC", ""], "bonus_days": days, "paid_days": days}
+    wrong = {
+        "time_zone": ["Mars/Phobos", "europe/berlin", "../UTC", "localtime", "Factory", ""],
+        "bonus_days": days,
+        "paid_days": days,
+    }
     for url, form in ((path, opened), ("/console/assets", {"code": "TIN", "name": "Tin", "scale": "0"})):
         for field, values in wrong.items():
             for value in values:

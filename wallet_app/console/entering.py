@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Collection
-from typing import cast
 
 from wallet_app import text
 from wallet_app.fields import ID_MAX
@@ -63,23 +62,23 @@ def reason_code(value: str) -> str:
 
 def instant(value: str) -> dt.datetime:
     """Return an instant that was entered in UTC."""
-    if not value.strip():
-        raise ValueError("Enter a day and a time in UTC, like 2026-12-31 23:59")
-    return cast(dt.datetime, instant_if_given(value))
-
-
-def instant_if_given(value: str) -> dt.datetime | None:
-    """Return an instant that was entered in UTC, None for none."""
-    value = value.strip()
-    if not value:
-        return None
-    found = _WHEN.fullmatch(value)
+    found = _WHEN.fullmatch(value.strip())
     try:
         if found is None:
             raise ValueError
         return dt.datetime.fromisoformat(f"{found[1]}T{found[2]}+00:00")
     except ValueError:
-        raise ValueError("Enter a day and a time in UTC, like 2026-12-31 23:59, or nothing") from None
+        raise ValueError("Enter a day that there is and a time in UTC, like 2026-12-31 23:59") from None
+
+
+def instant_if_given(value: str) -> dt.datetime | None:
+    """Return an instant that was entered in UTC, None for none."""
+    if not value.strip():
+        return None
+    try:
+        return instant(value)
+    except ValueError as wrong:
+        raise ValueError(f"{wrong}, or nothing") from None
 
 
 def wallet_id(value: str) -> int:

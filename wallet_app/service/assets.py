@@ -170,10 +170,14 @@ def _require_scale(scale: int) -> None:
         raise AssetInvalidError(f"The scale must be a whole number from 0 to {SCALE_MAX}.", about="scale")
 
 
+_NO_PLACES = {"Factory", "localtime", "posixrules"}
+"""Names that each machine may understand otherwise."""
+
+
 def _checked_life(life: CreditLife) -> dict[str, Any]:
     """Return it by column."""
     # The lists of zones have names that are no zones, too, like that of the file which has all of them.
-    if life.time_zone not in zoneinfo.available_timezones():
+    if life.time_zone not in zoneinfo.available_timezones() - _NO_PLACES:
         raise AssetInvalidError(
             "The time zone must be one of the IANA's, by its name, like Europe/Berlin or UTC.", about="time_zone"
         )
