@@ -27,7 +27,8 @@ test-all: setup-bench
 # On the oldest PostgreSQL: the service with all its SQL, and every page, every act and every command at least once.
 	$(BIN)/python scripts/with_postgres15.py $(PYTEST) -n 2 --dist loadfile -m "not slow and not wide" tests/kernel tests/test_*.py
 	$(BIN)/python scripts/with_postgres15.py $(PYTEST) -n 2 --dist loadfile -m "not slow" tests/test_verify_*.py tests/test_reports.py \
-		tests/api/test_model_mixed.py tests/console/test_page_statements.py tests/console/test_random_walk.py
+		tests/kernel/test_several_processes.py tests/api/test_model_mixed.py tests/console/test_page_statements.py \
+		tests/console/test_random_walk.py
 
 # The service beside pgbench, a quarter of an hour; `make bench BENCH="--quick"` tries it out, BENCH="--help" tells more.
 bench: setup-bench

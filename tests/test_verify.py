@@ -472,6 +472,7 @@ def test_every_run_that_ends_is_recorded(app: Flask, database: URL) -> None:
     assert rows == [(False, 3, 0, True, True), (True, 3, 0, True, True)]
 
 
+@pytest.mark.wide
 def test_there_is_no_false_alarm_while_postings_run(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     cut_into_tiny_parts(monkeypatch, rows=60)
     stop = threading.Event()

@@ -156,7 +156,7 @@ def map_query(context: HookContext, query: Any) -> Any:
     return {name: _seeded(name, value) for name, value in (query or {}).items()}
 
 
-WHOLE = {"amount", "amountMax", "upTo", "expiresIn", "ifVersion", "walletId", "userId", "from", "to"}
+WHOLE = {"amount", "amountMax", "upTo", "expiresIn", "graceDays", "ifVersion", "walletId", "userId", "from", "to"}
 _SEEDED = {"walletId": SEEDED_WALLETS, "from": SEEDED_WALLETS, "to": SEEDED_WALLETS, "userId": SEEDED_USERS}
 
 

@@ -14,12 +14,15 @@ from tests.api.conftest import ROOT, Live
 from tests.keys import KEY
 
 SEED = 20_261_122
-LONG_SEEDS = (1, *(pytest.param(seed, marks=pytest.mark.long) for seed in (2, 3, 5, 8)))
+LONG_SEEDS = (1, 2, 3, 5, 8)
 
 
-def explore(live: Live, folder: Path, seed: int, seconds: int) -> str:
-    """Let Schemathesis look for faults for so long; return its report, or fail with it."""
-    print(f"schemathesis: seed {seed}, {seconds} s")
+def explore(live: Live, folder: Path, seed: int, examples: int) -> str:
+    """Let Schemathesis look for faults, by so many cases of each route; return its report, or fail with it.
+
+    By cases, and not for some time: so a quick machine looks for the same as a slow one.
+    """
+    print(f"schemathesis: seed {seed}, {examples} cases of each route")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{live.url}/openapi.json"),
@@ -27,7 +30,7 @@ def explore(live: Live, folder: Path, seed: int, seconds: int) -> str:
             *("--checks", "all", "--exclude-checks", "positive_data_acceptance,use_after_free"),
             *("--mode", "all", "--phases", "examples,coverage,fuzzing,stateful"),
             *("--header", f"Authorization: Bearer {KEY}"),
-            *("--max-time", str(seconds), "--seed", str(seed), "--workers", "1"),
+            *("--max-examples", str(examples), "--seed", str(seed), "--workers", "1"),
             *("--max-response-time", "9", "--request-timeout", "30", "--generation-database", "none", "--no-color"),
         ],
         cwd=folder,
@@ -35,7 +38,7 @@ def explore(live: Live, folder: Path, seed: int, seconds: int) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=seconds * 3 + 60,
+        timeout=590,
     )
     report = done.stdout + done.stderr
     assert done.returncode == 0, report
@@ -48,13 +51,14 @@ def assert_it_worked(report: str, cases_min: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_schemathesis_finds_nothing(live: Live, tmp_path: Path) -> None:
-    assert_it_worked(explore(live, tmp_path, SEED, 25), 150)
+    assert_it_worked(explore(live, tmp_path, SEED, 8), 1_000)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", LONG_SEEDS)
 def test_schemathesis_finds_nothing_at_length(live: Live, tmp_path: Path, seed: int) -> None:
-    assert_it_worked(explore(live, tmp_path, seed, 60), 400)
+    assert_it_worked(explore(live, tmp_path, seed, 30), 2_000)

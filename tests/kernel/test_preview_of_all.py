@@ -10,6 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -175,6 +176,7 @@ def realized(
     return [[real(command, ahead) for command, ahead in chunk] for chunk in chunks]
 
 
+@pytest.mark.wide
 def test_a_preview_of_any_commands_says_what_posting_them_says(books: Books) -> None:
     seen: Counter[object] = Counter()
     example = [0]

@@ -7,6 +7,8 @@ from collections import defaultdict
 from dataclasses import replace
 from functools import partial
 
+import pytest
+
 from tests.conftest import settings_for
 from tests.kernel.conftest import DOE, JOHN, JOHN_DIAMOND, ORIGIN, Books
 from tests.kernel.processes import Answer, answer_to, execute, in_processes
@@ -38,6 +40,7 @@ def command(dice: random.Random, wallet_id: int) -> service.Movement:
     return kind(wallet_id=wallet_id, amount=dice.randint(1, 40), reference=reference, origin=ORIGIN)
 
 
+@pytest.mark.wide
 def test_the_answers_of_three_processes_make_one_history_of_each_wallet(books: Books) -> None:
     for name in ("lock_timeout", "statement_timeout"):
         books.sql(f"ALTER DATABASE {books.url.database} SET {name} = '60s'")
