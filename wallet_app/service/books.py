@@ -515,8 +515,11 @@ class Books:
 
         It is one time for all its wallets, none of which falls back: what is over for one is over for the others.
         """
-        known = [self.wallets[wallet_id] for wallet_id in command.wallet_ids() if wallet_id in self.wallets]
-        self.instant = max([self.clock(), *[wallet.updated_at for wallet in known]])
+        instant = self.clock()
+        for wallet_id in command.wallet_ids():
+            if (wallet := self.wallets.get(wallet_id)) is not None and wallet.updated_at > instant:
+                instant = wallet.updated_at
+        self.instant = instant
 
     def _time(self) -> dt.datetime:
         return self.instant or self.clock()
