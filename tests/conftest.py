@@ -54,8 +54,6 @@ def server() -> Iterator[URL]:
         with devdb.start(folder, bin_dir=bin_dir, log=lambda _: None) as started:
             server = make_url(started.superuser_url)
             weaken_password(server)
-            # When it comes by depends on the minute, and with it plans, where rows lie, and what holds back an xid.
-            run_sql(server, "ALTER SYSTEM SET autovacuum = off", "SELECT pg_reload_conf()")
             yield server
     finally:
         shutil.rmtree(folder)
