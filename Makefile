@@ -24,7 +24,7 @@ test-all: setup-bench
 	$(PYTEST) -n 2 --dist loadfile -rs -m "slow and not long" tests/api tests/console
 # What starts, kills and measures programs has the machine for itself.
 	$(PYTEST) -rs -m "slow and not long" --ignore=tests/api --ignore=tests/console
-# On the oldest PostgreSQL: the service with all its SQL, and every page, every act and every command at least once.
+# On the oldest PostgreSQL: the service and its verification; every page, every command, and a walk through the console's forms.
 	$(BIN)/python scripts/with_postgres15.py $(PYTEST) -n 2 --dist loadfile -m "not slow and not wide" tests/kernel tests/test_*.py
 	$(BIN)/python scripts/with_postgres15.py $(PYTEST) -n 2 --dist loadfile -m "not slow" tests/test_verify_*.py tests/test_reports.py \
 		tests/kernel/test_several_processes.py tests/api/test_model_mixed.py tests/console/test_page_statements.py \

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from wallet_app.db import snapshot
 from wallet_app.errors import SystemWalletError
-from wallet_app.service import holds, lot_rules, reversals
+from wallet_app.service import rules
 from wallet_app.service.books import Books
 from wallet_app.service.commands import Command, Origin
 from wallet_app.service.limits import (
@@ -82,10 +82,8 @@ def get_limits(wallet_id: int, *, permit: Permit | None = None) -> LimitsView:
 
 def _get(connection: Connection, wallet_id: int) -> LimitsView:
     books = look_at(connection, [wallet_id])
-    # As before any command: what is due is no more held, and so not spent.
-    holds.settle(books, Command(wallet_id=wallet_id, reference="", origin=_ORIGIN))
-    lot_rules.settle(books, [wallet_id])
-    reversals.repay(books, [wallet_id])
+    # What is due is no more held, and so not spent.
+    rules.settle(books, Command(wallet_id=wallet_id, reference="", origin=_ORIGIN))
     wallet, now = books.wallets[wallet_id], books.now(wallet_id)
     limits = books.limits.get(wallet_id) or LimitsOf(NO_LIMITS, NO_LIMITS)
     set_for, raised = _set_for(connection, limits, wallet_id, now) if limits.base != NO_LIMITS else ({}, None)

@@ -161,14 +161,6 @@ def lot_id_of(transaction_id: uuid.UUID, number: int) -> uuid.UUID:
     return transaction_id if number == 1 else uuid.uuid5(transaction_id, str(number))
 
 
-def fold(movements: Sequence[LotMovement]) -> Mapping[str, int]:
-    """Return what a lot's movements make of its parts, by their names."""
-    sums = [0] * 6
-    for one in movements:
-        sums = [total + effect * one.amount for total, effect in zip(sums, EFFECTS[one.kind], strict=True)]
-    return dict(zip(("amount", "available", "held", "consumed", "expired", "revoked"), sums, strict=True))
-
-
 LOTS_MAX = 10_000
 """How many lots that end a wallet may have something left of: all that are due are settled before its next command."""
 

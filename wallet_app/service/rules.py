@@ -85,13 +85,7 @@ def decide(books: Books, command: Command) -> Receipt:
         permit.require_asset(anchor.asset.code)
     if command.if_versions is not None:
         _require_version(books, command, anchor)
-    if books.holds:
-        holds.settle(books, command)
-    if books.lots:
-        reversals.repay_by_due_lots(books, command.wallet_ids())
-        lot_rules.settle(books, command.wallet_ids())
-    if books.holds:
-        reversals.repay(books, command.wallet_ids())
+    settle(books, command)
     # Of another command under this reference, the other wallets do not matter: they may not even exist.
     replayed = books.replay(command)
     if permit is not None and permit.assets is not None:
@@ -116,6 +110,22 @@ def decide(books: Books, command: Command) -> Receipt:
     lot_rules.settle(books, command.wallet_ids())
     reversals.repay(books, command.wallet_ids())
     return books.receipt(receipt.transaction, is_replay=False)
+
+
+def settle(books: Books, command: Command) -> None:
+    """Book what is due of the command's wallets, as is done before anything is decided.
+
+    Holds whose time is over give back; what came back of a grant that is over repays what is owed for it, and the rest
+    expires; what is there then repays what is owed for anything else. Raises WalletSettlingError.
+    """
+    wallet_ids = command.wallet_ids()
+    if books.holds:
+        holds.settle(books, command)
+    if books.lots:
+        reversals.repay_by_due_lots(books, wallet_ids)
+        lot_rules.settle(books, wallet_ids)
+    if books.holds:
+        reversals.repay(books, wallet_ids)
 
 
 def _require_owner(books: Books, command: Command, user_id: int) -> None:
