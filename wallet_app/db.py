@@ -91,6 +91,8 @@ def init_app(app: Flask) -> None:
     reads = engine_options(settings) | {"url": settings.database_url, "isolation_level": "AUTOCOMMIT"}
     app.config["SQLALCHEMY_BINDS"] = {READS: reads}
     db.init_app(app)
+    # It would put away an ORM session at the end of each request. Nobody has one: all goes by connections.
+    app.teardown_appcontext_funcs.clear()
     with app.app_context():
         for engine in db.engines.values():
             prepare_connections(engine, settings)
