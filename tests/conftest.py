@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import settings
 from psycopg import sql
 from sqlalchemy.engine import URL, make_url
 
@@ -31,6 +32,10 @@ from wallet_app.config import Settings
 from wallet_app.db import close_connections
 
 Tamper = Callable[..., None]
+
+# The same cases on every machine, as in CI: some tests count what comes of theirs, and all of it must.
+settings.register_profile("same", derandomize=True, database=None)
+settings.load_profile("same")
 
 
 def pytest_collection_finish() -> None:

@@ -22,7 +22,7 @@ _NOBODYS = NullSession()
 
 
 class Application(Flask):
-    """A Flask whose views are plain functions, whose routes are the same for every host, and which keeps no sessions."""
+    """A Flask whose views are plain functions, whose routes are the same for every host, and without sessions."""
 
     session_interface = _NoSessions()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from operator import attrgetter
 from struct import Struct
 from typing import Any, NamedTuple
@@ -35,14 +36,28 @@ def _array_of(name: str, pack_elements: Callable[[Sequence[Any]], list[bytes]]) 
     element = postgres.types[name].oid
 
     def pack(values: Sequence[Any]) -> bytes:
-        return _HEAD.pack(1, 1, element, len(values), 1) + b"".join(pack_elements(values))
+        length = len(values)
+        # Often a column has one value: a kind, an instant, nothing at all.
+        is_one = length > 1 and values[0] == values[-1] and values.count(values[0]) == length
+        elements = pack_elements(values[:1]) * length if is_one else pack_elements(values)
+        return _HEAD.pack(1, 1, element, length, 1) + b"".join(elements)
 
     return Kind(postgres.types[name].array_oid, pack)
 
 
 def _whole_numbers(values: Sequence[int | None]) -> list[bytes]:
+    if None not in values:
+        # Each with its length before it, all of them at once.
+        elements: list[int | None] = [8] * (2 * len(values))
+        elements[1::2] = values
+        return [_elements(len(values)).pack(*elements)]
     pack = _ELEMENT.pack
     return [_NULL if value is None else pack(8, value) for value in values]
+
+
+@lru_cache(maxsize=256)
+def _elements(count: int) -> Struct:
+    return Struct(">" + "iq" * count)
 
 
 def _texts(values: Sequence[str | None]) -> list[bytes]:

@@ -510,13 +510,13 @@ class Books:
         hold_id = transaction.requested.get("hold")
         return next((hold for hold in kept.values() if str(hold.hold_id) == hold_id), None)
 
-    def begin(self, command: Command) -> None:
-        """Ask the clock, once for a command and what is settled before it: invented history has one for each.
+    def begin(self, wallet_ids: Iterable[int]) -> None:
+        """Ask the clock, once for a command on these wallets and what is settled before it: history has one for each.
 
         It is one time for all its wallets, none of which falls back: what is over for one is over for the others.
         """
         instant = self.clock()
-        for wallet_id in command.wallet_ids():
+        for wallet_id in wallet_ids:
             if (wallet := self.wallets.get(wallet_id)) is not None and wallet.updated_at > instant:
                 instant = wallet.updated_at
         self.instant = instant
@@ -540,6 +540,8 @@ class Books:
         self.changed_reversed.update({(one.wallet_id, one.seq): one for one in changed})
 
     def _reversed_by(self, transaction: PostedTransaction) -> tuple[ReversedEntry, ...]:
+        if transaction.reverses is None:
+            return ()
         return tuple([self.reversed[part[0], part[1]] for part in reversed_parts(transaction)])
 
     def changed_wallets(self) -> list[WalletState]:
@@ -547,12 +549,6 @@ class Books:
         touched = {entry.wallet_id for transaction in self.posted for entry in transaction.entries}
         touched.update([wallet_id for wallet_id, _ in self.changed_reversed])
         return [self.wallets[wallet_id] for wallet_id in sorted(touched)]
-
-    def _created_at(self, plan: Plan) -> dt.datetime:
-        # A clock can be set back; along a wallet's seq the time never falls.
-        latest = [self.wallets[entry.wallet_id].updated_at for entry in plan.entries]
-        latest += [self.wallets[part.entry.wallet_id].updated_at for part in plan.reversed]
-        return max([self._time(), *latest])
 
     def _posted(
         self, command: Command, plan: Plan
@@ -562,7 +558,7 @@ class Books:
             _require_state_fits(self.wallets[command.wallet_id], plan)
         if plan.limits is not None and (plan.entries or command.wallet_id not in self.limits):
             raise BookkeepingError(f"{plan.limits} for wallet {command.wallet_id} with {plan.entries}")
-        created_at = self._created_at(plan) if plan.entries or plan.reversed else self.now(command.wallet_id)
+        created_at = self.now(command.wallet_id)
         stamp = _Stamp(self.new_id(created_at), created_at, command.occurred_at or created_at)
         details, hashed = _details(command, self.new_salt)
         stored_request = command.stored_request()
@@ -647,7 +643,8 @@ def differing_fields(transaction: PostedTransaction, command: Command) -> list[s
 def _touched(transaction: PostedTransaction) -> list[int]:
     """Return the wallets to report: the anchor first, then the others in order of their entries."""
     touched = [transaction.wallet_id, *[entry.wallet_id for entry in transaction.entries]]
-    touched += [part[0] for part in reversed_parts(transaction)]
+    if transaction.reverses is not None:
+        touched += [part[0] for part in reversed_parts(transaction)]
     return list(dict.fromkeys(touched))
 
 
@@ -816,10 +813,11 @@ def _digest(
 def _next_entry(before: WalletState, planned: PlannedEntry, stamp: _Stamp, digest: bytes) -> Entry:
     seq = before.version + 1
     balance_after = before.balance + planned.amount
-    if planned.amount == 0 or not 0 <= balance_after <= AMOUNT_MAX or before.status == "CLOSED":
+    is_early = stamp.created_at < before.updated_at
+    if planned.amount == 0 or not 0 <= balance_after <= AMOUNT_MAX or before.status == "CLOSED" or is_early:
         raise BookkeepingError(
             f"{planned.entry_type} of {planned.amount} on {before.status} wallet {before.wallet_id} "
-            f"with {before.balance}"
+            f"with {before.balance}, at {stamp.created_at} after {before.updated_at}"
         )
     contra_wallet_id = before.asset.contra[planned.contra]
     return Entry(

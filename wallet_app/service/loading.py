@@ -31,7 +31,7 @@ from wallet_app.service.books import (
     Stop,
     WalletState,
 )
-from wallet_app.service.commands import Command, OnHold, PlaceHold, ReverseTransaction, RevokeLot
+from wallet_app.service.commands import Command, Movement, OnHold, PlaceHold, ReverseTransaction, RevokeLot
 from wallet_app.service.loading_lots import LOT_MOVEMENT_COLUMNS
 from wallet_app.service.locks import LockedBalance
 from wallet_app.service.lots import LotMovement
@@ -116,12 +116,15 @@ class TransactionRow(NamedTuple):
 def questions(wallet_ids: list[int], commands: Sequence[Command], clock: Clock | None = None) -> tuple[Question, ...]:
     """Return what is to be asked for the commands' books, after the locks."""
     pairs = sorted({(command.wallet_id, command.reference) for command in commands})
+    always = _LOAD_WALLETS(wallet_ids), _LOAD_TRANSACTIONS([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    others = _others(commands)
+    if not others:
+        return always
     return (
-        _LOAD_WALLETS(wallet_ids),
-        _LOAD_TRANSACTIONS([pair[0] for pair in pairs], [pair[1] for pair in pairs]),
-        *([_LOAD_RATES(wallet_ids)] if _use_rates(commands) else []),
-        *([_LOAD_ORIGINALS(*originals), _LOAD_MOVEMENTS(*originals)] if any(originals := _originals(commands)) else []),
-        *_questions_of_holds(wallet_ids, commands, clock),
+        *always,
+        *([_LOAD_RATES(wallet_ids)] if _use_rates(others) else []),
+        *([_LOAD_ORIGINALS(*originals), _LOAD_MOVEMENTS(*originals)] if any(originals := _originals(others)) else []),
+        *_questions_of_holds(wallet_ids, others, clock),
     )
 
 
@@ -141,10 +144,11 @@ def load_books(
     anything, and no standing lot is left out.
     """
     rows, transactions, *more = answers
-    rates = _rates(more.pop(0)) if _use_rates(commands) else {}
+    others = _others(commands)
+    rates = _rates(more.pop(0)) if _use_rates(others) else {}
     originals: list[_OriginalRow] = []
     movements: list[LotMovement] = []
-    if any(_originals(commands)):
+    if any(_originals(others)):
         originals, movements, *more = more
     now: dt.datetime = rows[0].now
     wallets: list[_WalletRow] = [row for row in rows if row.wallet_id is not None]
@@ -180,6 +184,11 @@ def load_books(
         _add_reversed(books, found.pop() if owing else [])
         _add_holds(books, *found)
     return books, busy
+
+
+def _others(commands: Sequence[Command]) -> list[Command]:
+    """Return the commands that may name more than a wallet; a movement, which most are, does not."""
+    return [command for command in commands if not isinstance(command, Movement)]
 
 
 def _originals(commands: Sequence[Command]) -> tuple[list[uuid.UUID], list[uuid.UUID]]:

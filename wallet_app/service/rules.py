@@ -74,7 +74,8 @@ def decide(books: Books, command: Command) -> Receipt:
     Raises a NotFoundError, ForbiddenError, ConditionError, RefusedError or InvalidError if it declines; then the books
     are as before but for due holds and lots of its wallets, which are settled first, and its reference is still free.
     """
-    books.begin(command)
+    wallet_ids = command.wallet_ids()
+    books.begin(wallet_ids)
     # Before the books, whoever has looked already: nothing is told of a wallet to who may not do this to any.
     require_permitted(command)
     permit = command.origin.permit
@@ -85,7 +86,8 @@ def decide(books: Books, command: Command) -> Receipt:
         permit.require_asset(anchor.asset.code)
     if command.if_versions is not None:
         _require_version(books, command, anchor)
-    settle(books, command)
+    if books.holds or books.lots:
+        settle(books, command)
     # Of another command under this reference, the other wallets do not matter: they may not even exist.
     replayed = books.replay(command)
     if permit is not None and permit.assets is not None:
@@ -93,7 +95,7 @@ def decide(books: Books, command: Command) -> Receipt:
     if replayed:
         return replayed
     states.require_open(anchor)
-    for wallet_id in command.wallet_ids()[1:]:
+    for wallet_id in wallet_ids[1:]:
         states.require_open(books.wallet(wallet_id))
     plan = RULES[type(command)](books, command)
     if not command.passes_freezes:
@@ -106,9 +108,9 @@ def decide(books: Books, command: Command) -> Receipt:
     if not books.reversed and (plan.part is None or not books.lots):
         return receipt
     # What came back to a lot that has expired meanwhile goes at once; and then whatever is there repays.
-    reversals.repay_by_due_lots(books, command.wallet_ids())
-    lot_rules.settle(books, command.wallet_ids())
-    reversals.repay(books, command.wallet_ids())
+    reversals.repay_by_due_lots(books, wallet_ids)
+    lot_rules.settle(books, wallet_ids)
+    reversals.repay(books, wallet_ids)
     return books.receipt(receipt.transaction, is_replay=False)
 
 
