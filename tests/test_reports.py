@@ -338,3 +338,17 @@ def test_a_report_that_does_not_tie_says_by_how_much(app: Flask, tamper: Tamper)
     assert said.exit_code == 1
     assert "DOES NOT TIE" in said.output
     assert "the system's wallets gave 3 more." in said.output
+
+
+@pytest.mark.parametrize("others_max", [reports._OTHERS_MAX, 0])
+def test_users_balances_are_summed_up_whichever_wallets_are_fewer(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, others_max: int
+) -> None:
+    monkeypatch.setattr(reports, "_OTHERS_MAX", others_max)
+    some_of_each()
+    for code in ("GOLD", "DIAMOND"):
+        report = service.get_asset_report(code)
+        assert report.tie is not None
+        assert report.tie.users == report.closing
+        assert report.ties, report.differences
+        assert report.closing.total > 0

@@ -86,6 +86,7 @@ def _filled(rule: str, content: Content) -> str | None:
         "user_id": content.user_id,
         "transaction_id": content.transaction_id,
         "hold_id": content.hold_id,
+        "lot_id": content.lot_id,
         "request_id": content.request_id,
         "run_id": content.verification_id if "/integrity/" in rule else content.bulk_id,
         "record_id": content.record_id,

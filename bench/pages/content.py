@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from bench.database import Database
 from bench.growth.history import ROUND, STEP_MAX, History
@@ -22,6 +23,15 @@ from wallet_app.imports.adjustments import read_adjustments
 HOLDS = 180
 DEBTS = 90
 SWITCHES = 300
+LOTS = 150
+
+_CONSUMERS = {
+    "references": "index_references",
+    "daily_totals": "add_up_days",
+    "lot_totals": "add_up_lots",
+    "wallet_sums": "sum_up_wallets",
+}
+"""Who is handed out what has settled, each with its job."""
 
 _ORIGIN = service.Origin(client="bench", actor="bench")
 _VISITOR = service.Visitor(address="127.0.0.1", request_id="bench")
@@ -52,6 +62,7 @@ class Content:
     user_id: int
     transaction_id: uuid.UUID
     hold_id: uuid.UUID
+    lot_id: uuid.UUID
     request_id: int
     bulk_id: int
     draft_id: int
@@ -76,6 +87,7 @@ def fill(database: Database, history: History, visitors: Visitors, size: Size) -
     wallet_id, owing_id = history.deep_wallet, history.wallet_ids[1]
     transaction_id = _top_up(wallet_id)
     hold_id = _hold(wallet_id)
+    _grant(wallet_id)
     _owe(owing_id)
     for user in range(SWITCHES):
         _stop(history.wallet_ids[2 + user])
@@ -100,6 +112,7 @@ def fill(database: Database, history: History, visitors: Visitors, size: Size) -
         user_id=service.get_wallet(wallet_id).user_id,
         transaction_id=transaction_id,
         hold_id=hold_id,
+        lot_id=cast(uuid.UUID, _one(database, _LOT.format(wallet_id=wallet_id))),
         request_id=request_id,
         bulk_id=bulk_id,
         draft_id=draft_id,
@@ -123,6 +136,22 @@ def _hold(wallet_id: int) -> uuid.UUID:
         for n in range(HOLDS)
     ]
     return _done(placed)[-1].transaction.transaction_id
+
+
+def _grant(wallet_id: int) -> None:
+    """Have the wallet get what ends, each on another day."""
+    today = dt.datetime.now(dt.UTC)
+    granted = [
+        service.Bonus(
+            wallet_id=wallet_id,
+            reference=f"bench-lot-{n}",
+            origin=_ORIGIN,
+            amount=10,
+            expires_at=today + dt.timedelta(days=1 + n),
+        )
+        for n in range(LOTS)
+    ]
+    _done(granted)
 
 
 def _owe(wallet_id: int) -> None:
@@ -198,7 +227,7 @@ def _work_off(database: Database) -> None:
     """Do what the worker would have done by now."""
     newest = _one(database, "SELECT transaction_id FROM transactions ORDER BY transaction_id DESC LIMIT 1")
     deadline = time.monotonic() + _FILLED_SECONDS_MAX
-    for consumer, job in (("references", "index_references"), ("daily_totals", "add_up_days")):
+    for consumer, job in _CONSUMERS.items():
         while (_one(database, _POSITION.format(consumer=consumer)) or uuid.UUID(int=0)) < newest:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"The job {job} does not come to its end.")
@@ -210,7 +239,7 @@ def _work_off(database: Database) -> None:
 
 def _job(name: str) -> None:
     job = next(job for job in service.JOBS if job.name == name)
-    while job.run(lambda: False) and name not in {"find_top_movers", "index_references", "add_up_days"}:
+    while job.run(lambda: False) and name not in {"find_top_movers", *_CONSUMERS.values()}:
         pass
 
 
@@ -224,5 +253,8 @@ _REVENUE = """
 SELECT wallets.id FROM wallets JOIN users ON users.id = user_id JOIN asset_types ON asset_types.id = asset_type_id
  WHERE user_type = 'SYSTEM' AND users.name = 'Revenue' AND code = 'GOLD'
 """
+
+# An end in the year 9999 is none: that is the standing lot.
+_LOT = "SELECT lot_id FROM lots WHERE wallet_id = {wallet_id} AND expires_at < '9000-01-01' ORDER BY seq LIMIT 1"
 
 _POSITION = "SELECT position FROM settled_cursors WHERE consumer = '{consumer}'"

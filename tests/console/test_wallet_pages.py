@@ -176,6 +176,66 @@ def test_pages_of_the_timeline_go_on_where_they_ended_with_their_filter(browser:
     assert "page-119" in text_of(browser.get("/console/wallets/3?kind=BONUS&before=zz"))
 
 
+def test_a_wallet_shows_some_of_its_holds_and_debts_and_leads_to_all_of_them(browser: Browser, app: Flask) -> None:
+    service.execute_batch(
+        [
+            service.PlaceHold(wallet_id=3, reference=f"hold-{n:02}", origin=ORIGIN, amount=1, expires_in=3_600)
+            for n in range(55)
+        ]
+    )
+    top_ups = [service.TopUp(wallet_id=5, reference=f"top-up-{n:02}", origin=ORIGIN, amount=2) for n in range(55)]
+    got = service.execute_batch(top_ups)
+    execute(service.Spend, "all", wallet_id=5, amount=service.get_wallet(5).balance)
+    for receipt in got:
+        assert isinstance(receipt, service.Receipt)
+        posted = receipt.transaction
+        back = {"transaction_id": posted.transaction_id, "reason": "Charged back", "on_shortfall": "debt"}
+        execute(service.ReverseTransaction, f"back-{posted.reference}", wallet_id=5, **back)
+    browser.sign_in("viewer")
+
+    def walked(path: str, caption: str, column: int) -> list[list[str]]:
+        found = []
+        while path:
+            page = text_of(browser.get(path))
+            found.append([row[column] for row in rows_of(page, caption)])
+            following = re.search(r'href="([^"]+)" rel="next"', page)
+            path = following[1] if following else ""
+        return found
+
+    newest = [f"hold-{n:02}" for n in reversed(range(55))]
+    wallet = text_of(browser.get("/console/wallets/3"))
+    assert [row[4] for row in rows_of(wallet, "Open holds of wallet 3")] == newest[:10]
+    assert '<a href="/console/wallets/3/holds">All 55 open holds</a>' in wallet
+    assert walked("/console/wallets/3/holds", "Open holds of wallet 3", 4) == [newest[:50], newest[50:]]
+
+    oldest = [f"top-up-{n:02}" for n in range(55)]
+    wallet = text_of(browser.get("/console/wallets/5"))
+    assert [row[3] for row in rows_of(wallet, "What wallet 5 owes")] == oldest[:10]
+    assert '<a href="/console/wallets/5/debts">All 55 that it owes for</a>' in wallet
+    assert walked("/console/wallets/5/debts", "What wallet 5 owes", 3) == [oldest[:50], oldest[50:]]
+
+    for listed in ("holds", "debts"):
+        assert "All 55" not in text_of(browser.get("/console/wallets/4"))
+        assert browser.get(f"/console/wallets/4/{listed}").status_code == 200
+        # The system's own wallets have neither.
+        assert browser.get(f"/console/wallets/1/{listed}").status_code == 409
+        assert browser.get(f"/console/wallets/99/{listed}").status_code == 404
+
+
+def test_a_filter_lies_open_while_it_narrows_something(browser: Browser, app: Flask) -> None:
+    browser.sign_in("finance")
+    for path, query in (
+        ("/console/wallets/3", "kind=BONUS"),
+        ("/console/transactions", "reference=none"),
+        ("/console/audit", "ticket=T-1"),
+        ("/console/approvals", "status=all&wallet=3"),
+    ):
+        assert '<details class="fold"><summary>Filter</summary>' in text_of(browser.get(path))
+        assert '<details class="fold" open><summary>Filter</summary>' in text_of(browser.get(f"{path}?{query}"))
+    # What else was asked for stays.
+    assert '<a href="/console/approvals?status=all">Show all</a>' in text_of(browser.get(f"{path}?{query}"))
+
+
 def test_an_explanation_makes_the_balance_to_the_unit_however_it_is_cut(
     browser: Browser, app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ from wallet_app.console import (
     transactions,
     transfer,
     users,
+    wallet_lists,
     wallets,
     words,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "system_wallets",
     "transactions",
     "users",
+    "wallet_lists",
     "wallets",
 ]
 

@@ -19,8 +19,10 @@ from wallet_app.fields import read_wallet_id
 from wallet_app.service import Filters, Happening, Point, RequestView, WalletView
 
 PAGE = 50
-LOTS = 10
-"""How many lots the wallet's page shows."""
+SHOWN = 10
+"""How many lots, open holds and debts the wallet's page shows; each has a page with all of them."""
+TIMELINE = "#timeline"
+"""Where the timeline begins: who goes on in it is not led back to the top of the page."""
 NAMES = ("kind", "from", "to", "least", "most", "reference")
 COLUMNS = (
     "created_at",
@@ -63,6 +65,8 @@ def wallet(wallet_id: int) -> Response:
         page = service.list_timeline(wallet_id, filters, before=before, limit=PAGE)
     following = None if page is None else page.following
     path = f"/console/wallets/{wallet_id}"
+    holds = service.list_open_holds(wallet_id) if found.held else ()
+    debts = service.list_debts(wallet_id).debts if found.owed else ()
     return pages.page(
         "wallet.html",
         422 if asked.errors else 200,
@@ -70,18 +74,20 @@ def wallet(wallet_id: int) -> Response:
         stopped_by=service.list_stops_of(user_id=found.user_id, asset_code=found.asset_code),
         pending=_pending(wallet_id),
         **limits.shown(wallet_id),
-        holds=service.list_open_holds(wallet_id) if found.held else (),
-        can_release=navigation.may_open(session(), f"/console/holds/{uuid.UUID(int=0)}/release"),
+        holds=holds[:SHOWN],
+        holds_in_all=len(holds),
+        can_release=may_release(),
         # Only where something ends: what else is in lots, the balance's own line tells.
-        lots=service.list_lots(wallet_id, state="open", after=None, limit=LOTS)[:LOTS] if _has_ends(found) else (),
-        debts=service.list_debts(wallet_id).debts if found.owed else (),
+        lots=service.list_lots(wallet_id, state="open", after=None, limit=SHOWN)[:SHOWN] if _has_ends(found) else (),
+        debts=debts[:SHOWN],
+        debts_in_all=len(debts),
         names=service.list_actor_names(),
         asked=asked,
         kinds=[(kind, words.kind(kind)) for kind in service.kinds()],
         happenings=() if page is None else page.items,
         chart=balance_chart(found, service.list_points(found)) if found.version else None,
-        next_url=None if following is None else asked.url(path, before=places_text(following)),
-        first_url=asked.url(path) if before is not None else None,
+        next_url=None if following is None else asked.url(path, before=places_text(following)) + TIMELINE,
+        first_url=asked.url(path) + TIMELINE if before is not None else None,
         csv_url=asked.url(f"{path}.csv"),
         json_url=asked.url(f"{path}.json"),
     )
@@ -98,6 +104,11 @@ def wallet_file(wallet_id: int, form: str) -> Response:
     rows = _rows(found, service.walk_timeline(wallet_id, filters))
     told = {name: value for name, value in asked.values.items() if value}
     return exports.export(form, f"wallet-{wallet_id}", COLUMNS, rows, filters=told)
+
+
+def may_release() -> bool:
+    """Whether the operator may release holds."""
+    return navigation.may_open(session(), f"/console/holds/{uuid.UUID(int=0)}/release")
 
 
 def _has_ends(found: WalletView) -> bool:

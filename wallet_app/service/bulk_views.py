@@ -273,13 +273,13 @@ _LARGEST = text(f"""{_ROW_COLUMNS}
  ORDER BY asked.amount DESC, asked.row_no
 """)  # noqa: S608 - constants
 
-# The wallets' owners by look-ups, one for each row: a join would rather read all users there are.
+# Users are looked up for those that are told alone: joined to all rows, all users there are would be read.
 _OFTEN = text("""
 WITH counted AS MATERIALIZED (
     SELECT owners.user_id, count(*) AS rows
       FROM bulk_rows
-     CROSS JOIN LATERAL (SELECT user_id FROM wallets WHERE id = bulk_rows.wallet_id OFFSET 0) AS owners
-     WHERE run_id = :run_id AND status <> 'done_before'
+      JOIN wallets AS owners ON owners.id = bulk_rows.wallet_id
+     WHERE bulk_rows.run_id = :run_id AND bulk_rows.status <> 'done_before'
      GROUP BY owners.user_id
 ), often AS (
     SELECT user_id, rows FROM counted WHERE rows > 1 ORDER BY rows DESC, user_id LIMIT :rows
