@@ -105,6 +105,8 @@ def test_a_key_is_rotated_and_revoked(app: Flask, database: URL) -> None:
         (("revoke", "--client", "nobody"), "There is no client nobody."),
         (("create", "system", "--scope", "wallets:read"), "The name system is the service's own."),
         (("create", "Import", "--scope", "wallets:read"), "The name Import is the service's own."),
+        (("create", "Bootstrap", "--scope", "wallets:read"), "The name Bootstrap is the service's own."),
+        (("create", "development", "--scope", "wallets:read"), "The name development is the service's own."),
         (("create", "shop", "--scope", "x:y"), "There is no scope x:y; there are wallets:read, "),
     ],
 )

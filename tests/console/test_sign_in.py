@@ -373,6 +373,27 @@ def test_a_proof_needs_both(browser: Browser, sql: Sql, password: str | None, co
     assert audited(sql)[-1][1:] == ("sign_in:confirm", "failed")
 
 
+def test_two_clicks_at_once_on_a_proof_are_no_wrong_code(
+    browser: Browser, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second was let in before the first one's session took the place of theirs."""
+    browser.sign_in("viewer")
+    earlier, token = str(browser.cookie), browser.token()
+    found = sessions.find_session(earlier)
+    form = {"password": PASSWORDS["viewer"], "code": browser.code("viewer"), "next": "/console/account/password"}
+    assert browser.post("/console/confirm", form, token=token).location == "/console/account/password"
+    confirmed = str(browser.cookie)
+    with monkeypatch.context() as patch:
+        patch.setattr(service, "find_session", lambda _: found)
+        browser.take_cookie(earlier)
+        answer = browser.post("/console/confirm", form, token=token)
+    assert answer.status_code == 303, text_of(answer)
+    browser.take_cookie(confirmed)
+    assert browser.get(str(answer.location)).location == "/console/account/password"
+    assert browser.get("/console/account/password").status_code == 200
+    assert [outcome for _, action, outcome in audited(sql) if action == "sign_in:confirm"] == ["done"]
+
+
 def test_a_proof_makes_a_session_no_longer(browser: Browser, sql: Sql) -> None:
     browser.sign_in("viewer")
     began = sql("UPDATE sessions SET began_at = began_at - interval '7 hours' RETURNING began_at")

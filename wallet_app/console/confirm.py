@@ -10,7 +10,7 @@ from wallet_app import service
 from wallet_app.console import browser, pages
 from wallet_app.console.refusals import again
 from wallet_app.console.screens import screen
-from wallet_app.errors import SignInRefusedError, TooManyAttemptsError
+from wallet_app.errors import NotSignedInError, SignInRefusedError, TooManyAttemptsError
 
 
 @screen("GET", "/confirm", permission="account:own")
@@ -29,6 +29,9 @@ def post_confirm() -> Response:
         )
     except (SignInRefusedError, TooManyAttemptsError) as error:
         return again("confirm.html", error, field="password", **_context(form["next"]))
+    except NotSignedInError:
+        # The session was there when the request came, and another request has renewed it: the form was sent twice.
+        return pages.go_and_return("/console/sign-in", browser.next_path(form["next"]), note="sent-twice")
     return browser.set_signed_in(pages.go(browser.next_path(form["next"])), done)
 
 

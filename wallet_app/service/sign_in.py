@@ -110,7 +110,7 @@ def sign_in_with_passkey(
 
 
 def confirm_with_password(session: Session, password: str, code: str, *, visitor: Visitor) -> SignedIn:
-    """Prove again who the signed-in operator is. Raises SignInRefusedError, TooManyAttemptsError, OverloadedError."""
+    """Prove again who the signed-in operator is. Raises as `finish_with_code`, and OverloadedError."""
     _require_stage(session, "signed_in")
     buckets = _buckets(f"proof of {session.operator_id}", session.operator_id, visitor)
     throttle.take(buckets, act(session.operator_id, "sign_in:confirm", visitor))
@@ -118,6 +118,7 @@ def confirm_with_password(session: Session, password: str, code: str, *, visitor
         with unit_of_work() as connection:
             if _accept_code(connection, session, code):
                 return _finish(connection, session, buckets, "sign_in:confirm", visitor)
+            sessions.require_there(connection, session)
     raise _refused(session.operator_id, "sign_in:confirm", visitor, _WRONG_PROOF)
 
 
