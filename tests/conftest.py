@@ -34,8 +34,7 @@ from wallet_app.db import close_connections
 Tamper = Callable[..., None]
 
 # The same cases on every machine, as in CI: some tests count what comes of theirs, and all of it must.
-settings.register_profile("same", derandomize=True, database=None)
-settings.load_profile("same")
+settings.load_profile("ci")
 
 
 def pytest_collection_finish() -> None:
