@@ -171,6 +171,13 @@ TAMPERINGS = [
         {"lot_entries"},
     ),
     Tampering(
+        "taken back besides that it expired",
+        """INSERT INTO reversed_entries
+           SELECT wallet_id, seq, transaction_id, contra_wallet_id, amount, 1, 0 FROM ledger_entries
+            WHERE wallet_id = 3 AND seq = 10""",
+        {"lot_bounds", "reversed"},
+    ),
+    Tampering(
         "paid credit taken before bonus",
         f"""UPDATE lot_movements SET amount = 1 {MOVED} = 12;
             UPDATE lots SET available = 1, consumed = 14 {LOT} = 4;

@@ -302,8 +302,9 @@ class EndPassedError(InvalidError):
     code = "end_passed"
     title = "End has passed"
 
-    def __init__(self, until: str) -> None:
-        super().__init__(f"{until} has passed: name an end that is ahead, or none.", until=until)
+    def __init__(self, until: str, *, or_none: bool = True) -> None:
+        tail = ", or none" if or_none else ""
+        super().__init__(f"{until} has passed: name an end that is ahead{tail}.", until=until)
 
 
 class SwitchNotFoundError(NotFoundError):
@@ -397,10 +398,13 @@ class LotEndPassedError(RefusedError):
     code = "lot_end_passed"
     title = "End is not ahead"
 
-    def __init__(self, until: str) -> None:
+    def __init__(self, until: str, *, time_zone: str, or_none: bool) -> None:
+        tail = ", or none" if or_none else ""
         super().__init__(
-            f"Credit cannot be usable until {until}: name an end that is ahead and before the year 9999, or none.",
+            f"Credit cannot be usable until {until} ({time_zone}): "
+            f"name an end that is ahead, up to the year 2999{tail}.",
             expires_at=until,
+            time_zone=time_zone,
         )
 
 
@@ -408,12 +412,13 @@ class LotEndNotLaterError(RefusedError):
     code = "lot_end_not_later"
     title = "End is not later"
 
-    def __init__(self, *, lot_id: str, expires_at: str, until: str) -> None:
+    def __init__(self, *, lot_id: str, expires_at: str, until: str, time_zone: str) -> None:
         super().__init__(
-            f"Lot {lot_id} can be used until {expires_at} already: {until} is not later.",
+            f"Lot {lot_id} can be used until {expires_at} already: {until} ({time_zone}) is not later.",
             lot_id=lot_id,
             expires_at=expires_at,
             until=until,
+            time_zone=time_zone,
         )
 
 
@@ -505,6 +510,23 @@ class OverReversalError(RefusedError):
             transaction_id=transaction_id,
             remaining=remaining,
             **({} if amount is None else {"amount": amount}),
+        )
+
+
+class BroughtExpiredError(RefusedError):
+    """Of several movements only some could be undone; what expired is no debt."""
+
+    code = "brought_expired"
+    title = "What it brought has expired"
+
+    def __init__(self, *, transaction_id: str, wallet_id: int, seq: int, expired: int) -> None:
+        super().__init__(
+            f"Transaction {transaction_id} brought wallet {wallet_id} credit of which {expired} has expired: "
+            'that cannot be taken back, and onShortfall "refuse" gives nothing back for it.',
+            transaction_id=transaction_id,
+            wallet_id=wallet_id,
+            seq=seq,
+            expired=expired,
         )
 
 

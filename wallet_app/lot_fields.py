@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from wallet_app import text
 from wallet_app.fields import read_uuid
 from wallet_app.service import GRACE_DAYS_MAX, ON_EXPIRED
-from wallet_app.state_fields import DAY, LEAP_DAY, UNTIL_PATTERN, read_until
+from wallet_app.state_fields import DAY, LEAP_DAY, UNTIL_PATTERN, read_until, require_day
 
 NEVER = "never"
 _DAY_PATTERN = f"^(?:{DAY}|{LEAP_DAY})$"
@@ -32,6 +32,7 @@ def read_expires_at(value: object) -> dt.datetime | dt.date | None:
 def _read_end(value: object) -> dt.datetime | dt.date:
     if isinstance(value, str) and _DAY.fullmatch(value):
         return dt.date.fromisoformat(value)
+    require_day(value)
     try:
         instant = read_until(value)
     except ValueError:
@@ -73,7 +74,8 @@ ExpiresAt = Annotated[
         {
             "anyOf": [*_END_FORMS, {"type": "string", "enum": [NEVER]}, {"type": "null"}],
             "description": "Until when it can be spent: an instant as RFC 3339 has it, or a day, at whose end in the "
-            "asset's time zone it is over. Null or `never`: for ever. Absent: as the asset's `bonusDays` say.",
+            "asset's time zone it is over; in the years 2000 to 2999, and ahead. Null or `never`: for ever. Absent: as "
+            "the asset's `bonusDays` say.",
         }
     ),
 ]
@@ -86,7 +88,7 @@ LaterEnd = Annotated[
         {
             "anyOf": _END_FORMS,
             "description": "Until when it can be spent from now on: an instant as RFC 3339 has it, or a day, at whose "
-            "end in the asset's time zone it is over. Later than before.",
+            "end in the asset's time zone it is over; in the years 2000 to 2999. Later than before.",
         }
     ),
 ]

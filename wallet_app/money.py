@@ -47,7 +47,7 @@ def parse_amount(value: object) -> int:
     raise ValueError(f"must be a whole number from 1 to {AMOUNT_MAX}")
 
 
-_ENTERED = re.compile(r"(?P<whole>[0-9]{1,3}(?:,[0-9]{3}){1,6}|[0-9]{1,18})(?:\.(?P<part>[0-9]{1,18}))?")
+_ENTERED = re.compile(r"(?P<whole>[0-9]{1,3}(?:,[0-9]{3}){1,12}|[0-9]{1,40})(?:\.(?P<part>[0-9]{1,18}))?")
 
 
 def read_entered(text: str, scale: int, *, low: int = 1) -> int:

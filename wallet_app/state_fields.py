@@ -24,6 +24,7 @@ UNTIL_PATTERN = (
 )
 """RFC 3339 with years from 2000 to 2999, so that every offset leaves an instant that there is."""
 _UNTIL = re.compile(UNTIL_PATTERN.removeprefix("^").removesuffix("$"))
+_ANY_DAY = re.compile(r"(2[0-9]{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]))(?![0-9])")
 _SWITCH_ID = re.compile(r"[0-9]{1,100}")
 
 
@@ -32,8 +33,20 @@ def read_until(value: object) -> dt.datetime | None:
     if value is None:
         return None
     if not isinstance(value, str) or not _UNTIL.fullmatch(value):
+        require_day(value)
         raise ValueError("must be an instant like 2026-12-31T23:59:59Z, with an offset, in the years 2000 to 2999")
     return dt.datetime.fromisoformat(value).astimezone(dt.UTC)
+
+
+def require_day(value: object) -> None:
+    """Raise ValueError for what begins with a day that does not exist, like 2027-02-29."""
+    found = _ANY_DAY.match(value) if isinstance(value, str) else None
+    if found is None:
+        return
+    try:
+        dt.date.fromisoformat(found[1])
+    except ValueError:
+        raise ValueError(f"must be a day that exists: {found[1]} does not") from None
 
 
 def read_side(value: object) -> Side:

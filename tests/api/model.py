@@ -27,6 +27,17 @@ class DeclinedError(Exception):
 
 
 @dataclass(eq=False)
+class Grant:
+    """An entry that made lots, and what was taken back for it of other credit and has not come back, last taken last.
+
+    `besides` is how much of it is of no lot that ends and was not taken back yet.
+    """
+
+    besides: int
+    in_place: Parts = field(default_factory=list)
+
+
+@dataclass(eq=False)
 class Lot:
     """A grant that ends, or (`seq` 0) what of a wallet's bonus never does. `lot_id` is the service's."""
 
@@ -42,6 +53,7 @@ class Lot:
     revoked: int = 0
     lot_id: str | None = None
     is_one_grant: bool = False
+    grant: Grant | None = None
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -165,6 +177,8 @@ class World:
     settled: int = 0
     repaid: int = 0
     expired: int = 0
+    returned: int = 0
+    granted_anew: int = 0
     _sides: list[Side] = field(default_factory=list)
     _undo: list[Callable[[], object]] = field(default_factory=list)
 
@@ -306,12 +320,13 @@ class World:
         self._set(lot, **{target: getattr(lot, target) + amount})
 
     def _debit(self, wallet: int, amount: int, target: str = "consumed", first: Parts = ()) -> Parts:
-        """Take the amount by an entry: `first` of these, as far as they are there, then what ends soonest."""
+        """Take the amount by an entry: `first` of these, which are revoked, as far as they are there; then in order."""
         found = self.wallets[wallet]
         paid = found.balance - sum(lot.available for lot in found.lots)
         taken: Parts = []
         for lot, wanted in first:
-            part = min(wanted, paid if lot is None else lot.available, amount)
+            there = (paid if lot is None else lot.available) - sum(part for one, part in taken if one is lot)
+            part = min(wanted, there, amount)
             taken += [(lot, part)] if part else []
             amount -= part
         left_of = {id(lot): lot.available - sum(part for one, part in taken if one is lot) for lot in found.lots}
@@ -326,13 +341,14 @@ class World:
                 of_lots[id(lot)] = lot, of_lots.get(id(lot), (lot, 0))[1] + part
         parts: Parts = list(of_lots.values())
         for lot, part in of_lots.values():
-            self._change(lot, "available", target, part)
+            self._change(lot, "available", "revoked" if lot in [one for one, _ in first] else target, part)
         self._move(wallet, -whole, parts)
         return parts
 
     def _credit(self, wallet: int, natures: list[tuple[int | None, int]], *, is_one_grant: bool = False) -> None:
         """Bring credit by an entry: paid, or until these steps; a lot for each end."""
         found, parts = self.wallets[wallet], []
+        grant = Grant(sum(amount for until, amount in natures if until in (None, FOR_EVER)))
         for until, amount in natures:
             if until is None or not amount:
                 continue
@@ -340,7 +356,7 @@ class World:
                 lot = next((one for one in found.lots if one.seq == 0), None) or Lot(wallet, 0, 0, FOR_EVER)
             else:
                 number = sum(one.seq > 0 for one, _ in parts) + 1
-                lot = Lot(wallet, found.version + 1, number, until, is_one_grant=is_one_grant)
+                lot = Lot(wallet, found.version + 1, number, until, is_one_grant=is_one_grant, grant=grant)
             if lot not in found.lots:
                 self._set(found, lots=[*found.lots, lot])
             self._change(lot, None, "available", amount)
@@ -356,10 +372,58 @@ class World:
         paid = amount - sum(sums.values())
         return [*sums.items(), *([(None, paid)] if paid else [])]
 
-    def _unhold(self, hold: Hold, units: Parts) -> None:
+    def _take_back(self, side: Side, amount: int, first: Parts = ()) -> None:
+        """Take back of what an entry brought: first of what it made, and then in place of that."""
+        own = [lot for lot in self.lots(side.wallet) if lot.seq == side.seq]
+        first = [*first, *[(lot, lot.available) for lot in own]]
+        parts = self._debit(side.wallet, amount, first=first)
+        if not own or own[0].grant is None:
+            return
+        grant, kept = own[0].grant, list(own[0].grant.in_place)
+        units: Parts = [(lot, part) for lot, part in parts if lot is None or lot.seq != side.seq]
+        units.append((None, amount - sum(part for _, part in parts)))
+        if grant.besides:
+            units = [*[unit for unit in units if unit[0] is None], *[unit for unit in units if unit[0] is not None]]
+        for lot, part in units:
+            besides = min(part, grant.besides)
+            self._set(grant, besides=grant.besides - besides)
+            kept += [(lot, part - besides)] if part > besides else []
+        self._set(grant, in_place=kept)
+
+    def _give_back(self, lot: Lot, source: str, amount: int, until: int | None = None, anew: Parts = ()) -> Parts:
+        """Give an amount back to a lot, or what was taken in its place; if it is over, until then to a new one."""
+        others: Parts = []
+        late = 0
+        while lot.grant is not None and lot.grant.in_place and late < amount:
+            *before, (other, there) = lot.grant.in_place
+            part = min(there, amount - late)
+            self._set(lot.grant, in_place=[*before, *([(other, there - part)] if there > part else [])])
+            others.append((other, part))
+            late += part
+        anew = [*anew]
+        if until is not None and lot.until <= self.now:
+            if late < amount:
+                wallet = self.wallets[lot.wallet]
+                new = Lot(lot.wallet, wallet.version + 1, len(anew) + 1, until, grant=Grant(0))
+                self._set(wallet, lots=[*wallet.lots, new])
+                self._change(new, None, "available", amount - late)
+                anew.append((new, amount - late))
+                self._set(self, granted_anew=self.granted_anew + 1)
+            amount = late
+        self._change(lot, source, "available", amount)
+        self._change(lot, "available", "revoked", late)
+        self._set(self, returned=self.returned + (late > 0))
+        for other, part in others:
+            if other is not None:
+                anew = self._give_back(other, "consumed", part, until, anew)
+        return anew
+
+    def _unhold(self, hold: Hold, units: Parts, spent: Parts = ()) -> None:
         for lot, part in units:
             if lot is not None:
-                self._change(lot, "held", "available", part)
+                passing = sum(taken for one, taken in spent if one is lot)
+                self._change(lot, "held", "available", passing)
+                self._give_back(lot, "held", part - passing)
         left = [(lot, held - sum(part for one, part in units if one is lot)) for lot, held in hold.units]
         self._set(hold, units=[(lot, held) for lot, held in left if held])
 
@@ -396,7 +460,7 @@ class World:
                 self._take_debt(side, min(side.owed, found.balance))
 
     def _take_debt(self, side: Side, amount: int, first: Parts = ()) -> None:
-        self._debit(side.wallet, amount, "revoked", first)
+        self._take_back(side, amount, first)
         side.owed, side.reversed = side.owed - amount, side.reversed + amount
         self.repaid += 1
 
@@ -497,7 +561,7 @@ class World:
         self._set(hold, captured=hold.captured + amount)
         back = hold.left if record.get("final") else 0
         # Without an amount, all of it is captured, and the rest, which is nothing, comes back.
-        self._unhold(hold, hold.units if record.get("final") or "amount" not in record else spent)
+        self._unhold(hold, hold.units if record.get("final") or "amount" not in record else spent, spent)
         self._set(hold, released=hold.released + back)
         self._set(hold, end=None if hold.left else "captured")
         self._move(hold.wallet, amount + back, is_of_hold=True)
@@ -558,6 +622,8 @@ class World:
         left = min(amounts) if is_one else max(amounts)
         if left == 0 or (wanted or 0) > left:
             raise DeclinedError("over_reversal")
+        if not is_one and mode == "refuse" and any(side.reversible < side.left for side in sides):
+            raise DeclinedError("brought_expired")
         taken = [side for side in sides if side.amount > 0]
         if mode == "partial" and taken:
             self._funds(taken[0].wallet, 1)
@@ -567,7 +633,8 @@ class World:
         order = [*[one for one in backwards if one.amount < 0], *[one for one in backwards if one.amount > 0]]
         amounts = {id(side): (wanted or left) if is_one else side.reversible for side in sides}
         order = [side for side in order if amounts[id(side)]]
-        return Accepted(record, parts=[self._undo_side(side, amounts[id(side)], mode) for side in order])
+        grace_days = record.get("graceDays")
+        return Accepted(record, parts=[self._undo_side(side, amounts[id(side)], mode, grace_days) for side in order])
 
     def _extend(self, record: Record) -> Accepted:
         lot, until = self.lot(record["lotId"]), self.untils[record["expiresAt"]]
@@ -597,21 +664,24 @@ class World:
             raise DeclinedError("lot_used")
         return Accepted(record, parts=[self._undo_side(side, amount, mode)])
 
-    def _undo_side(self, side: Side, amount: int, mode: str) -> tuple[int, int, int, int]:
+    def _undo_side(
+        self, side: Side, amount: int, mode: str, grace_days: int | None = None
+    ) -> tuple[int, int, int, int]:
         parts = side.from_last(amount)
         if side.amount < 0:
             self._room(side.wallet, amount)
             moved = amount
+            until, anew = None if grace_days is None else A_DAY_LATER + grace_days, list[tuple[Lot | None, int]]()
             for lot, part in parts:
                 if lot is not None and part:
-                    self._change(lot, "consumed", "available", part)
+                    anew = self._give_back(lot, "consumed", part, until, anew)
             self._move(side.wallet, amount)
         else:
             if mode != "debt":
                 self._funds(side.wallet, amount)
             moved = -min(amount, self.wallets[side.wallet].balance)
             if moved:
-                self._debit(side.wallet, -moved, "revoked", first=side.from_last(-moved))
+                self._take_back(side, -moved, side.from_last(-moved))
         owed = amount - abs(moved)
         self._set(side, reversed=side.reversed + abs(moved), owed=side.owed + owed)
         if owed and side not in self.debts:
@@ -623,6 +693,8 @@ class World:
 
 
 FOR_EVER = 10**9
+A_DAY_LATER = 10**6
+"""So many steps no test makes: what ends at the end of a day, so many days later, is not over in any."""
 REVERSIBLE = ("topup", "bonus", "spend", "capture", "transfer", "exchange", "purchase")
 
 

@@ -136,6 +136,57 @@ def test_an_end_that_is_over_is_refused_and_burns_nothing(client: FlaskClient, w
     assert grant(client, wallet, 1, "2090-01-01", referenceId=reference)["idempotent"] is False
 
 
+@pytest.mark.parametrize("value", ["2027-02-29", "2090-04-31", "2027-02-29T12:00:00Z"])
+@pytest.mark.parametrize(("act", "field"), [("bonus", "expiresAt"), ("freeze", "until")])
+def test_a_day_that_does_not_exist_is_called_so(
+    client: FlaskClient, wallet: int, act: str, field: str, value: str
+) -> None:
+    said = {"amount": 1} if act == "bonus" else {"side": "both", "reason": "a test"}
+    sent = {"referenceId": new_reference(), field: value, **said}
+    problem = assert_problem(client.post(f"/wallets/{wallet}/{act}", json=sent), 422, "validation_error")
+    assert problem["errors"][0]["detail"] == f"must be a day that exists: {value[:10]} does not"
+
+
+def test_who_is_refused_an_end_is_told_in_which_time_zone_and_whether_there_may_be_none(
+    client: FlaskClient, wallet: int
+) -> None:
+    lot_id = grant(client, wallet, 5, "2090-01-01")["lotId"]
+    service.change_asset("GOLD", life=service.CreditLife("Europe/Berlin"), by=service.By(actor="tests"))
+    try:
+        for value, zone in (("2001-01-01", "Europe/Berlin"), ("2001-01-01T00:00:00Z", "UTC")):
+            said = value if zone != "UTC" else "2001-01-01T00:00:00.000000Z"
+            text = f"Credit cannot be usable until {said} ({zone}): name an end that is ahead, up to the year 2999"
+            passed = post(client, f"/wallets/{wallet}/bonus", 409, amount=1, expiresAt=value)
+            assert (passed["detail"], passed["timeZone"]) == (f"{text}, or none.", zone)
+            passed = post(client, f"/lots/{lot_id}/extend", 409, expiresAt=value, reason="a test")
+            assert (passed["detail"], passed["timeZone"]) == (f"{text}.", zone)
+        sooner = post(client, f"/lots/{lot_id}/extend", 409, expiresAt="2089-01-01", reason="a test")
+        assert sooner["detail"].endswith("already: 2089-01-01 (Europe/Berlin) is not later.")
+    finally:
+        service.change_asset("GOLD", life=service.CreditLife(), by=service.By(actor="tests"))
+
+
+def test_a_reversal_tells_as_remaining_what_its_transaction_tells(
+    client: FlaskClient, wallet: int, app_with_clock: Flask
+) -> None:
+    granted = grant(client, wallet, 50, told(now(app_with_clock) + 2 * STEP))
+    spent = post(client, f"/wallets/{wallet}/spend", amount=20)
+    post(client, f"/wallets/{wallet}/topup", amount=100)
+    clock.move(3)
+    path = f"/transactions/{granted['transactionId']}"
+    reference = new_reference()
+    for _ in range(2):
+        body = post(client, f"{path}/reversal", amount=5, reason="a test", referenceId=reference)
+        (told_then,) = client.get(path).json["reversible"]
+        assert body["movements"][0]["remaining"] == told_then["remaining"] == 15
+        assert (told_then["reversed"], told_then["expired"]) == (5, 30)
+    back = post(client, f"/transactions/{spent['transactionId']}/reversal", amount=8, reason="a test")
+    assert (back["movements"][0]["remaining"], balance(client, wallet)["paid"]) == (12, 100)
+    again = post(client, f"{path}/reversal", amount=5, reason="a test", referenceId=reference)
+    (told_then,) = client.get(path).json["reversible"]
+    assert again["movements"][0]["remaining"] == told_then["remaining"] == 12
+
+
 def test_what_expires_first_is_spent_first(client: FlaskClient, wallet: int, app_with_clock: Flask) -> None:
     begun = now(app_with_clock)
     post(client, f"/wallets/{wallet}/topup", amount=100)

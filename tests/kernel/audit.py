@@ -126,12 +126,19 @@ CHECKS = {
           JOIN (SELECT wallet_id, seq, transaction_id,
                        sum(CASE WHEN kind IN ('grant', 'release', 'restore') THEN amount ELSE -amount END) AS moved
                   FROM lot_movements WHERE kind <> 'extend' GROUP BY 1, 2, 3) m USING (wallet_id, seq, transaction_id)
-         WHERE sign(m.moved) <> sign(e.amount) OR abs(m.moved) > abs(e.amount)
+         WHERE m.moved * sign(e.amount) < 0 OR abs(m.moved) > abs(e.amount) OR (m.moved = 0 AND e.amount < 0)
          UNION ALL
         SELECT m.wallet_id, m.seq, NULL, NULL FROM lot_movements m
          WHERE m.kind <> 'extend'
            AND NOT EXISTS (SELECT FROM ledger_entries e
                             WHERE (e.wallet_id, e.seq, e.transaction_id) = (m.wallet_id, m.seq, m.transaction_id))
+    """,
+    "a unit of a grant is lost twice": """
+        SELECT r.wallet_id, r.seq, r.amount, r.reversed, r.owed, l.left_or_expired FROM reversed_entries r
+          JOIN (SELECT wallet_id, seq, sum(available + expired) AS left_or_expired
+                  FROM lots WHERE seq > 0 GROUP BY 1, 2) l
+            USING (wallet_id, seq)
+         WHERE l.left_or_expired > 0 AND r.reversed + r.owed + l.left_or_expired > r.amount
     """,
     "a hold does not tell its lots": """
         SELECT l.wallet_id, l.seq, l.part FROM lots l

@@ -486,6 +486,8 @@ def test_what_is_no_raise_is_refused(books: Books) -> None:
         (SystemWalletError, raise_to(books, 1, day=200)),
     ):
         assert type(outcome_of(command)) is error
+    passed = str(outcome_of(raise_to(books, day=200, days=-1)))
+    assert passed.endswith(" has passed: name an end that is ahead."), "a raise has an end"
     permit = service.Origin(client="x", actor="x", permit=Permit(scopes=frozenset(["wallets:spend"])))
     assert isinstance(outcome_of(replace(raise_to(books, day=200), origin=permit)), MissingScopeError)
     assert everything(books) == before

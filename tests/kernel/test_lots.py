@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.kernel.test_statements import names, round_trips
 from wallet_app import service
 from wallet_app.db import unit_of_work
 from wallet_app.errors import (
+    BroughtExpiredError,
     InsufficientBalanceError,
     LotEndNotLaterError,
     LotEndPassedError,
@@ -464,6 +466,160 @@ def test_what_is_owed_for_a_grant_is_taken_from_what_comes_back_of_it_before_tha
     assert kinds(books)[-2:] == ["RELEASE" if hold else "REVERSAL", "REVERSAL"]
     service.execute(books.top_up(JOHN, 100))
     assert books.sql("SELECT balance, owed FROM wallet_balances WHERE wallet_id = %s", JOHN) == [(100, 0)]
+
+
+def use(books: Books, how: str, amount: int) -> Callable[[], object]:
+    """Spend the amount, or set it aside; return what brings it back. A hold ends with the clock at the latest."""
+    if how in ("spent", "bought"):
+        one = books.spend(JOHN, amount) if how == "spent" else buying(amount)
+        spent = service.execute(one).transaction.transaction_id
+        return lambda: reverse(spent)
+    hold = placed(books, JOHN, amount, 7200)
+    match how:
+        case "released":
+            return lambda: service.execute(release(hold, "release"))
+        case "captured":
+            return lambda: service.execute(capture(hold, 1, reference="capture", is_final=True))
+    return lambda: service.execute(books.top_up(JOHN, 1))
+
+
+def spend(books: Books, amount: int) -> uuid.UUID:
+    return service.execute(books.spend(JOHN, amount)).transaction.transaction_id
+
+
+def buying(amount: int) -> service.Purchase:
+    """Return a purchase that takes from GOLD and brings diamonds."""
+    legs = (service.Leg(JOHN, "SPEND", amount), service.Leg(JOHN_DIAMOND, "BONUS", 5))
+    return service.Purchase(wallet_id=JOHN, reference="bought", origin=ORIGIN, legs=legs)
+
+
+@pytest.mark.parametrize("undone", ["revoked", "reversed", "owed"])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("used", ["spent", "bought", "released", "captured", "held until its end"])
+def test_what_was_taken_in_place_of_a_used_grant_returns_when_that_comes_back(
+    books: Books, clock: Clock, used: str, when: str, undone: str
+) -> None:
+    """Otherwise the user would have paid for the grant, and would lose what comes back of it with its end."""
+    service.execute(books.spend(JOHN, START_BALANCE))
+    lot = grant(books, 60, after(hours=1))
+    bring_back = use(books, used, 60)
+    if undone == "owed":
+        service.execute(revoking(lot, "debt"))
+    service.execute(books.top_up(JOHN, 100))
+    if undone != "owed":
+        service.execute(revoking(lot, "debt") if undone == "revoked" else reversing(lot))
+    assert row(books)[0] == 40
+    if used == "held until its end":
+        clock.move(hours=3)
+    elif when == "after":
+        clock.move(minutes=90)
+    bring_back()
+    more = {"captured": -1, "held until its end": 1}.get(used, 0)
+    assert row(books) == (100 + more, 0, 0), "all that was paid is there, and nothing of the grant"
+    ((_, amount, *parts),) = lots(books)
+    assert (amount, *parts) == (60, 0, 0, *((1, 0, 59) if used == "captured" else (0, 0, 60)))
+    clock.move(hours=3)
+    service.execute(books.top_up(JOHN, 1))
+    assert row(books) == (101 + more, 0, 0)
+
+
+def test_what_was_taken_in_place_returns_as_what_it_was_and_last_taken_first(books: Books, clock: Clock) -> None:
+    """Bonus that was taken does not come back as paid credit, nor paid credit as bonus; an end stays the same."""
+    first, spent = grant(books, 30, after(hours=1)), spend(books, 30)
+    later, ever = grant(books, 5, after(hours=5)), grant(books, 10)
+    assert ever
+    service.execute(reversing(first))
+    assert lots(books) == [("bonus", 30, 0, 0, 30, 0, 0), ("bonus", 5, 0, 0, 5, 0, 0), ("bonus", 10, 0, 0, 10, 0, 0)]
+    assert row(books) == (START_BALANCE - 15, 0, 0)
+    clock.move(hours=2)
+    reverse(spent, amount=15)
+    assert row(books) == (START_BALANCE, 0, 0), "what was paid was taken last"
+    reverse(spent, amount=12)
+    assert row(books) == (START_BALANCE + 12, 12, 1)
+    reverse(spent)
+    assert lots(books) == [("bonus", 30, 0, 0, 0, 0, 30), ("bonus", 5, 5, 0, 0, 0, 0), ("bonus", 10, 10, 0, 0, 0, 0)]
+    service.execute(revoking(later, reference="later"))
+    assert row(books) == (START_BALANCE + 10, 10, 0)
+
+
+def test_bonus_for_ever_that_was_taken_in_place_returns_also_where_only_its_rest_is_known(books: Books) -> None:
+    first, spent = grant(books, 30, after(hours=1)), spend(books, 30)
+    grant(books, 40)
+    service.execute(reversing(first))
+    assert row(books) == (START_BALANCE + 10, 10, 0)
+    reverse(spent)
+    assert row(books) == (START_BALANCE + 40, 40, 0)
+
+
+def test_what_returns_to_a_grant_that_was_taken_back_itself_returns_what_was_taken_in_place_of_that(
+    books: Books, clock: Clock
+) -> None:
+    first, spent = grant(books, 30, after(hours=1)), spend(books, 30)
+    second = grant(books, 30, after(hours=2))
+    service.execute(reversing(first))
+    service.execute(revoking(second, "debt"))
+    assert row(books) == (START_BALANCE - 30, 0, 0)
+    reverse(spent)
+    assert row(books) == (START_BALANCE, 0, 0)
+    clock.move(hours=3)
+    service.execute(books.top_up(JOHN, 1))
+    assert lots(books) == [("bonus", 30, 0, 0, 0, 0, 30), ("bonus", 30, 0, 0, 0, 0, 30)]
+
+
+def test_a_grant_that_was_taken_back_in_part_returns_that_part_first_then_expires_or_is_granted_anew(
+    books: Books, clock: Clock
+) -> None:
+    first, spent = grant(books, 30, after(hours=1)), spend(books, 30)
+    reverse(first, amount=10)
+    assert row(books) == (START_BALANCE - 10, 0, 0)
+    clock.move(hours=2)
+    reverse(spent, amount=5, on_expired="regrant", grace_days=3)
+    assert row(books) == (START_BALANCE - 5, 0, 0)
+    reverse(spent, amount=10, on_expired="regrant", grace_days=3)
+    assert row(books) == (START_BALANCE + 5, 5, 1)
+    reverse(spent)
+    assert row(books) == (START_BALANCE + 5, 5, 1), "the rest of it has expired"
+    assert [one[1:] for one in lots(books)] == [(30, 0, 0, 5, 15, 10), (5, 5, 0, 0, 0, 0)]
+
+
+def test_within_one_batch_and_in_a_preview_in_chunks_the_same_returns(books: Books) -> None:
+    first, spent = grant(books, 30, after(hours=1)), spend(books, 30)
+    other, again = grant(books, 20, after(hours=1)), spend(books, 20)
+    commands = [
+        reversing(first, 10),
+        reversing(spent, 5),
+        reversing(first, 20),
+        reversing(other),
+        reversing(again, 15),
+        reversing(spent),
+        reversing(again),
+    ]
+    chunks = [commands[:2], commands[2:4], commands[4:]]
+    assert previewed([commands]) == previewed(chunks)
+    expected = previewed(chunks)
+    assert posted([commands]) == expected
+    assert row(books) == (START_BALANCE, 0, 0)
+    assert [one[1:] for one in lots(books)] == [(30, 0, 0, 0, 0, 30), (20, 0, 0, 0, 0, 20)]
+
+
+def test_an_exchange_whose_result_has_expired_is_not_reversed_unless_that_was_said(books: Books, clock: Clock) -> None:
+    grant(books, 100, after(hours=1))
+    exchange = service.Exchange(
+        wallet_id=JOHN, reference="exchange", origin=ORIGIN, to_wallet_id=JOHN_DIAMOND, amount=100, rate=Fraction(1, 2)
+    )
+    exchanged = service.execute(exchange).transaction.transaction_id
+    service.execute(books.spend(JOHN_DIAMOND, 20))
+    clock.move(hours=2)
+    refused = outcome_of(reversing(exchanged))
+    assert isinstance(refused, BroughtExpiredError)
+    assert refused.details == {
+        "transaction_id": str(exchanged), "wallet_id": JOHN_DIAMOND, "seq": 2, "expired": 30
+    }  # fmt: skip
+    # John had ten diamonds before: these are taken for the twenty that he spent.
+    done = service.execute(reversing(exchanged, on_shortfall="debt"))
+    assert sorted((part[0], part[2], part[3]) for part in done.transaction.result["parts"]) == [
+        (JOHN, 100, 0), (JOHN_DIAMOND, -10, 10)
+    ]  # fmt: skip
 
 
 # --- bounds, and what a posting, a preview and a repair have in common ---

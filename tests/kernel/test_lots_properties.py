@@ -164,6 +164,7 @@ def check_the_rules_of_lots(steps: list[tuple[str, int, int, int, int]]) -> None
         outcomes[verb if done else f"{verb} {type(outcome).__name__}"] += 1
         for one in world.books.posted[before:]:
             outcomes[one.kind] += 1
+            outcomes[f"{one.kind} in place"] += any(returned_in_place(world, one, entry) for entry in one.entries)
             changed(world, one)
         if done and expected is not None:
             assert moves_of(world, outcome.transaction) == expected
@@ -171,6 +172,7 @@ def check_the_rules_of_lots(steps: list[tuple[str, int, int, int, int]]) -> None
             assert_expired_once(world.books, world.books.posted[before:])
         assert_paid(world, world.books.posted[before:], paid)
         assert_whole(world.books, decided)
+        assert_bound(world.books)
 
 
 def expected_moves(world: World, command: Any) -> list[tuple[LotKey | None, int]] | None:
@@ -215,10 +217,22 @@ def changed(world: World, transaction: Any) -> None:
             world.paid_of[transaction.transaction_id] += -entry.amount - of_lots
 
 
+def returned_in_place(world: World, transaction: Any, entry: Any) -> int:
+    """Return how much the entry gave back of what had been taken in place of lots."""
+    moves = [one for one in world.books.lot_movements if one.transaction_id == transaction.transaction_id]
+    if entry.amount < 0:
+        return 0
+    return sum(one.amount for one in moves if one.kind == "revoke" and one.seq == entry.seq)
+
+
 def assert_paid(world: World, posted: list[Any], before: int) -> None:
-    """Paid credit comes by top-ups, and back by the reversal of what took it: never out of bonus."""
+    """Paid credit comes by top-ups, and back by the reversal of what took it: never out of bonus.
+
+    And it comes back where it had been taken in place of a grant, as much as is taken of that then.
+    """
     allowed = 0
     for one in posted:
+        allowed += sum(returned_in_place(world, one, entry) for entry in one.entries)
         if one.kind == "TOPUP":
             allowed += one.entries[0].amount
         if one.kind == "REVERSAL" and one.reverses is not None:
@@ -244,6 +258,13 @@ def assert_expired_once(books: Books, posted: list[Any]) -> None:
     for move in books.lot_movements:
         debt = books.reversed.get((move.wallet_id, move.lot_seq))
         assert move.transaction_id not in expired or debt is None or not debt.owed
+
+
+def assert_bound(books: Books) -> None:
+    """Of what an entry granted, nothing is lost twice: what is or was there to expire was not taken back besides."""
+    for (wallet_id, seq), one in books.reversed.items():
+        made = [lot for lot in books.lots.get(wallet_id, {}).values() if lot.seq == seq]
+        assert sum(lot.available + lot.expired for lot in made) + one.reversed + one.owed <= one.amount
 
 
 def assert_whole(books: Books, decided: tuple[int, ...]) -> None:

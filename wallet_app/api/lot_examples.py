@@ -104,21 +104,21 @@ _NOT_LATER = {
         409,
         "lot_end_not_later",
         "End is not later",
-        f"Lot {_ID} can be used until {_END} already: 2026-03-01 is not later.",
+        f"Lot {_ID} can be used until {_END} already: 2026-03-01 (UTC) is not later.",
         lotId=_ID,
         expiresAt=_END,
         until="2026-03-01",
+        timeZone="UTC",
     )
 }
-_PASSED = {
-    "end": examples.problem(
-        409,
-        "lot_end_passed",
-        "End is not ahead",
-        "Credit cannot be usable until 2025-12-31: name an end that is ahead and before the year 9999, or none.",
-        expiresAt="2025-12-31",
-    )
-}
+
+
+def _passed(tail: str) -> dict[str, Any]:
+    said = "Credit cannot be usable until 2025-12-31 (Europe/Berlin): name an end that is ahead, up to the year 2999"
+    told = {"expiresAt": "2025-12-31", "timeZone": "Europe/Berlin"}
+    return {"end": examples.problem(409, "lot_end_passed", "End is not ahead", f"{said}{tail}.", **told)}
+
+
 _USED = {
     "used": examples.problem(
         409,
@@ -167,7 +167,7 @@ def add() -> None:
     examples.ANSWERS["grantBonus"] |= {
         "day": granted | {"referenceId": "bonus-1002", "lotId": granted["transactionId"], "expiresAt": _END}
     }
-    examples.PROBLEMS["grantBonus"][409] = examples.PROBLEMS["grantBonus"][409] | _PASSED | _TOO_MANY
+    examples.PROBLEMS["grantBonus"][409] = examples.PROBLEMS["grantBonus"][409] | _passed(", or none") | _TOO_MANY
     examples.PROBLEMS["grantBonus"][422] = examples.PROBLEMS["grantBonus"][422] | _BAD_END
     examples.REQUESTS["reverseTransaction"] |= {
         "regrant": {
@@ -204,7 +204,8 @@ def add() -> None:
         name: shown for name, shown in examples.PROBLEMS["spend"][409].items() if name not in {"balance", "system"}
     }
     examples.PROBLEMS |= {
-        "extendLot": moving | {404: _NO_LOT, 409: _FINISHED | _NOT_LATER | _PASSED, 422: _BAD_END | reason | mismatch},
+        "extendLot": moving
+        | {404: _NO_LOT, 409: _FINISHED | _NOT_LATER | _passed(""), 422: _BAD_END | reason | mismatch},
         "revokeLot": moving | {404: _NO_LOT, 409: _USED | _FINISHED | stopped, 422: reason | mismatch},
         "getLot": examples.PROBLEMS["getHold"] | {404: _NO_LOT},
         "listLots": reading

@@ -199,7 +199,8 @@ def reversal(posted: Receipt) -> dict[str, Any]:
     # An entry for each part that moved something, in the same order.
     entries = iter(transaction.entries)
     movements = []
-    for (_, _, moved, owed), became in zip(reversed_parts(transaction), posted.reversed, strict=True):
+    parts = zip(reversed_parts(transaction), posted.reversed, posted.reversible, strict=True)
+    for (_, _, moved, owed), became, left in parts:
         made = next(entries) if moved else None
         wallet = next(state for state in posted.wallets if state.wallet_id == became.wallet_id)
         movements.append(
@@ -210,7 +211,7 @@ def reversal(posted: Receipt) -> dict[str, Any]:
                 "seq": None if made is None else made.seq,
                 "reversedSeq": became.seq,
                 "owed": owed,
-                "remaining": became.remaining,
+                "remaining": left,
             }
         )
     return {

@@ -85,6 +85,17 @@ examples.ANSWERS["listDebts"] = {
 }
 
 _REFUSED = {
+    "expired": _problem(
+        409,
+        "brought_expired",
+        "What it brought has expired",
+        f"Transaction {_ID} brought wallet 4 credit of which 10 has expired: that cannot be taken back, and "
+        'onShortfall "refuse" gives nothing back for it.',
+        transactionId=_ID,
+        walletId=4,
+        seq=2,
+        expired=10,
+    ),
     "over": _problem(
         409,
         "over_reversal",

@@ -41,8 +41,8 @@ class ReversedMovementAnswer(Outside):
     reversed_seq: int = Field(description="The number of the wallet's entry that was reversed.")
     owed: Integer53 = Field(description="How much was not there to be taken back, and is owed since then.")
     remaining: Integer53 = Field(
-        description="How much of the reversed entry is neither reversed nor owed. What has expired of it can not be "
-        "reversed either: the transaction's `reversible` tells that."
+        description="How much of the reversed entry can still be reversed: what is neither reversed nor owed, and has "
+        "not expired. The same as in `reversible` of its transaction."
     )
 
 

@@ -31,7 +31,9 @@ def reverse_transaction(transaction_id: str) -> Response:
     reversed as a whole (422 `only_as_a_whole`). 409 `over_reversal`, with what `remaining` there is, for more than is
     left; 409 `not_reversible` for holds, releases and reversals. Of a capture, what it spent comes back to the balance.
 
-    If a wallet has less than is to be taken back, `onShortfall` decides. "refuse": 409 `insufficient_balance`.
+    If a wallet has less than is to be taken back, `onShortfall` decides. "refuse": 409 `insufficient_balance`;
+    and of several movements, if something that it brought has expired, 409 `brought_expired`, because nothing can be
+    taken back for what would be given. With "debt" that is left out: what has expired is not owed.
     "partial": what is there is taken, at least 1, and the rest can still be reversed. "debt": what is there is taken,
     and the rest is owed; whatever raises the wallet's balance repays it at once, by reversals of their own. Between
     users there is no debt (422 `no_debt_between_users`).

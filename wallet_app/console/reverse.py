@@ -89,6 +89,7 @@ _REVERSE = Act(
     field_of={
         "reason_not_found": "reason_code",
         "insufficient_balance": "on_shortfall",
+        "brought_expired": "on_shortfall",
         "no_debt_between_users": "on_shortfall",
         "only_as_a_whole": "amount",
         "over_reversal": "amount",

@@ -27,6 +27,7 @@ from wallet_app.money import AMOUNT_MAX
 from wallet_app.service import chain
 from wallet_app.service.commands import Command, Requested
 from wallet_app.service.faults import BookkeepingError as BookkeepingError
+from wallet_app.service.in_place import InPlace, place_of, taken_for
 from wallet_app.service.instants import NO_END
 from wallet_app.service.limits import NO_LIMITS, SPENDING, LimitsOf, WalletLimits, hour_of
 from wallet_app.service.lots import Extension, Lot, LotChanges, LotKey, LotMove, LotMovement
@@ -279,6 +280,8 @@ class Receipt(NamedTuple):
     """The hold that the transaction placed or changed, as it stands now."""
     reversed: tuple[ReversedEntry, ...] = ()
     """The entries that the transaction reversed, as they stand now, in the order of its result's parts."""
+    reversible: tuple[int, ...] = ()
+    """How much of each of these can still be reversed."""
     as_of: dt.datetime | None = None
     """For which instant the wallets stand so; only where what is frozen is to be told, which ends by itself."""
 
@@ -330,6 +333,8 @@ class Books:
     changed_lots: dict[tuple[int, LotKey], Lot | None] = field(default_factory=dict)
     """The lots that were changed, as they were before; None for new ones."""
     lot_movements: list[LotMovement] = field(default_factory=list)
+    in_place: dict[tuple[int, int], InPlace] = field(default_factory=dict)
+    """What was taken in place of lots that may come back, by wallet and seq of the entry that made them."""
     unsettled: set[int] = field(default_factory=set)
     """The wallets of which more lots are due than were loaded: these are settled, and no more can be decided."""
     _next_ends: dict[int, dt.datetime] = field(default_factory=dict)
@@ -391,6 +396,14 @@ class Books:
             entry.wallet_id, entry.seq, transaction_id, entry.contra_wallet_id, abs(entry.amount), 0, 0, None
         )
 
+    def reversible(self, bound: ReversedEntry) -> int:
+        """Return how much of the entry can be reversed: what has expired of the lots that it made is gone already.
+
+        To be asked where these were loaded, as they are for a command that reverses the entry.
+        """
+        lots = self.lots.get(bound.wallet_id, {})
+        return max(0, bound.remaining - sum([lot.expired for lot in lots.values() if lot.seq == bound.seq]))
+
     def debts(self, wallet_id: int) -> list[ReversedEntry]:
         """Return what the wallet owes for, the oldest first."""
         owing = [
@@ -417,7 +430,8 @@ class Books:
         wallets = self._now(_touched(transaction))
         as_of = self.now(transaction.wallet_id) if transaction.kind in STATE_KINDS else None
         hold, reversed_ = self._hold_of(transaction), self._reversed_by(transaction)
-        return Receipt(transaction, is_replay, wallets, hold, reversed_, as_of)
+        reversible = tuple([self.reversible(one) for one in reversed_])
+        return Receipt(transaction, is_replay, wallets, hold, reversed_, reversible, as_of)
 
     def apply(self, command: Command, plan: Plan) -> Receipt:
         """Post the plan: the only place where books change. Raises BookkeepingError, with nothing changed."""
@@ -425,6 +439,8 @@ class Books:
         hold = _hold_after(plan, transaction)
         if plan.reversed:
             self._reverse(plan, transaction, after)
+        if self.in_place:
+            self._give_in_place(plan)
         self.wallets.update(after)
         for entry in transaction.entries:
             self.contra_deltas[entry.contra_wallet_id] = (
@@ -446,7 +462,8 @@ class Books:
             self._count(plan, transaction)
         as_of = None if plan.state is None else transaction.created_at
         reversed_ = self._reversed_by(transaction)
-        return Receipt(transaction, False, self._now(_touched(transaction)), hold, reversed_, as_of)
+        reversible = tuple([self.reversible(one) for one in reversed_])
+        return Receipt(transaction, False, self._now(_touched(transaction)), hold, reversed_, reversible, as_of)
 
     def _set_state(self, transaction: PostedTransaction, state: NewState) -> None:
         self.wallets[transaction.wallet_id] = self.wallets[transaction.wallet_id]._replace(
@@ -536,8 +553,28 @@ class Books:
             if wallet.owed + part.owed < 0:
                 raise BookkeepingError(f"wallet {one.wallet_id} would owe {wallet.owed + part.owed}")
             after[one.wallet_id] = wallet._replace(owed=wallet.owed + part.owed)
+        self._take_in_place(plan)
         self.reversed.update({(one.wallet_id, one.seq): one for one in changed})
         self.changed_reversed.update({(one.wallet_id, one.seq): one for one in changed})
+
+    def _take_in_place(self, plan: Plan) -> None:
+        """Keep what the plan takes in place of lots that an entry made. Of one that nobody asks about nothing is."""
+        planned = iter(plan.entries)
+        for part in plan.reversed:
+            moves = next(planned).lots if part.moved else ()
+            key = part.entry.wallet_id, part.entry.seq
+            if part.moved > 0 or not (key in self.in_place or key in self.movements):
+                continue
+            kept = self.in_place.get(key) or place_of(part.entry.amount, self.movements[key])
+            kept.take(taken_for(part.entry.seq, -part.moved, moves))
+            self.in_place[key] = kept
+
+    def _give_in_place(self, plan: Plan) -> None:
+        """Forget what the plan gives back that had been taken in place of what it takes at once."""
+        for planned in plan.entries:
+            for one in planned.lots if planned.amount > 0 else ():
+                if one.kind == "revoke":
+                    self.in_place[planned.wallet_id, one.key[0]].give(one.amount)
 
     def _reversed_by(self, transaction: PostedTransaction) -> tuple[ReversedEntry, ...]:
         if transaction.reverses is None:
@@ -713,6 +750,8 @@ def _lots_held(before: Hold, plan: Plan) -> tuple[tuple[LotKey, int], ...]:
     lots = dict(before.lots)
     for planned in plan.entries:
         for one in planned.lots if planned.contra == "Holds" else ():
+            if one.kind != "release":
+                continue
             lots[one.key] = lots.get(one.key, 0) - one.amount
     if min(lots.values(), default=0) < 0:
         raise BookkeepingError(f"{plan.entries} gives back what hold {before.hold_id} does not have: {before.lots}")
@@ -760,12 +799,12 @@ def _new_hold(holds_for: dt.timedelta, transaction: PostedTransaction, lots: Seq
 def _kinds_of(planned: PlannedEntry) -> tuple[str, ...]:
     """Return what the entry may do to lots."""
     if planned.contra == "Holds":
-        return ("release",) if planned.amount > 0 else ("hold",)
+        return ("release", "revoke", "restore") if planned.amount > 0 else ("hold",)
     if planned.amount > 0:
-        return ("grant", "restore") if planned.entry_type == "REVERSAL" else ("grant",)
+        return ("grant", "restore", "revoke") if planned.entry_type == "REVERSAL" else ("grant",)
     if planned.contra == "Breakage":
         return ("expire",)
-    return ("revoke",) if planned.entry_type == "REVERSAL" else ("consume",)
+    return ("revoke", "consume") if planned.entry_type == "REVERSAL" else ("consume",)
 
 
 def _require_state_fits(wallet: WalletState, plan: Plan) -> None:

@@ -67,11 +67,9 @@ def capture(books: Books, command: CaptureHold) -> Plan:
     if back < hold.remaining and len(hold.changes) >= CAPTURES_MAX - 1:
         raise TooManyCapturesError(hold_id=str(hold.hold_id), captures_max=CAPTURES_MAX)
     spent = _soonest(books, hold, amount)
-    coming = dict(hold.lots) if command.is_final else spent
-    entries = (
-        PlannedEntry(hold.wallet_id, "RELEASE", back, "Holds", _moves("release", coming)),
-        PlannedEntry(hold.wallet_id, "SPEND", -amount, "Revenue", _moves("consume", spent)),
-    )
+    released = _back(books, hold, back, passing=spent, stays=command.is_final)
+    moves = tuple([LotMove("consume", key, part) for key, part in spent.items()])
+    entries = (released, PlannedEntry(hold.wallet_id, "SPEND", -amount, "Revenue", moves))
     return Plan(entries, part=HoldPart(hold, captured=amount, released=back - amount))
 
 
@@ -87,14 +85,10 @@ def _soonest(books: Books, hold: Hold, amount: int) -> dict[LotKey, int]:
     return taken
 
 
-def _moves(kind: str, parts: Mapping[LotKey, int]) -> tuple[LotMove, ...]:
-    return tuple([LotMove(kind, key, amount) for key, amount in parts.items()])
-
-
 def release(books: Books, command: ReleaseHold) -> Plan:
     """Give back what is still held. Raises HoldNotFoundError or HoldFinishedError."""
     hold = _open_hold(books, command)
-    return Plan((_back(hold),), part=HoldPart(hold, released=hold.remaining))
+    return Plan((_back(books, hold, hold.remaining),), part=HoldPart(hold, released=hold.remaining))
 
 
 def expire(books: Books, command: ExpireHold) -> Plan:
@@ -111,7 +105,8 @@ def settle(books: Books, command: Command) -> None:
     for wallet_id in command.wallet_ids():
         for hold in books.due_holds(wallet_id):
             command = expiry_of(wallet_id, hold.hold_id, hold.expires_at)
-            books.apply(command, Plan((_back(hold),), part=HoldPart(hold, expired=hold.remaining)))
+            back = _back(books, hold, hold.remaining)
+            books.apply(command, Plan((back,), part=HoldPart(hold, expired=hold.remaining)))
 
 
 def expiry_of(wallet_id: int, hold_id: uuid.UUID, expires_at: dt.datetime) -> ExpireHold:
@@ -125,8 +120,16 @@ def expiry_of(wallet_id: int, hold_id: uuid.UUID, expires_at: dt.datetime) -> Ex
     )
 
 
-def _back(hold: Hold) -> PlannedEntry:
-    return PlannedEntry(hold.wallet_id, "RELEASE", hold.remaining, "Holds", _moves("release", dict(hold.lots)))
+def _back(
+    books: Books, hold: Hold, amount: int, *, passing: Mapping[LotKey, int] | None = None, stays: bool = True
+) -> PlannedEntry:
+    """Give back of the hold: what is `passing`, to be spent at once; and, if it `stays`, what else is held of lots."""
+    passing = passing or {}
+    left = [(key, held - passing.get(key, 0)) for key, held in hold.lots if stays]
+    parts = [(key, part) for key, part in left if part]
+    return Draft(books).give_back(
+        *(hold.wallet_id, "RELEASE", amount, "Holds"), kind="release", parts=parts, passing=passing.items()
+    )
 
 
 def _open_hold(books: Books, command: OnHold) -> Hold:

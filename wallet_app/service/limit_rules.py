@@ -50,7 +50,7 @@ def raise_limits(books: Books, command: RaiseLimits) -> Plan:
     wallet = books.wallet(command.wallet_id)
     now = books.now(wallet.wallet_id)
     if command.until <= now:
-        raise EndPassedError(instant_text(command.until))
+        raise EndPassedError(instant_text(command.until), or_none=False)
     if command.until > now + dt.timedelta(days=RAISE_DAYS_MAX):
         raise RaiseTooLongError(RAISE_DAYS_MAX)
     found = books.limits.get(wallet.wallet_id)

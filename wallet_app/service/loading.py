@@ -18,7 +18,7 @@ from uuid_utils import uuid7
 
 from wallet_app.parameters import INSTANT, TEXTS, UUIDS, WHOLE_NUMBERS
 from wallet_app.round_trip import Question, Statement, ask
-from wallet_app.service import loading_lots, spending
+from wallet_app.service import loading_in_place, loading_lots, spending
 from wallet_app.service.books import (
     NOT_FROZEN,
     Asset,
@@ -176,11 +176,16 @@ def load_books(
         # round trip for them, and none for all others.
         asked = [_LOAD_HOLDS(holding, _until(clock), [], [], [])] if holding else []
         asked += [_LOAD_DEBTS(owing)] if owing else []
-        found = ask(connection, *asked, *lots, *([spending.question(books, limited)] if limited else []))
+        # For a preview, what a debt's repayment takes is to be known by later chunks, too.
+        concerned = loading_in_place.questions(books, _until(clock), holding, owing if whole is not None else [])
+        found = ask(connection, *asked, *lots, *concerned, *([spending.question(books, limited)] if limited else []))
         if limited and (stale := spending.add(books, limited, found.pop())):
             (rows,) = ask(connection, spending.recount(books, stale))
             spending.add_recounted(books, stale, rows)
+        in_place = found.pop() if concerned else []
         loading_lots.add(books, found.pop() if lots else [])
+        if missing := loading_in_place.add(books, in_place):
+            loading_lots.add(books, ask(connection, loading_lots.question_of(missing))[0])
         _add_reversed(books, found.pop() if owing else [])
         _add_holds(books, *found)
     return books, busy

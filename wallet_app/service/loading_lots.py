@@ -38,7 +38,7 @@ def questions(
             standing = standing_lot(wallet.wallet_id, wallet.bonus, wallet.updated_at)
             books.lots[wallet.wallet_id] = {STANDING: standing}
     named = [command.lot_id for command in commands if isinstance(command, OnLot)]
-    keys = sorted(_concerned(books)) if books.movements or books.holds else []
+    keys = sorted(concerned(books))
     if not (wallets or named or keys):
         return []
     needs = _needs(books, commands, whole or ())
@@ -71,8 +71,16 @@ def add(books: Books, lots: Iterable[Lot]) -> None:
     }
 
 
-def _concerned(books: Books) -> set[tuple[int, LotKey]]:
+def question_of(keys: Collection[tuple[int, LotKey]]) -> Question:
+    """Return what loads just these lots."""
+    wallet_ids, seqs = [wallet_id for wallet_id, _ in keys], [seq for _, (seq, _) in keys]
+    return _LOAD_LOTS([], [], None, wallet_ids, seqs, [part for _, (_, part) in keys], [], 0)
+
+
+def concerned(books: Books) -> set[tuple[int, LotKey]]:
     """Return the lots that the originals moved, and those that something of a loaded hold is of."""
+    if not (books.movements or books.holds):
+        return set()
     moved = {
         (one.wallet_id, (one.lot_seq, one.lot_part)) for movements in books.movements.values() for one in movements
     }

@@ -56,7 +56,7 @@ def bonus_end(asset: Asset, said: Until | Unsaid | None, now: dt.datetime) -> dt
     """
     if isinstance(said, Unsaid):
         return days_on(asset, asset.bonus_days, now)
-    return NO_END if said is None else require_ahead(asset, said, now)
+    return NO_END if said is None else require_ahead(asset, said, now, or_none=True)
 
 
 def days_on(asset: Asset, days: int | None, now: dt.datetime) -> dt.datetime:
@@ -66,15 +66,22 @@ def days_on(asset: Asset, days: int | None, now: dt.datetime) -> dt.datetime:
     return end_of_day(day_of(now, asset.time_zone) + dt.timedelta(days=days), asset.time_zone)
 
 
-def require_ahead(asset: Asset, until: Until, now: dt.datetime) -> dt.datetime:
+def require_ahead(asset: Asset, until: Until, now: dt.datetime, *, or_none: bool = False) -> dt.datetime:
     """Return the instant at which something ends; a day does where it ends in the asset's time zone.
+
+    `or_none`: it could be for ever as well, and whoever is refused is told so.
 
     Raises LotEndPassedError for one that has come, and for one that is as good as none.
     """
     end = until if isinstance(until, dt.datetime) else end_of_day(until, asset.time_zone)
     if not now < end < NO_END:
-        raise LotEndPassedError(str(until_text(until)))
+        raise LotEndPassedError(str(until_text(until)), time_zone=zone_of(asset, until), or_none=or_none)
     return end.astimezone(dt.UTC)
+
+
+def zone_of(asset: Asset, until: Until) -> str:
+    """Return the time zone in which the end is said: a day is the asset's."""
+    return "UTC" if isinstance(until, dt.datetime) else asset.time_zone
 
 
 def paid_nature(asset: Asset, now: dt.datetime) -> Nature:
@@ -100,6 +107,8 @@ class _Sheet:
     balance: int
     entries: int = 0
     made: int = 0
+    returned: Counter[int] = field(default_factory=Counter)
+    """How much came back that had been taken in place of lots, by the seq of the entry that made these."""
 
     @property
     def seq(self) -> int:
@@ -139,13 +148,18 @@ class Draft:
         kind: str = "consume",
         first: Iterable[tuple[LotKey | None, int]] = (),
     ) -> PlannedEntry:
-        """Take the amount: `first` from these lots (None: paid credit) as far as it is there, then in the order."""
+        """Take the amount: `first` from these lots (None: paid credit) as far as it is there, then in the order.
+
+        From those that come first, it is revoked.
+        """
         sheet = self.sheet(wallet_id)
         if not (sheet.wallet.has_lots or sheet.lots):
             return self._entry(sheet, entry_type, -amount, contra, ())
         taken: Counter[LotKey | None] = Counter()
         left = amount
+        own = set()
         for key, wanted in first:
+            own.add(key)
             there = (sheet.paid if key is None else sheet.lots[key].available) - taken[key]
             part = min(wanted, there, left)
             taken[key] += part
@@ -158,7 +172,11 @@ class Draft:
             left -= part
         if left:
             self._require_whole(wallet_id)
-        moves = [LotMove(kind, key, part) for key, part in taken.items() if key is not None and part]
+        moves = [
+            LotMove("revoke" if key in own else kind, key, part)
+            for key, part in taken.items()
+            if key is not None and part
+        ]
         return self._entry(sheet, entry_type, -amount, contra, tuple(moves))
 
     def credit(self, wallet_id: int, entry_type: str, contra: str, parts: Sequence[tuple[Nature, int]]) -> PlannedEntry:
@@ -177,25 +195,52 @@ class Draft:
         kind: str,
         parts: Iterable[tuple[LotKey | None, int]],
         regrants_until: dt.datetime | None = None,
+        passing: Iterable[tuple[LotKey, int]] = (),
     ) -> PlannedEntry:
         """Give back to these lots (None: paid credit); instead of those that have expired, to new ones with that end.
 
-        Raises TooManyLotsError for these.
+        `passing` comes back too, but only to be spent by the same transaction. Raises TooManyLotsError for new lots.
         """
         sheet = self.sheet(wallet_id)
-        now = self.books.now(wallet_id)
-        moves, anew = [], []
+        back: list[LotMove] = []
+        anew: list[tuple[NewLot, int]] = []
         for key, part in parts:
-            if key is None:
-                continue
-            lot = sheet.lots.get(key)
-            if lot is None:
-                raise BookkeepingError(f"{kind} of {part} to the lot {key} of wallet {wallet_id}, which is not loaded")
-            if regrants_until is not None and lot.expires_at <= now:
-                anew.append((NewLot(lot.kind, regrants_until), part))
-            else:
-                moves.append(LotMove(kind, key, part))
+            if key is not None:
+                self._return(sheet, kind, key, part, regrants_until, back, anew)
+        moves = [*[LotMove(kind, key, part) for key, part in passing], *back]
         return self._entry(sheet, entry_type, amount, contra, (*moves, *self._grants(sheet, anew)))
+
+    def _return(
+        self,
+        sheet: _Sheet,
+        kind: str,
+        key: LotKey,
+        amount: int,
+        regrants_until: dt.datetime | None,
+        back: list[LotMove],
+        anew: list[tuple[NewLot, int]],
+    ) -> None:
+        """Add to `back` and `anew` what becomes of an amount that comes back to a lot.
+
+        Where the grant was taken back already, out of other credit, the amount is taken now, and that credit returns.
+        """
+        lot = sheet.lots.get(key)
+        if lot is None:
+            raise BookkeepingError(
+                f"{kind} of {amount} to the lot {key} of wallet {sheet.wallet.wallet_id}, which is not loaded"
+            )
+        in_place = self.books.in_place.get((sheet.wallet.wallet_id, lot.seq))
+        others = [] if in_place is None else in_place.last(amount, behind=sheet.returned[lot.seq])
+        late = sum([part for _, part in others])
+        sheet.returned[lot.seq] += late
+        if regrants_until is not None and lot.expires_at <= self.books.now(lot.wallet_id):
+            anew += [(NewLot(lot.kind, regrants_until), amount - late)] if late < amount else []
+            amount = late
+        back += [LotMove(kind, key, amount)] if amount else []
+        back += [LotMove("revoke", key, late)] if late else []
+        for other, part in others:
+            if other is not None:
+                self._return(sheet, "restore", other, part, regrants_until, back, anew)
 
     def natures(self, entry: PlannedEntry) -> list[tuple[Nature, int]]:
         """Return what a debit took, in the order in which it did; each nature once."""
@@ -327,7 +372,12 @@ def extend(books: Books, command: ExtendLot) -> Plan:
     end = require_ahead(wallet.asset, command.expires_at, books.now(wallet.wallet_id))
     before, after = instant_text(lot.expires_at), instant_text(end)
     if end <= lot.expires_at:
-        raise LotEndNotLaterError(lot_id=str(lot.lot_id), expires_at=before, until=str(until_text(command.expires_at)))
+        raise LotEndNotLaterError(
+            lot_id=str(lot.lot_id),
+            expires_at=before,
+            until=str(until_text(command.expires_at)),
+            time_zone=zone_of(wallet.asset, command.expires_at),
+        )
     result = {"lot": str(lot.lot_id), "left": lot.left, "before": before, "expiresAt": after}
     return Plan((), result=result, extension=Extension(lot, end))
 

@@ -22,6 +22,7 @@ from wallet_app.round_trip import ask
 from wallet_app.service.books import Books, Entry, Frozen, Hold, PostedTransaction, ReversedEntry, WalletState
 from wallet_app.service.chain import GENESIS
 from wallet_app.service.commands import Command
+from wallet_app.service.in_place import InPlace
 from wallet_app.service.loading import load_books, questions
 from wallet_app.service.locks import LockedBalance
 from wallet_app.service.lots import Lot
@@ -138,6 +139,9 @@ class Preview:
             for (found,) in self._memory.execute(_RECALL_REVERSED, (wallet_id,)).fetchall():
                 one = _reversed(found)
                 books.reversed[one.wallet_id, one.seq] = one
+        for wallet_id in books.wallets:
+            for seq, found in self._memory.execute(_RECALL_IN_PLACE, (wallet_id,)).fetchall():
+                books.in_place[wallet_id, seq] = _in_place(found)
 
     def _remember(self, books: Books, open_before: Counter[int]) -> None:
         self._memory.executemany(
@@ -156,6 +160,10 @@ class Preview:
         )
         self._memory.executemany(
             _REMEMBER_REVERSED, [(*key, orjson.dumps(list(one))) for key, one in books.changed_reversed.items()]
+        )
+        self._memory.executemany(
+            _REMEMBER_IN_PLACE,
+            [(*key, orjson.dumps([kept.besides, kept.taken])) for key, kept in books.in_place.items()],
         )
         self._memory.executemany(
             _REMEMBER_SPENT,
@@ -258,6 +266,11 @@ def _reversed(remembered: bytes) -> ReversedEntry:
     )
 
 
+def _in_place(remembered: bytes) -> InPlace:
+    besides, taken = orjson.loads(remembered)
+    return InPlace(besides, [(None if key is None else (key[0], key[1]), amount) for key, amount in taken])
+
+
 def _load_balances(connection: Connection, wallet_ids: list[int]) -> Sequence[LockedBalance]:
     """Return the wallets' balances; where the row is missing, what a posting would heal it with."""
     found = connection.execute(_BALANCES, {"wallet_ids": wallet_ids}).all()
@@ -320,6 +333,7 @@ CREATE TABLE holds (wallet_id INTEGER, seq INTEGER, hold BLOB, PRIMARY KEY (wall
 CREATE TABLE states (wallet_id INTEGER PRIMARY KEY, state BLOB);
 CREATE TABLE opened (wallet_id INTEGER PRIMARY KEY, holds INTEGER);
 CREATE TABLE reversed (wallet_id INTEGER, seq INTEGER, entry BLOB, PRIMARY KEY (wallet_id, seq)) WITHOUT ROWID;
+CREATE TABLE in_place (wallet_id INTEGER, seq INTEGER, kept BLOB, PRIMARY KEY (wallet_id, seq)) WITHOUT ROWID;
 CREATE TABLE spent (wallet_id INTEGER, hour TEXT, amount TEXT, PRIMARY KEY (wallet_id, hour)) WITHOUT ROWID;
 """
 
@@ -342,3 +356,5 @@ _REMEMBER_SPENT = "INSERT OR REPLACE INTO spent VALUES (?, ?, ?)"
 _RECALL_SPENT = "SELECT hour, amount FROM spent WHERE wallet_id = ?"
 _RECALL_REVERSED = "SELECT entry FROM reversed WHERE wallet_id = ?"
 _REMEMBER_REVERSED = "INSERT OR REPLACE INTO reversed VALUES (?, ?, ?)"
+_REMEMBER_IN_PLACE = "INSERT OR REPLACE INTO in_place VALUES (?, ?, ?)"
+_RECALL_IN_PLACE = "SELECT seq, kept FROM in_place WHERE wallet_id = ?"

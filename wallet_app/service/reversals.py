@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from wallet_app.errors import (
+    BroughtExpiredError,
     LotNotOneGrantError,
     LotUsedError,
     MissingScopeError,
@@ -47,8 +48,8 @@ def reverse(books: Books, command: ReverseTransaction) -> Plan:
     """Give back what the transaction took, and take back what it gave; what is given comes first.
 
     Raises TransactionNotFoundError, NotReversibleError, OnlyAsAWholeError, NoDebtBetweenUsersError, OverReversalError,
-    InsufficientBalanceError, BalanceAboveBoundError, TooManyDebtsError or TooManyLotsError; MissingScopeError where a
-    credential wants to undo what operators put right.
+    BroughtExpiredError, InsufficientBalanceError, BalanceAboveBoundError, TooManyDebtsError or TooManyLotsError;
+    MissingScopeError where a credential wants to undo what operators put right.
     """
     original = books.original(command.wallet_id, command.transaction_id)
     if original.kind == Adjust.kind and command.origin.permit is not None:
@@ -57,11 +58,13 @@ def reverse(books: Books, command: ReverseTransaction) -> Plan:
     is_one = original.kind == "TRANSFER" or len(entries) == 1
     _require_possible(original, command, is_one=is_one)
     bounds = [books.reversed_entry(entry, original.transaction_id) for entry in entries]
-    amounts = [_remaining(books, entry, bound) for entry, bound in zip(entries, bounds, strict=True)]
+    amounts = [books.reversible(bound) for bound in bounds]
     # Several movements are reversed at once: of each what is left of it, as a grant may have been revoked by itself.
     left = min(amounts) if is_one else max(amounts)
     if left == 0 or (command.amount or 0) > left:
         raise OverReversalError(transaction_id=str(original.transaction_id), remaining=left, amount=command.amount)
+    if not is_one and command.on_shortfall == "refuse":
+        _require_not_expired(original, entries, bounds, amounts)
     if is_one:
         amounts = [_amount(books, command, entries, left)] * len(entries)
     wanted = [one for one in zip(entries, bounds, amounts, strict=True) if one[2]]
@@ -80,7 +83,7 @@ def revoke(books: Books, command: RevokeLot) -> Plan:
     if original.kind == Adjust.kind and command.origin.permit is not None:
         raise MissingScopeError(None)
     bound = books.reversed_entry(entry, original.transaction_id)
-    amount = remaining = _remaining(books, entry, bound)
+    amount = remaining = books.reversible(bound)
     if remaining == 0:
         raise finished(lot)
     if command.on_shortfall == "refuse" and lot.available < remaining:
@@ -99,13 +102,6 @@ def _grant_of(books: Books, lot: Lot) -> tuple[PostedTransaction, Entry]:
             if (entry.wallet_id, entry.seq) == (lot.wallet_id, lot.seq) and entry.entry_type in GRANTS:
                 return original, entry
     raise LotNotOneGrantError(str(lot.lot_id))
-
-
-def _remaining(books: Books, entry: Entry, bound: ReversedEntry) -> int:
-    """Return how much of the entry can be reversed: what has expired of the lots that it made is gone already."""
-    lots = books.lots.get(entry.wallet_id, {})
-    made = [lots[one.lot_seq, one.lot_part] for one in _moved_lots(books, entry) if one.kind == "grant"]
-    return max(0, bound.remaining - sum([lot.expired for lot in made]))
 
 
 def repay(books: Books, wallet_ids: Iterable[int]) -> None:
@@ -139,9 +135,11 @@ def repay_by_due_lots(books: Books, wallet_ids: Iterable[int]) -> None:
 
 
 def _repay(books: Books, debt: ReversedEntry, amount: int, first: Sequence[tuple[LotKey, int]] = ()) -> None:
-    """Take the amount for the debt, `first` from these lots."""
+    """Take the amount for the debt, `first` from these lots, then from what else there is of the grant."""
     part = ReversedPart(debt, -amount, -amount)
-    entry = Draft(books).debit(debt.wallet_id, RepayDebt.kind, amount, _contra(books, debt), kind="revoke", first=first)
+    draft = Draft(books)
+    own = [*first, *_own_lots(draft, debt.wallet_id, debt.seq)]
+    entry = draft.debit(debt.wallet_id, RepayDebt.kind, amount, _contra(books, debt), first=own)
     # Its entry's number makes the reference the wallet's only one.
     reference = f"{SYSTEM_REFERENCE}repay:{debt.transaction_id}:{books.wallets[debt.wallet_id].version + 1}"
     repayment = RepayDebt(
@@ -169,6 +167,20 @@ def _require_possible(original: PostedTransaction, command: ReverseTransaction, 
         raise OnlyAsAWholeError(transaction_id=transaction_id, kind=original.kind)
     if original.kind == "TRANSFER" and command.on_shortfall == "debt":
         raise NoDebtBetweenUsersError(transaction_id)
+
+
+def _require_not_expired(
+    original: PostedTransaction, entries: Sequence[Entry], bounds: Sequence[ReversedEntry], amounts: Sequence[int]
+) -> None:
+    """Raise BroughtExpiredError where the other side would be given back for what is not there to be taken any more."""
+    for entry, bound, amount in zip(entries, bounds, amounts, strict=True):
+        if entry.amount > 0 and amount < bound.remaining:
+            raise BroughtExpiredError(
+                transaction_id=str(original.transaction_id),
+                wallet_id=entry.wallet_id,
+                seq=entry.seq,
+                expired=bound.remaining - amount,
+            )
 
 
 def _amount(books: Books, command: ReverseTransaction, entries: list[Entry], left: int) -> int:
@@ -235,11 +247,15 @@ def _taken(
 
     So of a transfer both sides give up the same kind of credit, as long as the other one still has it.
     """
-    return draft.debit(
-        *(entry.wallet_id, command.kind, amount, _contra(draft.books, bound)),
-        kind="revoke",
-        first=_from_last(draft.books, entry, bound, amount),
-    )
+    lately, own = _from_last(draft.books, entry, bound, amount), _own_lots(draft, entry.wallet_id, entry.seq)
+    contra = _contra(draft.books, bound)
+    return draft.debit(entry.wallet_id, command.kind, amount, contra, first=[*lately, *own])
+
+
+def _own_lots(draft: Draft, wallet_id: int, seq: int) -> list[tuple[LotKey | None, int]]:
+    """Return what is available of the lots that the entry made: while there is any of it, nothing else is taken."""
+    own = [lot for lot in draft.sheet(wallet_id).lots.values() if lot.seq == seq and lot.available]
+    return [(lot.key, lot.available) for lot in own]
 
 
 def _from_last(books: Books, entry: Entry, bound: ReversedEntry, amount: int) -> list[tuple[LotKey | None, int]]:

@@ -127,7 +127,7 @@ SELECT lives.wallet_id, lives.seq,
                  AND NOT EXISTS (
                      SELECT FROM lot_movements AS back
                       WHERE back.wallet_id = lives.wallet_id AND back.lot_seq = lives.lot_seq
-                        AND back.lot_part = lives.lot_part AND back.seq < lives.seq
+                        AND back.lot_part = lives.lot_part AND back.seq <= lives.seq
                         AND back.transaction_id = lives.transaction_id AND back.kind IN ('release', 'restore'))
                  -- What is owed for the grant is taken from what comes back of it.
                  AND NOT (lives.kind = 'revoke' AND EXISTS (
@@ -144,7 +144,7 @@ WITH {SCOPE}, moved AS (
     SELECT scope.wallet_id, movement.*
       FROM scope
      CROSS JOIN LATERAL (
-           SELECT seq, sum({_EFFECT}) AS available, min(kind) AS kind, max(kind) AS last_kind,
+           SELECT seq, sum({_EFFECT}) AS available, min(kind) AS kind, array_agg(kind) AS kinds,
                   min(CAST(transaction_id AS text)) AS transaction_id, max(CAST(transaction_id AS text)) AS last_id,
                   min(created_at) AS created_at, max(created_at) AS last_at
              FROM lot_movements
@@ -160,15 +160,18 @@ SELECT moved.wallet_id, moved.seq,
  WHERE NOT coalesce(
        moved.transaction_id = moved.last_id AND moved.transaction_id = CAST(entry.transaction_id AS text)
        AND moved.created_at = entry.created_at AND moved.last_at = entry.created_at
-       AND CASE WHEN entry.amount > 0 THEN moved.available BETWEEN 1 AND entry.amount
-                ELSE moved.available BETWEEN entry.amount AND -1 END
+       -- What comes back of a grant that was taken back already is taken at once: then paid credit may be all of it.
+       AND CASE WHEN entry.amount < 0 THEN moved.available BETWEEN entry.amount AND -1
+                ELSE moved.available BETWEEN CASE WHEN 'revoke' = ANY (moved.kinds) THEN 0 ELSE 1 END
+                                         AND entry.amount END
        AND (entry.entry_type NOT IN ('BONUS', 'EXPIRY') OR moved.available = entry.amount)
        AND (entry.entry_type <> 'ADJUSTMENT' OR entry.amount < 0 OR moved.available = entry.amount)
-       AND moved.kind = ANY (CASE entry.entry_type
-                WHEN 'HOLD' THEN ARRAY['hold'] WHEN 'RELEASE' THEN ARRAY['release'] WHEN 'EXPIRY' THEN ARRAY['expire']
-                WHEN 'REVERSAL' THEN CASE WHEN entry.amount > 0 THEN ARRAY['grant', 'restore'] ELSE ARRAY['revoke'] END
-                ELSE CASE WHEN entry.amount > 0 THEN ARRAY['grant'] ELSE ARRAY['consume'] END END)
-       AND (moved.kind = moved.last_kind OR entry.entry_type = 'REVERSAL'), false)
+       AND moved.kinds <@ CASE entry.entry_type
+               WHEN 'HOLD' THEN ARRAY['hold'] WHEN 'RELEASE' THEN ARRAY['release', 'revoke', 'restore']
+               WHEN 'EXPIRY' THEN ARRAY['expire']
+               WHEN 'REVERSAL' THEN CASE WHEN entry.amount > 0 THEN ARRAY['grant', 'restore', 'revoke']
+                                         ELSE ARRAY['revoke', 'consume'] END
+               ELSE CASE WHEN entry.amount > 0 THEN ARRAY['grant'] ELSE ARRAY['consume'] END END, false)
  UNION ALL
 SELECT scope.wallet_id, entry.seq, format('is a %s that no lot knows of', entry.entry_type)
   FROM scope
@@ -230,6 +233,25 @@ SELECT there.wallet_id, there.seq,
                            AND back.transaction_id = there.transaction_id AND back.entry_type = 'RELEASE'))
 """
 
+# What expires of a grant is not taken back, and what was taken back of it does not expire as well: so the user loses
+# it once. What is still there of it may expire, and counts. What a debt is taken from is there only for a moment.
+_ONCE = f"""
+WITH {SCOPE}
+SELECT scope.wallet_id, became.seq,
+       format('of %s, %s is reversed and %s owed, but %s of its lots has expired or can', became.amount,
+              became.reversed, became.owed, made.amount) AS what
+  FROM scope
+ CROSS JOIN LATERAL (
+       SELECT * FROM reversed_entries WHERE wallet_id = scope.wallet_id AND seq > 0 OFFSET 0
+       ) AS became
+ CROSS JOIN LATERAL (
+       SELECT coalesce(sum(available + expired), 0) AS amount FROM lots
+        WHERE wallet_id = became.wallet_id AND seq = became.seq
+       ) AS made
+ WHERE scope.until = {SEQ_MAX} AND made.amount > 0
+   AND became.reversed + became.owed + made.amount > became.amount
+"""
+
 _NATURE = f"""
 WITH {SCOPE}
 SELECT scope.wallet_id, lot.seq,
@@ -272,6 +294,7 @@ LOT_WALLET_INVARIANTS = (
     Invariant("lot_entries", "lots moved by their entries", _OF_ENTRIES),
     Invariant("lot_order", "paid credit without an end was taken last", _ORDER),
     Invariant("lot_ends", "nothing was used after its end, or expired before", _ENDS, unit="wallets"),
+    Invariant("lot_bounds", "no unit of a grant expires and is taken back", _ONCE, unit="wallets"),
     Invariant("lot_kinds", "each lot is of the kind that was granted", _NATURE, unit="wallets"),
 )
 LOT_TRANSACTION_INVARIANTS = (
