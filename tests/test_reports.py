@@ -211,6 +211,42 @@ def test_reports_at_any_instant_are_what_the_ledger_says(
     assert not service.get_asset_report("GOLD").is_final
 
 
+def test_what_returns_in_place_of_a_used_grant_is_paid_again_on_the_line_of_the_grants_reversal(app: Flask) -> None:
+    """And nothing of it stays held; be it added up already or not."""
+    history = History(BEGIN)
+    wallet_id = history.users[0][0]
+
+    def post(hours: int, kind: type[Command], **said: Any) -> uuid.UUID:
+        said = {"wallet_id": wallet_id, "reference": f"{hours}", "origin": ORIGIN, **said}
+        (done,) = execution.execute_batch([kind(**said)], clock=lambda: BEGIN + hours * HOUR)
+        assert isinstance(done, service.Receipt), done
+        return done.transaction.transaction_id
+
+    expected = settled.expect_older()
+    post(1, service.TopUp, amount=100)
+    lot_id = post(2, service.Bonus, amount=60, expires_at=BEGIN + 30 * DAY)
+    hold_id = post(3, service.PlaceHold, amount=40, expires_in=90 * 86_400 // 3)
+    spent = post(4, service.Spend, amount=20)
+    post(5, service.RevokeLot, lot_id=lot_id, on_shortfall="debt", reason="a test")
+    post(6, service.ReleaseHold, hold_id=hold_id)
+    post(7, service.ReverseTransaction, transaction_id=spent, reason="a test")
+    settled.older_are_there([expected])
+    none = dict.fromkeys(service.REPORT_LINES, 0)
+    for _ in range(2):
+        found = [service.get_asset_report("GOLD", until=BEGIN + hours * HOUR) for hours in (6, 7, 8)]
+        assert [report.differences for report in found] == [{}] * 3
+        assert [report.natures and report.natures.closing for report in found] == [(0, 40), (0, 0), (0, 0)]
+        assert [(report.closing.balance, report.closing.held) for report in found] == [(40, 40), (80, 0), (100, 0)]
+        assert found[-1].natures is not None
+        assert {name: found[-1].sums(name).net for name in none} == none | {
+            **{"issued": 100, "bonus": 60, "spent": -20, "reversed_bonus": -60, "reversed_spent": 20}
+        }
+        lines = {name: net for name, net in found[-1].natures.lines.items() if net}
+        assert lines == {"bonus": 60, "spent": -20, "held": -40, "released": 40, "reversed_bonus": -40}
+        wait_for(added_up)
+    assert service.verify().broken() == set()
+
+
 def test_what_was_extended_ends_later_from_then_on_and_not_before(app: Flask, database: URL) -> None:
     """At each instant as it was then, be it added up already or not; what was held or spent meanwhile with it."""
     history = History(BEGIN)

@@ -24,7 +24,7 @@ from sqlalchemy import text
 
 from tests.api import clock
 from tests.api.exploring import explore_until_all_came
-from tests.api.model import FOR_EVER, REVERSIBLE, Answer, DeclinedError, Lot, Record, Side, Wallet, World
+from tests.api.model import FOR_EVER, REVERSIBLE, Accepted, Answer, DeclinedError, Lot, Record, Side, Wallet, World
 from tests.api.support import NO_WALLET
 from tests.keys import client_of
 from wallet_app import service
@@ -189,7 +189,7 @@ class Machine(RuleBasedStateMachine):
         record = {"type": "exchange", "from": source, "to": target, "amount": self.an_amount(chance, source)}
         if chance.random() < 0.1:
             return record
-        return {**record, "rate": f"{chance.randint(1, 3)}/{chance.randint(1, 30)}"}
+        return {**record, "rate": f"{chance.randint(1, 3)}/{chance.choice([1, chance.randint(1, 30)])}"}
 
     def a_purchase(self, chance: Random) -> dict[str, Any]:
         legs = []
@@ -219,10 +219,11 @@ class Machine(RuleBasedStateMachine):
         return {**record, "amount": amount, **chance.choice([{}, {"final": True}, {"final": False}])}
 
     def a_reversal(self, chance: Random) -> dict[str, Any]:
-        """Return a reversal, mostly of one of the last few, and often of a credit that is spent already."""
+        """Return a reversal, mostly of one of the last few, often of a credit that is spent already, or of what is over."""
         known = [one for one in self.world.accepted.values() if one.transaction_id]
         credits_ = [one for one in known if one.record["type"] in ("topup", "bonus", "transfer", "purchase")]
-        original = chance.choice(chance.choice([known[-6:], credits_[-4:] or known, known]))
+        late = [one for one in known if self.is_late(one)]
+        original = chance.choice(chance.choice([known[-6:], credits_[-4:] or known, late or known, known]))
         record: dict[str, Any] = {"type": "reversal", "transactionId": original.transaction_id, "reason": "Chargeback"}
         if chance.random() < 0.3:
             record["amount"] = chance.choice([1, chance.randint(1, 60), *[abs(side.amount) for side in original.sides]])
@@ -230,6 +231,12 @@ class Machine(RuleBasedStateMachine):
             record |= {"onExpired": "regrant", "graceDays": next(self.grace_days)}
         mode = chance.choice([None, "refuse", "partial", "debt", "debt"])
         return record if mode is None else {**record, "onShortfall": mode}
+
+    def is_late(self, one: Accepted) -> bool:
+        """Return whether something is left to reverse of what took from a lot that is over, or made one."""
+        return one.record["type"] in REVERSIBLE and any(
+            side.left and lot is not None and self.is_over(lot) for side in one.sides for lot, _ in side.parts
+        )
 
     def a_state(self, chance: Random) -> dict[str, Any]:
         """Return a freeze, the end of one, or the end of a wallet: of one of three, so that something is left."""

@@ -2,6 +2,10 @@
 
 By a consumer of its own, so that the totals of before there were lots stay as they are. What users have of lots is what
 was granted, less what was spent, expired or taken back: to hold a part of it, or to give it back, changes nothing.
+
+An entry that brings credit may take some of it again, for a grant that was taken back out of other credit, and give that
+other credit back (see `in_place`). Where that happens in a reversal, its line has it. In what comes back from a hold it
+is told from what was held: it counts as a reversal, against the SYSTEM wallet that the grant was against.
 """
 
 from __future__ import annotations
@@ -37,8 +41,9 @@ def _begin_again(connection: Connection) -> None:
 
 
 _MOVEMENTS = f"""
-SELECT moved.*, entries.entry_type, entries.contra_wallet_id, entries.amount > 0 AS is_credit, lots.kind AS lot_kind,
-       wallets.asset_type_id
+SELECT moved.*, moved.kind IN ('grant', 'restore', 'release') AS is_credit, lots.kind AS lot_kind, wallets.asset_type_id,
+       coalesce(granted.entry_type, entries.entry_type) AS entry_type,
+       coalesce(granted.contra_wallet_id, entries.contra_wallet_id) AS contra_wallet_id
   FROM (SELECT * FROM transactions WHERE {{range}} ORDER BY transaction_id OFFSET 0) AS transactions
   {ENTRIES_OF_TRANSACTION}
  CROSS JOIN LATERAL (
@@ -52,6 +57,15 @@ SELECT moved.*, entries.entry_type, entries.contra_wallet_id, entries.amount > 0
        ) AS moved
   JOIN lots ON lots.wallet_id = moved.wallet_id AND lots.seq = moved.lot_seq AND lots.part = moved.lot_part
   JOIN wallets ON wallets.id = moved.wallet_id
+  LEFT JOIN LATERAL (
+       -- What is no release of the entry that releases: it begins with the grant that was taken back.
+       SELECT 'REVERSAL' AS entry_type, entry.contra_wallet_id
+         FROM lot_movements AS revoked
+         JOIN ledger_entries AS entry ON entry.wallet_id = revoked.wallet_id AND entry.seq = revoked.lot_seq
+        WHERE entries.entry_type = 'RELEASE' AND moved.kind IN ('revoke', 'restore')
+          AND revoked.wallet_id = moved.wallet_id AND revoked.seq = moved.seq AND revoked.kind = 'revoke'
+        ORDER BY revoked.place LIMIT 1
+       ) AS granted ON true
 """  # noqa: S608 - constants
 
 # When the lot ended at the time of its movement: the last day (UTC) on which it could be used. Ends only become later,
