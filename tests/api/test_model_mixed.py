@@ -98,8 +98,28 @@ class Machine(RuleBasedStateMachine):
         more = [] if way == "alone" else [self.a_record(chance, again)]
         self.send([*again, *more], way)
 
+    @rule(chance=st.randoms(use_true_random=True), way=st.sampled_from(WAYS))
+    def come_late(self, chance: Random, way: str) -> None:
+        """Grant what ends soon, use it, and undo that after its end; by chance alone that comes too rarely."""
+        gold, diamond, _ = self.ids
+        amount = chance.randint(10, 60)
+        granted: Record = {"type": "bonus", "walletId": gold, "amount": amount, "expiresAt": self.instant_in(1)}
+        spent = {"type": "spend", "walletId": gold, "amount": chance.randint(1, amount)}
+        exchanged = {"type": "exchange", "from": gold, "to": diamond, "amount": amount, "rate": "1/1"}
+        used = {**chance.choice([spent, exchanged]), "referenceId": next(self.references)}
+        granted = {**granted, "referenceId": next(self.references)}
+        for records in ([granted], [used]) if way == "alone" else ([granted, used],):
+            self.send(records, way)
+        self.pass_time(chance.randint(1, 2))
+        done = self.world.accepted.get((gold, used["referenceId"]))
+        if done is not None:
+            self.send([{**self.undoing(chance, done), "referenceId": next(self.references)}], way)
+
     @rule(steps=st.integers(1, 6))
     def time_passes(self, steps: int) -> None:
+        self.pass_time(steps)
+
+    def pass_time(self, steps: int) -> None:
         with self.app.app_context():
             clock.move(steps)
         self.world.now += steps
@@ -189,7 +209,7 @@ class Machine(RuleBasedStateMachine):
         record = {"type": "exchange", "from": source, "to": target, "amount": self.an_amount(chance, source)}
         if chance.random() < 0.1:
             return record
-        return {**record, "rate": f"{chance.randint(1, 3)}/{chance.choice([1, chance.randint(1, 30)])}"}
+        return {**record, "rate": f"{chance.randint(1, 3)}/{chance.randint(1, 30)}"}
 
     def a_purchase(self, chance: Random) -> dict[str, Any]:
         legs = []
@@ -219,11 +239,13 @@ class Machine(RuleBasedStateMachine):
         return {**record, "amount": amount, **chance.choice([{}, {"final": True}, {"final": False}])}
 
     def a_reversal(self, chance: Random) -> dict[str, Any]:
-        """Return a reversal, mostly of one of the last few, often of a credit that is spent already, or of what is over."""
+        """Return a reversal, mostly of one of the last few, and often of a credit that is spent already."""
         known = [one for one in self.world.accepted.values() if one.transaction_id]
         credits_ = [one for one in known if one.record["type"] in ("topup", "bonus", "transfer", "purchase")]
-        late = [one for one in known if self.is_late(one)]
-        original = chance.choice(chance.choice([known[-6:], credits_[-4:] or known, late or known, known]))
+        return self.undoing(chance, chance.choice(chance.choice([known[-6:], credits_[-4:] or known, known])))
+
+    def undoing(self, chance: Random, original: Accepted) -> dict[str, Any]:
+        """Return a reversal of it."""
         record: dict[str, Any] = {"type": "reversal", "transactionId": original.transaction_id, "reason": "Chargeback"}
         if chance.random() < 0.3:
             record["amount"] = chance.choice([1, chance.randint(1, 60), *[abs(side.amount) for side in original.sides]])
@@ -231,12 +253,6 @@ class Machine(RuleBasedStateMachine):
             record |= {"onExpired": "regrant", "graceDays": next(self.grace_days)}
         mode = chance.choice([None, "refuse", "partial", "debt", "debt"])
         return record if mode is None else {**record, "onShortfall": mode}
-
-    def is_late(self, one: Accepted) -> bool:
-        """Return whether something is left to reverse of what took from a lot that is over, or made one."""
-        return one.record["type"] in REVERSIBLE and any(
-            side.left and lot is not None and self.is_over(lot) for side in one.sides for lot, _ in side.parts
-        )
 
     def a_state(self, chance: Random) -> dict[str, Any]:
         """Return a freeze, the end of one, or the end of a wallet: of one of three, so that something is left."""
