@@ -6,6 +6,7 @@ The corpus is that of the safety notes: each line is something that a parser, a 
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -420,6 +421,20 @@ def test_content_types(shared: FlaskClient, verb: str, content_type: str) -> Non
         f"/wallets/{JOHN_GOLD}/{verb}", data=b'{"amount": 1, "referenceId": "abc"}', content_type=content_type
     )
     assert_problem(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "deflate", "br", "utf-8", "identity, gzip"])
+def test_a_body_that_is_said_to_be_packed(shared: FlaskClient, coding: str) -> None:
+    """Whether it is or not: nobody unpacks it."""
+    body, headers = b'{"amount": 1, "referenceId": "packed"}', {"Content-Encoding": coding}
+    for data in (body, gzip.compress(body)):
+        for path, content_type in (
+            (f"/wallets/{JOHN_GOLD}/topup", "application/json"),
+            ("/batches", "application/json"),
+            ("/batches", "application/x-ndjson"),
+        ):
+            answer = shared.post(path, data=data, content_type=content_type, headers=headers)
+            assert_problem(answer, 415, "unsupported_media_type")
 
 
 @every("wallet", WALLET_IDS)

@@ -38,6 +38,7 @@ def read_body(
     """
     if not _JSON_TYPE.fullmatch(request.environ.get("CONTENT_TYPE", "")):
         raise UnsupportedMediaType("The body must be sent as Content-Type: application/json.")
+    refuse_coding()
     refuse_unknown_parameters(parameters)
     if not takes_condition:
         refuse_condition()
@@ -65,6 +66,12 @@ def refuse_condition() -> None:
     """Raise for an If-Match where there is no version that it could be compared with."""
     if "HTTP_IF_MATCH" in request.environ:
         raise invalid("/If-Match", "unsupported", "is for a command alone: items of a batch have ifVersion")
+
+
+def refuse_coding() -> None:
+    """Raise for a body that is said to be packed (415): nobody unpacks it, and it would be read as if it were not."""
+    if (request.environ.get("HTTP_CONTENT_ENCODING") or "identity").lower() != "identity":
+        raise UnsupportedMediaType("The body must be sent as it is, without a Content-Encoding.")
 
 
 def refuse_body() -> None:
