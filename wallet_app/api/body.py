@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from io import BytesIO
 from typing import TypeVar
+from urllib.parse import unquote, unquote_to_bytes
 
 from flask import request
 from pydantic import BaseModel, ValidationError
@@ -93,14 +94,31 @@ def _data() -> bytes:
 
 
 def refuse_unknown_parameters(known: Iterable[str]) -> None:
-    """Raise for a query parameter that the resource does not know, or that comes twice: nothing is ignored silently."""
-    if not request.environ.get("QUERY_STRING"):
+    """Raise for a query parameter that the resource does not know, that comes twice, or that is not UTF-8.
+
+    Nothing is ignored silently, nor taken for something else.
+    """
+    query = request.environ.get("QUERY_STRING")
+    if not query:
         return
     for name, values in request.args.lists():
         if name not in known:
             raise invalid(f"/{printable(name)}", "unknown_parameter", "is not a parameter of this resource")
         if len(values) > 1:
             raise invalid(f"/{name}", "repeated", "may be given once")
+    if "%" in query:
+        _require_utf8(query)
+
+
+def _require_utf8(query: str) -> None:
+    # Werkzeug would take %FF for the three characters that it is written with, and %25FF as well.
+    for name, _, value in [pair.partition("=") for pair in query.split("&")]:
+        try:
+            unquote_to_bytes(value).decode()
+        except UnicodeDecodeError:
+            # A cursor is a bad cursor then, for who reads it.
+            if name != "cursor":
+                raise invalid(f"/{printable(unquote(name))}", "invalid", "is not UTF-8") from None
 
 
 def _idempotency_key() -> str | None:
