@@ -90,9 +90,10 @@ def init_app(app: Flask) -> None:
     # As a whole, because to set it for each read and take it back costs more than the read.
     reads = engine_options(settings) | {"url": settings.database_url, "isolation_level": "AUTOCOMMIT"}
     app.config["SQLALCHEMY_BINDS"] = {READS: reads}
+    teardowns = list(app.teardown_appcontext_funcs)
     db.init_app(app)
     # It would put away an ORM session at the end of each request. Nobody has one: all goes by connections.
-    app.teardown_appcontext_funcs.clear()
+    app.teardown_appcontext_funcs[:] = teardowns
     with app.app_context():
         for engine in db.engines.values():
             prepare_connections(engine, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import logging
 import re
 import sys
@@ -36,7 +37,7 @@ from wallet_app.errors import (
     UnavailableError,
     WalletServiceError,
 )
-from wallet_app.service import Actor, By, Origin, Permit
+from wallet_app.service import Actor, By, Origin, Permit, instant_text
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -78,7 +79,8 @@ def init_app(app: Flask) -> None:
         hops = settings.trusted_proxies
         # Each proxy adds to X-Forwarded-For; scheme and host are what the outermost one said, usually once.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=1, x_host=1)  # type: ignore[method-assign]
-    # A doubled slash is another path, not a reason to redirect: the redirect would be an HTML page.
+    # A doubled slash is another path, not a reason to redirect: the redirect would be an HTML page. (At a path's
+    # beginning Werkzeug takes any number of them for one.)
     app.url_map.merge_slashes = False
     app.before_request(_begin)
     app.after_request(_finish)
@@ -332,4 +334,8 @@ def _configure_logging() -> None:
 def _line(logger: object, method: str, event: MutableMapping[str, Any]) -> bytes:  # noqa: ARG001
     # In one step and by orjson alone, because every request has a line: with the time as it writes it.
     event["timestamp"] = dt.datetime.now(dt.UTC)
-    return orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z)
+    try:
+        return orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z)
+    except TypeError:
+        # A lone surrogate, or a number beyond 64 bits: what a fault has in its text must not hide the fault.
+        return json.dumps({**event, "timestamp": instant_text(event["timestamp"])}, default=repr).encode()

@@ -105,10 +105,18 @@ def _filled(rule: str, content: Content) -> str | None:
 
 def _queries(content: Content) -> dict[str, tuple[str, ...]]:
     """Return what lists are narrowed to: what nearly nothing passes, what nearly everything does, and deep places."""
-    day = f"{content.began_at + dt.timedelta(days=2):%Y-%m-%d}"
-    instant = f"{content.began_at + dt.timedelta(days=2):%Y-%m-%dT%H:%M:%SZ}"
+    at = content.began_at + dt.timedelta(days=2)
+    day = f"{at:%Y-%m-%d}"
     return {
-        "/console": ("?days=90",),
+        **_queries_of_wallets(content, day),
+        **_queries_of_everything(content, day),
+        **_queries_of_programs(content, f"{at:%Y-%m-%dT%H:%M:%SZ}"),
+    }
+
+
+def _queries_of_wallets(content: Content, day: str) -> dict[str, tuple[str, ...]]:
+    """Return those of the console's pages about some wallets."""
+    return {
         "/console/search": (
             "?q=bench",
             "?q=Bench 77",
@@ -124,6 +132,13 @@ def _queries(content: Content) -> dict[str, tuple[str, ...]]:
         ),
         "/console/wallets/<int:wallet_id>/explain": (f"?from={day}",),
         "/console/wallets/<int:wallet_id>/statement": (f"?from={day}&to={day}", "?from=2020-01-01"),
+    }
+
+
+def _queries_of_everything(content: Content, day: str) -> dict[str, tuple[str, ...]]:
+    """Return those of the console's pages about all wallets, and about what operators do."""
+    return {
+        "/console": ("?days=90",),
         "/console/transactions": (
             "?kind=FREEZE",
             "?reference=grown-7",
@@ -148,6 +163,12 @@ def _queries(content: Content) -> dict[str, tuple[str, ...]]:
             "?ticket=T-7",
         ),
         "/console/bulk/<int:run_id>": ("?status=done", "?status=failed", "?status=expected"),
+    }
+
+
+def _queries_of_programs(content: Content, instant: str) -> dict[str, tuple[str, ...]]:
+    """Return those of the API's lists."""
+    return {
         "/wallets/<wallet_id>/entries": (
             "?limit=100",
             "?type=BONUS",

@@ -594,6 +594,12 @@ def test_json_is_taken_under_each_of_its_names(client: FlaskClient, content_type
     assert ok(client.post("/wallets/3/topup", data=data, content_type=content_type))
 
 
+@pytest.mark.parametrize("coding", ["", "identity", "Identity"])
+def test_json_is_taken_where_it_is_said_not_to_be_packed(client: FlaskClient, coding: str) -> None:
+    body = {"amount": 1, "referenceId": "abc"}
+    assert ok(client.post("/wallets/3/topup", json=body, headers={"Content-Encoding": coding}))
+
+
 @pytest.mark.parametrize("verb", MOVEMENTS)
 def test_a_body_above_64_kib_is_413_and_one_at_the_bound_is_read(client: FlaskClient, verb: str) -> None:
     data = b'{"amount": 1, "referenceId": "abc"}'

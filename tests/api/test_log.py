@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -51,6 +52,10 @@ def fail(*_):
     raise RuntimeError("inside")
 service.execute = fail
 client.post("/wallets/3/topup", json=body)
+def fail_badly(*_):
+    raise RuntimeError("inside " + chr(0xD800))
+service.execute = fail_badly
+client.post("/wallets/3/topup", json=body)
 """
 
 
@@ -95,6 +100,7 @@ def test_each_request_is_one_line_without_secrets_or_bodies(lines: list[dict[str
         ("GET", None, 404),
         ("GET", "/health", 200),
         ("POST", movement, 500),
+        ("POST", movement, 500),
     ]
     for line in requests:
         assert set(line) == {
@@ -107,7 +113,11 @@ def test_each_request_is_one_line_without_secrets_or_bodies(lines: list[dict[str
 
 
 def test_a_fault_of_ours_is_logged_with_its_traceback_and_no_local_variables(lines: list[dict[str, Any]]) -> None:
-    (fault,) = [line for line in lines if line["event"] != "request"]
-    assert (fault["event"], fault["level"]) == ("unexpected", "error")
-    assert fault["request_id"] == lines[-1]["request_id"]
-    assert fault["exception"][0]["exc_type"] == "RuntimeError"
+    faults = [line for line in lines if line["event"] != "request"]
+    assert [(fault["event"], fault["level"]) for fault in faults] == [("unexpected", "error")] * 2
+    assert [fault["request_id"] for fault in faults] == [lines[-3]["request_id"], lines[-1]["request_id"]]
+    # The second one's text has what no UTF-8 has.
+    said = [(fault["exception"][0]["exc_type"], fault["exception"][0]["exc_value"]) for fault in faults]
+    assert said == [("RuntimeError", "inside"), ("RuntimeError", "inside \ud800")]
+    for line in lines:
+        assert dt.datetime.fromisoformat(line["timestamp"]).utcoffset() == dt.timedelta(0)

@@ -204,6 +204,17 @@ def test_the_books_do_what_a_plain_model_does(
     assert_sums(books, model, opening)
 
 
+def test_no_entry_is_earlier_than_its_wallets_last_one() -> None:
+    """A plan with a wallet that its command does not name: nobody has looked at its time."""
+    books = make_books({3: 20, 4: 0, 5: 20}, dict.fromkeys(USERS, 0), Clock())
+    books.wallets[5] = books.wallets[5]._replace(updated_at=START + dt.timedelta(microseconds=1))
+    command = service.TopUp(wallet_id=3, reference="r", origin=service.Origin(client="x", actor="x"), amount=1)
+    before = seen(books)
+    with pytest.raises(BookkeepingError):
+        books.apply(command, Plan((PlannedEntry(5, "TOPUP", 1, "Treasury"),)))
+    assert seen(books) == before
+
+
 def assert_posted(books: Books, model: Model, command: service.Movement, receipt: Any) -> None:
     wallet_id, transaction = command.wallet_id, receipt.transaction
     model.post(command, transaction)

@@ -83,6 +83,17 @@ def test_only_db_py_makes_connections() -> None:
     assert found == {"db.py", "run.py", "service/preview.py"}, reason
 
 
+def test_nobody_uses_what_a_request_does_not_have() -> None:
+    reason = (
+        "A request has no session of Flask's (application.py) and none of SQLAlchemy's (db.py), and an answer in JSON "
+        "calls nobody at its end (web.py), because every spend would pay for it: what is kept there is lost, or left."
+    )
+    of_flask = {"session", "flash", "get_flashed_messages"}
+    assert files_with(lambda node: imported_from(node, "flask") & of_flask) == set(), reason
+    assert files_with(is_session_of_db) == set(), reason
+    assert calls_of("call_on_close") == set(), reason
+
+
 @cache
 def sources() -> list[tuple[str, list[ast.AST]]]:
     """All nodes of each file of the package."""
@@ -144,3 +155,12 @@ def is_environment(node: ast.AST) -> bool:
     if isinstance(node, ast.ImportFrom):
         return node.module == "os" and bool({alias.name for alias in node.names} & names)
     return isinstance(node, ast.Attribute) and node.attr in names and last_name(node.value) == "os"
+
+
+def is_session_of_db(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "session" and last_name(node.value) == "db"
+
+
+def imported_from(node: ast.AST, module: str) -> set[str]:
+    is_it = isinstance(node, ast.ImportFrom) and node.module == module
+    return {alias.name for alias in node.names} if is_it else set()  # type: ignore[attr-defined]

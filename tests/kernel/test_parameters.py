@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,3 +49,20 @@ def test_a_list_comes_back_as_it_was(connection: Connection, sent: tuple[str, Ki
     name, kind, values = sent
     (rows,) = ask(connection, Statement(f"echo_{name}", f"SELECT CAST($1 AS {name}[])", kind)(values))
     assert rows == [(values,)]
+
+
+@pytest.mark.parametrize("count", [255, 256, 257, 512, 10_000])
+def test_a_long_list_comes_back_as_it_was(connection: Connection, count: int) -> None:
+    values = list(range(-1, count - 1))
+    (rows,) = ask(connection, Statement("echo_int8", "SELECT CAST($1 AS int8[])", WHOLE_NUMBERS)(values))
+    assert rows == [(values,)]
+
+
+def test_to_have_packed_long_lists_costs_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        for count in range(9_900, 10_000):
+            WHOLE_NUMBERS.pack(range(count))
+        assert tracemalloc.get_traced_memory()[0] < 20_000_000
+    finally:
+        tracemalloc.stop()

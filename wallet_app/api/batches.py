@@ -16,7 +16,7 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from wallet_app import access, service, strict_json
 from wallet_app.api import ndjson, parameters, present
 from wallet_app.api.batch_schemas import BatchAnswer, BatchLineAnswer
-from wallet_app.api.body import read_body, refuse_condition, refuse_unknown_parameters
+from wallet_app.api.body import read_body, refuse_coding, refuse_condition, refuse_unknown_parameters
 from wallet_app.api.ndjson import Line
 from wallet_app.api.operations import operation
 from wallet_app.api.schemas import BatchRequest
@@ -79,6 +79,7 @@ def post_batch() -> Response:
     """
     content_type = request.headers.get("Content-Type", "")
     if _NDJSON_TYPE.fullmatch(content_type):
+        refuse_coding()
         refuse_unknown_parameters(("dryRun",))
         refuse_condition()
         if parameters.dry_run():

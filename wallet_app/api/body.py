@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from io import BytesIO
 from typing import TypeVar
+from urllib.parse import unquote, unquote_to_bytes
 
 from flask import request
 from pydantic import BaseModel, ValidationError
@@ -38,6 +39,7 @@ def read_body(
     """
     if not _JSON_TYPE.fullmatch(request.environ.get("CONTENT_TYPE", "")):
         raise UnsupportedMediaType("The body must be sent as Content-Type: application/json.")
+    refuse_coding()
     refuse_unknown_parameters(parameters)
     if not takes_condition:
         refuse_condition()
@@ -67,6 +69,12 @@ def refuse_condition() -> None:
         raise invalid("/If-Match", "unsupported", "is for a command alone: items of a batch have ifVersion")
 
 
+def refuse_coding() -> None:
+    """Raise for a body that is said to be packed (415): nobody unpacks it, and it would be read as if it were not."""
+    if (request.environ.get("HTTP_CONTENT_ENCODING") or "identity").lower() != "identity":
+        raise UnsupportedMediaType("The body must be sent as it is, without a Content-Encoding.")
+
+
 def refuse_body() -> None:
     """Raise for a body where none belongs: nothing is ignored silently. 413 for one that is too large to look at."""
     if _data():
@@ -86,14 +94,31 @@ def _data() -> bytes:
 
 
 def refuse_unknown_parameters(known: Iterable[str]) -> None:
-    """Raise for a query parameter that the resource does not know, or that comes twice: nothing is ignored silently."""
-    if not request.environ.get("QUERY_STRING"):
+    """Raise for a query parameter that the resource does not know, that comes twice, or that is not UTF-8.
+
+    Nothing is ignored silently, nor taken for something else.
+    """
+    query = request.environ.get("QUERY_STRING")
+    if not query:
         return
     for name, values in request.args.lists():
         if name not in known:
             raise invalid(f"/{printable(name)}", "unknown_parameter", "is not a parameter of this resource")
         if len(values) > 1:
             raise invalid(f"/{name}", "repeated", "may be given once")
+    if "%" in query:
+        _require_utf8(query)
+
+
+def _require_utf8(query: str) -> None:
+    # Werkzeug would take %FF for the three characters that it is written with, and %25FF as well.
+    for name, _, value in [pair.partition("=") for pair in query.split("&")]:
+        try:
+            unquote_to_bytes(value).decode()
+        except UnicodeDecodeError:
+            # A cursor is a bad cursor then, for who reads it.
+            if name != "cursor":
+                raise invalid(f"/{printable(unquote(name))}", "invalid", "is not UTF-8") from None
 
 
 def _idempotency_key() -> str | None:
