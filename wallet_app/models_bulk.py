@@ -29,19 +29,6 @@ from wallet_app.models import Instant, Wallet
 from wallet_app.models_approvals import ApprovalRequest, ReasonCode
 from wallet_app.models_console import Operator
 
-BULK_STATES = (
-    "ready",
-    "pending_approval",
-    "running",
-    "completed",
-    "completed_with_errors",
-    "stopped",
-    "rejected",
-    "withdrawn",
-    "expired",
-)
-"""How a bulk run stands; after `running` there is no way back, and the last six are the end."""
-
 _OPEN = "state IN ('ready', 'pending_approval', 'running')"
 
 
@@ -105,6 +92,7 @@ class BulkRun(Base):
     digest: Mapped[bytes] = mapped_column(LargeBinary)
     maker_id: Mapped[int] = mapped_column(ForeignKey(Operator.id))
     state: Mapped[str] = mapped_column(Text)
+    """After `running` there is no way back; the six behind it are the end."""
     request_id: Mapped[int | None] = mapped_column(ForeignKey(ApprovalRequest.id))
     """The request for approval that this run became."""
     done: Mapped[int] = mapped_column(Integer, server_default=text("0"))

@@ -17,7 +17,6 @@ from wallet_app.errors import InvalidError
 from wallet_app.fields import DETAILS
 from wallet_app.imports import ImportFileError
 
-FORMATS = ("csv", "ndjson")
 LINE_BYTES_MAX = 64 * 1024
 """As much as a request's body may have."""
 

@@ -47,11 +47,6 @@ class WorkState(NamedTuple):
     silent: Sequence[HeartbeatView]
     jobs: Sequence[JobState]
 
-    @property
-    def is_well(self) -> bool:
-        """Whether everything that the workers do is done."""
-        return bool(self.alive) and all(job.state == "ok" for job in self.jobs)
-
 
 class IntegrityState(NamedTuple):
     """What a verification found last, and whether one is under way."""
