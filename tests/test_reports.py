@@ -239,7 +239,11 @@ def test_what_returns_in_place_of_a_used_grant_is_paid_again_on_the_line_of_the_
         assert [(report.closing.balance, report.closing.held) for report in found] == [(40, 40), (80, 0), (100, 0)]
         assert found[-1].natures is not None
         assert {name: found[-1].sums(name).net for name in none} == none | {
-            **{"issued": 100, "bonus": 60, "spent": -20, "reversed_bonus": -60, "reversed_spent": 20}
+            "issued": 100,
+            "bonus": 60,
+            "spent": -20,
+            "reversed_bonus": -60,
+            "reversed_spent": 20,
         }
         lines = {name: net for name, net in found[-1].natures.lines.items() if net}
         assert lines == {"bonus": 60, "spent": -20, "held": -40, "released": 40, "reversed_bonus": -40}

@@ -3,9 +3,9 @@
 By a consumer of its own, so that the totals of before there were lots stay as they are. What users have of lots is what
 was granted, less what was spent, expired or taken back: to hold a part of it, or to give it back, changes nothing.
 
-An entry that brings credit may take some of it again, for a grant that was taken back out of other credit, and give that
-other credit back (see `in_place`). Where that happens in a reversal, its line has it. In what comes back from a hold it
-is told from what was held: it counts as a reversal, against the SYSTEM wallet that the grant was against.
+An entry that brings credit may take some of it again, for a grant that was taken back out of other credit, and give
+that other credit back (see `in_place`). Where that happens in a reversal, its line has it. In what comes back from a
+hold it is told from what was held: it counts as a reversal, against the SYSTEM wallet that the grant was against.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def _begin_again(connection: Connection) -> None:
 
 
 _MOVEMENTS = f"""
-SELECT moved.*, moved.kind IN ('grant', 'restore', 'release') AS is_credit, lots.kind AS lot_kind, wallets.asset_type_id,
+SELECT moved.*, moved.kind IN ('grant', 'restore', 'release') AS is_credit, lots.kind AS lot_kind,
+       wallets.asset_type_id,
        coalesce(granted.entry_type, entries.entry_type) AS entry_type,
        coalesce(granted.contra_wallet_id, entries.contra_wallet_id) AS contra_wallet_id
   FROM (SELECT * FROM transactions WHERE {{range}} ORDER BY transaction_id OFFSET 0) AS transactions
