@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL
 
 from tests.conftest import settings_for
 from wallet_app import create_app
-from wallet_app.db import close_connections, db
+from wallet_app.db import READS, close_connections, db
 from wallet_app.parameters import BYTES, INSTANTS, TEXTS, UUIDS, WHOLE_NUMBERS, Kind
 from wallet_app.round_trip import Statement, ask
 
@@ -38,7 +38,8 @@ def array(name: str) -> st.SearchStrategy[tuple[str, Kind, list[Any]]]:
 def connection(server: URL, template: str) -> Iterator[Connection]:
     app: Flask = create_app(settings_for(server.set(database=template)))
     with app.app_context():
-        with db.engine.connect() as connection:
+        # Without a transaction: in one that idles for long, while examples are made, the server would end it.
+        with db.engines[READS].connect() as connection:
             yield connection
         close_connections()
 
@@ -61,8 +62,8 @@ def test_a_long_list_comes_back_as_it_was(connection: Connection, count: int) ->
 def test_to_have_packed_long_lists_costs_no_memory() -> None:
     tracemalloc.start()
     try:
-        for count in range(9_900, 10_000):
+        for count in range(9_975, 10_000):
             WHOLE_NUMBERS.pack(range(count))
-        assert tracemalloc.get_traced_memory()[0] < 20_000_000
+        assert tracemalloc.get_traced_memory()[0] < 5_000_000
     finally:
         tracemalloc.stop()
