@@ -22,6 +22,9 @@ DOCUMENTS = {"/openapi.json", "/docs", "/metrics", "/health"}
 
 _PARAMETER = re.compile(r"<(?:[^:<>]+:)?(\w+)>")
 
+_NEEDED = {"/users": "?externalId=bench:77", "/console/assets/<code>/limits/set": "?for=asset"}
+"""What a route is asked, by its rule, that answers nothing else."""
+
 
 class Page(NamedTuple):
     """An address with the rule of its route, and who asks for it, in turns. A file is sent row by row."""
@@ -53,9 +56,8 @@ def _pages_of(endpoint: str, rule: str, content: Content) -> Iterator[Page]:
         return
     # Of all transactions, a file has those of a day: it takes as long as it has rows.
     is_all = is_file and rule.startswith("/console/transactions")
-    yield Page(
-        rule, path + (f"?from={content.began_at + dt.timedelta(days=7):%Y-%m-%d}" if is_all else ""), who, is_file
-    )
+    query = f"?from={content.began_at + dt.timedelta(days=7):%Y-%m-%d}" if is_all else _NEEDED.get(rule, "")
+    yield Page(rule, path + query, who, is_file)
     for query in () if is_file else _queries(content).get(rule, ()):
         yield Page(rule, path + query, who)
     if rule == "/console/wallets/<int:wallet_id>":
@@ -155,6 +157,7 @@ def _queries_of_everything(content: Content, day: str) -> dict[str, tuple[str, .
             "?ticket=T-7",
             f"?to={day}",
         ),
+        "/console/assets/<code>/limits/set": (f"?for=wallet&wallet={content.wallet_id}",),
         "/console/approvals": (
             "?status=all",
             "?status=rejected",
@@ -182,6 +185,5 @@ def _queries_of_programs(content: Content, instant: str) -> dict[str, tuple[str,
             "?kind=FREEZE",
             f"?walletId={content.wallet_id}&kind=FREEZE",
         ),
-        "/users": ("?externalId=bench:77",),
         "/wallets": ("?limit=100", "?asset=GOLD&limit=100", f"?userId={content.user_id}"),
     }

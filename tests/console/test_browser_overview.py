@@ -49,6 +49,9 @@ def test_finance_sees_the_economy_verifies_the_books_and_reads_the_log(page: Pag
     until(page, "/console?days=90", "Today")
     expect(page.get_by_text("Nothing at the moment.")).to_be_visible()
     look_at(page, "home-economy")
+    with page.expect_download() as days:
+        page.get_by_text("These days as").get_by_role("link", name="CSV").click()
+    assert days.value.path().read_text().count("\n") == 1 + 90
     page.get_by_role("link", name="Diamonds").click()
     expect(page.get_by_role("heading", name="Diamonds by day")).to_be_visible()
     page.get_by_role("link", name="Reports").click()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -69,6 +70,73 @@ def test_home_shows_the_economy_exactly_now_and_as_late_as_it_is(
     monkeypatch.setattr("wallet_app.service.overview.TAIL_MAX", 0)
     move(3, 5, first=9)
     assert "The days are behind" in text_of(browser.get("/console"))
+
+
+def file_of(browser: Browser, path: str) -> list[dict[str, str]]:
+    answer = browser.get(path)
+    assert answer.status_code == 200
+    return list(csv.DictReader(io.StringIO(answer.get_data(as_text=True))))
+
+
+def links(page: str) -> list[str]:
+    return [html.unescape(found) for found in re.findall(r'href="(/console/(?:days|movers)\.[^"]*)"', page)]
+
+
+def test_the_days_and_the_movers_as_files_are_what_the_page_shows(
+    browser: Browser, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser.sign_in("finance")
+    assert file_of(browser, "/console/movers.csv") == [], "they were not looked for yet"
+    move(3, 1_200_000, -34_567)
+    sql("UPDATE users SET name = '=1+1' WHERE id = (SELECT user_id FROM wallets WHERE id = 3)")
+    wait_for(lambda: daily_totals.add_up(never) == 0 and not settled._has_more(daily_totals.NAME))
+    daily_totals.find_top_movers()
+    days, days_json, movers, _ = links(browser.get("/console?days=7&asset=GOLD").get_data(as_text=True))
+    rows = file_of(browser, days)
+    found = next(own for own in service.get_economy(days=7).assets if own.asset.code == "GOLD")
+    assert [(row["day"], row["asset"], int(row["outstanding"])) for row in rows] == [
+        (str(each.day), "GOLD", each.outstanding) for each in found.days
+    ]
+    today = rows[-1]
+    assert int(today["outstanding"]) == 1_166_233
+    for name in ("issued", "bonus", "spent", "adjusted", "expired", "exchanged", "entries"):
+        assert int(today[name]) == getattr(found.days[-1].sums, name), name
+    assert int(today["spent"]) == 34_567
+    assert {row["late_since"] for row in rows} == {""}
+    assert json.loads(browser.get(days_json).get_data())[-1] == {
+        **{name: int(value) if value.isdigit() else value for name, value in today.items()},
+        "late_since": None,
+    }
+    moved = file_of(browser, movers)
+    assert {(row["days"], row["wallet_id"], row["net"], row["user_name"]) for row in moved} >= {
+        ("1", "3", "1165933", "'=1+1"),
+        ("7", "3", "1165933", "'=1+1"),
+    }
+    assert {row["asset"] for row in moved} == {"GOLD"}
+    assert len(file_of(browser, "/console/days.csv")) == 30 * len(service.asset_scales())
+    assert len(file_of(browser, "/console/movers.csv")) >= len(moved)
+    told = sql("SELECT subject, after FROM audit_log WHERE action = 'export:begin' AND subject = 'days' ORDER BY id")
+    assert told[0] == ("days", {"filters": {"asset": "GOLD", "days": "7"}})
+    monkeypatch.setattr("wallet_app.service.overview.TAIL_MAX", 0)
+    move(3, 5, first=9)
+    assert file_of(browser, days)[-1]["late_since"]
+
+
+@pytest.mark.parametrize("query", ["asset=SILVER", "days=8", "days=-7"])
+def test_files_of_what_there_is_not_are_refused_in_words(browser: Browser, query: str) -> None:
+    browser.sign_in("finance")
+    for name in ("days", "movers"):
+        answer = browser.get(f"/console/{name}.csv?{query}")
+        assert answer.status_code == 422
+        assert "Choose one of the list" in text_of(answer)
+
+
+def test_who_may_not_take_lists_along_is_offered_none(browser: Browser) -> None:
+    browser.sign_in("viewer")
+    page = browser.get("/console").get_data(as_text=True)
+    assert "The economy" in page
+    assert links(page) == []
+    assert browser.get("/console/days.csv").status_code == 403
 
 
 def test_who_may_not_read_wallets_sees_no_amounts_and_what_needs_them(browser: Browser) -> None:

@@ -222,6 +222,25 @@ def test_a_wallet_shows_some_of_its_holds_and_debts_and_leads_to_all_of_them(bro
         assert browser.get(f"/console/wallets/99/{listed}").status_code == 404
 
 
+def test_a_part_of_the_timeline_is_shown_without_what_else_the_wallet_has(browser: Browser, app: Flask) -> None:
+    """What stops it and what waits stay: they matter wherever one looks."""
+    execute(service.PlaceHold, "hold-1", amount=1, expires_in=3_600)
+    execute(service.Bonus, "bonus-1", amount=5, expires_at=dt.datetime.now(dt.UTC) + dt.timedelta(days=3))
+    limit = service.LimitTarget(asset_code="GOLD", wallet_id=3)
+    service.set_limits(limit, service.WalletLimits(single=500), by=service.By(actor="test"))
+    execute(service.Freeze, "freeze-1", side="debits", reason="Account taken over")
+    browser.sign_in("support")
+    others = ['<figure class="chart">', 'id="limits"', 'id="holds"', 'id="lots"']
+    whole = text_of(browser.get("/console/wallets/3"))
+    assert [each for each in others if each not in whole] == []
+    assert "This is a part of the timeline" not in whole
+    for query in ("kind=BONUS", "least=1000", "before=ffff-ffff"):
+        part = text_of(browser.get(f"/console/wallets/3?{query}"))
+        assert [each for each in others if each in part] == []
+        assert '<a href="/console/wallets/3">the wallet\'s page</a>' in part
+        assert "Debits are frozen" in part
+
+
 def test_a_filter_lies_open_while_it_narrows_something(browser: Browser, app: Flask) -> None:
     browser.sign_in("finance")
     for path, query in (

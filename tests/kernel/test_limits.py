@@ -182,8 +182,13 @@ def test_the_narrowest_that_says_something_wins_for_each_figure(books: Books) ->
     assert not limit(wallet_id=JOHN, single=30, balance=500), "as it was"
     limit(wallet_id=JOHN)
     assert service.get_limits(JOHN).set_for == {"single": "user_type", "day": "asset"}
-    assert not service.get_limits(JOHN_DIAMOND).has_any
+    assert service.get_limits(JOHN_DIAMOND).limits.base == service.WalletLimits()
+    assert service.find_limits(JOHN_DIAMOND) is None
+    found = service.find_limits(JOHN)
+    assert found is not None
+    assert found.set_for == {"single": "user_type", "day": "asset"}
     limit(), limit(user_type="USER")
+    assert service.find_limits(JOHN) is None
     service.execute(books.spend(JOHN, 200))
     acts = books.sql("SELECT action, subject, before, after FROM audit_log WHERE action = 'limits:set' ORDER BY id")
     assert [one[1] for one in acts] == [

@@ -80,7 +80,7 @@ def test_a_tiny_run_of_the_pages_asks_for_every_one_and_leaves_none_out(tmp_path
     assert result["left"] == [], said
     assert len({page["rule"] for page in result["pages"]}) > 90
     found = {status for page in result["pages"] for status in page["statuses"]}
-    assert found <= {200, 303, 404, 422}
+    assert found <= {200, 303}, "each is asked for as it answers something"
     assert all(page["p50_ms"] > 0 for page in result["pages"])
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from flask import Response, request
-from markupsafe import Markup
+from flask import Response
 
 from wallet_app import service
-from wallet_app.console import browser, charts, pages
-from wallet_app.console.charts import Series
+from wallet_app.console import browser, economy, pages
 from wallet_app.console.screens import ANYONE, screen
-from wallet_app.service import AssetEconomy, Session
+from wallet_app.service import Session
 
-_DAYS = 30
 _OWN_REQUESTS_MAX = 5
 
 
@@ -35,7 +32,7 @@ def home() -> Response:
         granted=[permission for permission in service.PERMISSIONS if session.may(permission)],
         has_passkey=bool(service.list_passkeys(session)),
         needs=_needs(session),
-        **(_economy() if session.may("wallets:read") or session.may("reports:read") else {}),
+        **(economy.shown() if session.may("wallets:read") or session.may("reports:read") else {}),
     )
 
 
@@ -109,37 +106,3 @@ def _work_needs() -> list[Need]:
     left = [job.name for job in work.jobs if job.state in {"failed", "late"}]
     says = f"These jobs failed or are late: {', '.join(left)}."
     return [Need("Background work is left undone", says, "/console/integrity#work", "warn")] if left else []
-
-
-def _economy() -> dict[str, Any]:
-    asked = request.args.get("days", "")
-    days = int(asked) if asked in {str(each) for each in service.ECONOMY_DAYS} else _DAYS
-    economy = service.get_economy(days=days)
-    chosen = next((each for each in economy.assets if each.asset.code == request.args.get("asset")), None)
-    if chosen is None and economy.assets:
-        chosen = economy.assets[0]
-    return {
-        "economy": economy,
-        "days": days,
-        "days_choices": service.ECONOMY_DAYS,
-        "chosen": chosen,
-        "charts": _charts(chosen, days) if chosen is not None else [],
-    }
-
-
-def _charts(own: AssetEconomy, days: int) -> list[Markup]:
-    labels = [f"{each.day:%-d %b}" for each in own.days]
-    moved = [
-        Series("Issued", [each.sums.issued for each in own.days]),
-        Series("Bonus", [each.sums.bonus for each in own.days]),
-        Series("Spent", [each.sums.spent for each in own.days]),
-    ]
-    for name in ("adjusted", "expired", "exchanged"):
-        values = [getattr(each.sums, name) for each in own.days]
-        moved += [Series(name.capitalize(), values)] if any(values) else []
-    scale, unit = own.asset.scale, own.asset.code
-    outstanding = Series("Outstanding", [each.outstanding for each in own.days])
-    return [
-        charts.bar_chart(f"Issued and spent in {days} days", labels, moved, scale=scale, unit=unit),
-        charts.line_chart("Outstanding at the end of each day", labels, [outstanding], scale=scale, unit=unit),
-    ]

@@ -54,9 +54,9 @@ class Line(NamedTuple):
 
 
 def shown(wallet_id: int) -> dict[str, Any]:
-    """Return what the wallet's page shows of its limits; nothing for a wallet without any."""
-    view = service.get_limits(wallet_id)
-    if not view.has_any:
+    """Return what a user wallet's page shows of its limits; nothing for a wallet without any."""
+    view = service.find_limits(wallet_id)
+    if view is None:
         return {"limits": None}
     path = f"/console/wallets/{wallet_id}/limits"
     return {

@@ -53,7 +53,10 @@ _ACTIONS = (
 
 @screen("GET", "/wallets/<int:wallet_id>", permission="wallets:read")
 def wallet(wallet_id: int) -> Response:
-    """Show how it stands, and its timeline as far as the filters go."""
+    """Show how it stands, and its timeline as far as the filters go.
+
+    Who narrows the timeline, or goes on in it, looks for something there: what else the wallet has is left out.
+    """
     found = service.get_wallet(read_wallet_id(str(wallet_id)))
     if found.user_type == "SYSTEM":
         return system_wallets.page_of(found)
@@ -65,32 +68,42 @@ def wallet(wallet_id: int) -> Response:
         page = service.list_timeline(wallet_id, filters, before=before, limit=PAGE)
     following = None if page is None else page.following
     path = f"/console/wallets/{wallet_id}"
-    holds = service.list_open_holds(wallet_id) if found.held else ()
-    debts = service.list_debts(wallet_id).debts if found.owed else ()
+    is_whole = before is None and not asked.has_any
     return pages.page(
         "wallet.html",
         422 if asked.errors else 200,
         **head(found),
         stopped_by=service.list_stops_of(user_id=found.user_id, asset_code=found.asset_code),
         pending=_pending(wallet_id),
-        **limits.shown(wallet_id),
-        holds=holds[:SHOWN],
-        holds_in_all=len(holds),
-        can_release=may_release(),
-        # Only where something ends: what else is in lots, the balance's own line tells.
-        lots=service.list_lots(wallet_id, state="open", after=None, limit=SHOWN)[:SHOWN] if _has_ends(found) else (),
-        debts=debts[:SHOWN],
-        debts_in_all=len(debts),
+        is_whole=is_whole,
+        **(_what_else(found) if is_whole else {}),
         names=service.list_actor_names(),
         asked=asked,
         kinds=[(kind, words.kind(kind)) for kind in service.kinds()],
         happenings=() if page is None else page.items,
-        chart=balance_chart(found, service.list_points(found)) if found.version else None,
         next_url=None if following is None else asked.url(path, before=places_text(following)) + TIMELINE,
         first_url=asked.url(path) + TIMELINE if before is not None else None,
         csv_url=asked.url(f"{path}.csv"),
         json_url=asked.url(f"{path}.json"),
     )
+
+
+def _what_else(found: WalletView) -> dict[str, Any]:
+    holds, holds_in_all = service.newest_open_holds(found.wallet_id, limit=SHOWN) if found.held else ((), 0)
+    debts = service.list_debts(found.wallet_id).debts if found.owed else ()
+    # Only where something ends: what else is in lots, the balance's own line tells.
+    ends = _has_ends(found)
+    lots = service.list_lots(found.wallet_id, state="open", after=None, limit=SHOWN)[:SHOWN] if ends else ()
+    return {
+        **limits.shown(found.wallet_id),
+        "chart": balance_chart(found, service.list_points(found)) if found.version else None,
+        "holds": holds,
+        "holds_in_all": holds_in_all,
+        "can_release": may_release(),
+        "lots": lots,
+        "debts": debts[:SHOWN],
+        "debts_in_all": len(debts),
+    }
 
 
 @screen("GET", f"/wallets/<int:wallet_id>.<{exports.FORMS}:form>", permission="reports:export")

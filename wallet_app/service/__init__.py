@@ -164,7 +164,14 @@ from wallet_app.service.four_eyes import (
 )
 from wallet_app.service.heartbeats import HeartbeatView, beat, list_heartbeats, stop_beating
 from wallet_app.service.history import Page, find_entries, list_transactions, places_of, walk_transactions
-from wallet_app.service.hold_views import HoldView, find_hold_wallets, get_hold, list_holds, list_open_holds
+from wallet_app.service.hold_views import (
+    HoldView,
+    find_hold_wallets,
+    get_hold,
+    list_holds,
+    list_open_holds,
+    newest_open_holds,
+)
 from wallet_app.service.instants import NO_END, instant_text
 from wallet_app.service.integrity import (
     Chains,
@@ -196,7 +203,7 @@ from wallet_app.service.limit_settings import (
     list_limit_settings,
     set_limits,
 )
-from wallet_app.service.limit_views import LimitsView, RaiseView, get_limits
+from wallet_app.service.limit_views import LimitsView, RaiseView, find_limits, get_limits
 from wallet_app.service.limits import FIGURES as LIMIT_FIGURES
 from wallet_app.service.limits import WalletLimits, Window
 from wallet_app.service.listings import AssetView, asset_scales, list_assets, list_wallets
@@ -469,6 +476,7 @@ __all__ = [
     "WalletLimits",
     "Window",
     "get_limit_setting",
+    "find_limits",
     "get_limits",
     "list_limit_settings",
     "set_limits",
@@ -553,6 +561,7 @@ __all__ = [
     "explain_balance",
     "get_evidence",
     "list_open_holds",
+    "newest_open_holds",
     "list_points",
     "kinds",
     "list_timeline",

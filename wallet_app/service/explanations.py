@@ -29,7 +29,7 @@ EXPLAINED_MAX = 1_000_000
 If there are more, only the latest are explained, after the balance that was there before them.
 """
 
-POINTS_MAX = 80
+POINTS_MAX = 60
 
 _SUMMED_AT_ONCE = 50_000
 _READ_AT_ONCE = 1_000

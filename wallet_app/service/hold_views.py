@@ -85,6 +85,13 @@ def list_open_holds(connection: Connection, wallet_id: int) -> Sequence[HoldView
     return [_view(row) for row in connection.execute(_OPEN, {"wallet_id": wallet_id})]
 
 
+@reads
+def newest_open_holds(connection: Connection, wallet_id: int, *, limit: int) -> tuple[Sequence[HoldView], int]:
+    """Return the newest of what `list_open_holds` returns, and how many there are of it."""
+    rows = connection.execute(_NEWEST_OPEN, {"wallet_id": wallet_id, "limit": limit}).all()
+    return [_view(row) for row in rows], rows[0].in_all if rows else 0
+
+
 def _kind_of(state: str) -> str:
     return state if state == "expired" else "open" if state in ("open", "partially_captured") else "ended"
 
@@ -162,6 +169,11 @@ _PAGES_IN_STATE = {
 
 _ALL_OPEN = "(SELECT * FROM holds WHERE wallet_id = :wallet_id AND ended_at IS NULL OFFSET 0) AS holds"
 _OPEN = text(_VIEW.format(holds=_ALL_OPEN) + " ORDER BY holds.seq DESC")
+_NEWEST_OPEN = text(f"""
+SELECT told.*, (SELECT count(*) FROM {_ALL_OPEN}) AS in_all
+  FROM ({_VIEW.format(holds=f"(SELECT * FROM {_ALL_OPEN} ORDER BY seq DESC LIMIT :limit) AS holds")}) AS told
+ ORDER BY told.seq DESC
+""")  # noqa: S608 - constants
 
 _WALLETS = text("""
 SELECT placed.transaction_id, placed.wallet_id

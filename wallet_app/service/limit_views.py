@@ -27,6 +27,7 @@ from wallet_app.service.limits import (
 from wallet_app.service.permits import Permit
 from wallet_app.service.preview import look_at
 from wallet_app.service.queries import get_wallet
+from wallet_app.service.spending import LIMITS_OF_WALLET
 
 _ORIGIN = Origin(client="system", actor="look")
 
@@ -63,11 +64,6 @@ class LimitsView(NamedTuple):
     day: Window
     rolling: Window
 
-    @property
-    def has_any(self) -> bool:
-        """Whether anything is limited."""
-        return self.limits.base != NO_LIMITS
-
 
 def get_limits(wallet_id: int, *, permit: Permit | None = None) -> LimitsView:
     """Return the wallet's limits and what is used of them, as a command would find it that came now.
@@ -78,6 +74,13 @@ def get_limits(wallet_id: int, *, permit: Permit | None = None) -> LimitsView:
         raise SystemWalletError(wallet_id)
     with snapshot() as connection:
         return _get(connection, wallet_id)
+
+
+def find_limits(wallet_id: int) -> LimitsView | None:
+    """Return a user wallet's limits as `get_limits` does; None, after one look-up, where nothing is limited."""
+    with snapshot() as connection:
+        is_limited = connection.scalar(_IS_LIMITED, {"wallet_id": wallet_id})
+        return _get(connection, wallet_id) if is_limited else None
 
 
 def _get(connection: Connection, wallet_id: int) -> LimitsView:
@@ -139,6 +142,11 @@ def _set_for(
 def _figures(row: Any) -> WalletLimits:
     return WalletLimits(row.single_max, row.balance_max, row.day_max, row.rolling_max)
 
+
+_IS_LIMITED = text(f"""
+SELECT ({LIMITS_OF_WALLET}) IS NOT NULL FROM wallets JOIN users ON users.id = wallets.user_id
+ WHERE wallets.id = :wallet_id
+""")  # noqa: S608 - constants
 
 _LEVELS = text("""
 SELECT DISTINCT ON (limits.level) limits.*

@@ -97,9 +97,10 @@ def walk_entries(
     Under a reference, those of other wallets alone: its own is for `find_own`.
     """
     reach = entries_in_reach(connection, wallet_id, filters, before=min(before, _SEQ_MAX))
-    low, high = Reach(max(reach.low, reach.high - ROWS_MAX + 1), reach.high)
+    # Twice a page, so that it is full also where each transaction wrote two entries.
+    low, high = page_in_reach(reach, is_rare=not filters.is_of_time_alone, limit=2 * limit)
     values = {"wallet_id": wallet_id, "low": low, "high": high, "rows": limit + 1}
-    conditions = [*_of_transaction(filters, permit), "page.is_last"]
+    conditions = [*_of_transaction(filters, permit, amount="page.amount"), "page.is_last"]
     conditions += [ANOTHERS] if filters.reference is not None else []
     rows = connection.execute(
         text(_BY_ENTRIES.format(conditions=all_of(conditions))), values | filters.values() | permit_values(permit)
@@ -206,14 +207,20 @@ def _goes_on(walk: Walk, shown: Sequence[Found], before: int) -> int:
     return walk.floor.position if walk.floor is not None else 0
 
 
-def _of_transaction(filters: Filters, permit: Permit | None) -> list[str]:
-    """Return the conditions on what was joined to `transactions`, as the permit may ask for them."""
+def _of_transaction(filters: Filters, permit: Permit | None, *, amount: str | None = None) -> list[str]:
+    """Return the conditions on what was joined to `transactions`, as the permit may ask for them.
+
+    `amount` is that of an entry of the transaction that was read already, and that the permit reaches.
+    """
     conditions = list(filters.of_transaction())
     if filters.kind is not None:
         conditions.append("transactions.kind = :kind")
     if filters.has_amounts:
         amounts = all_of([*filters.of_amount("entries.amount"), *reached("entries.wallet_id", permit)])
-        conditions.append(f"(SELECT true FROM (SELECT) AS one {ENTRIES_OF_TRANSACTION} WHERE {amounts} LIMIT 1)")  # noqa: S608
+        found = f"(SELECT true FROM (SELECT) AS one {ENTRIES_OF_TRANSACTION} WHERE {amounts} LIMIT 1)"  # noqa: S608
+        # Most have one entry: what was read tells it all, and is not looked up once more.
+        known = None if amount is None else all_of(list(filters.of_amount(amount)))
+        conditions.append(found if known is None else f"({known} OR transactions.entry_keys IS NOT NULL AND {found})")
     # Who sees only their own side of a transfer is not told these, and so cannot look for them either.
     return [*conditions, *told(filters, permit)]
 
@@ -263,14 +270,17 @@ SELECT instant, low AS entries FROM search WHERE low = high
 SELECT NULL, coalesce({LAST_SEQ}, 0)
 """)  # noqa: S608 - constants
 
-ENTRY_PAGE = """(
-       SELECT wallet_id, seq, transaction_id, created_at,
-              (SELECT later.transaction_id FROM ledger_entries AS later
-                WHERE later.wallet_id = :wallet_id AND later.seq = ledger_entries.seq + 1
-              ) IS DISTINCT FROM ledger_entries.transaction_id AS is_last
-         FROM ledger_entries
-        WHERE wallet_id = :wallet_id AND seq BETWEEN :low AND :high
-        ORDER BY wallet_id DESC, seq DESC OFFSET 0
+# One entry more than is asked for, which tells whether the one before it is its transaction's last. To look up the next
+# one of each would be a third of the walk.
+_ENTRY_PAGE = """(
+       SELECT * FROM (
+              SELECT seq, transaction_id, amount,
+                     lag(transaction_id) OVER (ORDER BY seq DESC) IS DISTINCT FROM transaction_id AS is_last
+                FROM (SELECT * FROM ledger_entries
+                       WHERE wallet_id = :wallet_id AND seq BETWEEN :low AND :high + 1
+                       ORDER BY wallet_id DESC, seq DESC OFFSET 0) AS newest
+              ) AS told
+        WHERE seq <= :high ORDER BY seq DESC OFFSET 0
        )"""
 
 _WITH_TRANSACTION = """
@@ -286,7 +296,7 @@ WITH_DETAILS = """
 # Look-ups one after the other, in the order of the walk, until the page is full. The last row tells where it ended.
 _BY_ENTRIES = f"""
 (SELECT page.seq, page.transaction_id, true AS is_found
-  FROM {ENTRY_PAGE} AS page
+  FROM {_ENTRY_PAGE} AS page
   {_WITH_TRANSACTION}
   {WITH_DETAILS}
  WHERE {{conditions}}
