@@ -73,6 +73,7 @@ def visitors(browsers: Callable[..., Browser], sql: Sql) -> Callable[[str], Brow
     return come
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("who", [*NOBODY, *ROLES])
 def test_every_screen_for_everybody(visitors: Callable[[str], Browser], who: str) -> None:
     """Each line of the table, as it stands in the repository: with nothing in the forms, so that nothing is done."""

@@ -19,6 +19,8 @@ from wallet_app import service
 from wallet_app.db import READS, db
 from wallet_app.service import Filters, queries, references, settled, walks, wallet_sums
 
+pytestmark = pytest.mark.wide
+
 DEEP = 10_000
 HELD = 1_000
 """How many holds one wallet had."""
