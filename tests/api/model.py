@@ -30,10 +30,11 @@ class DeclinedError(Exception):
 class Grant:
     """An entry that made lots, and what was taken back for it of other credit and has not come back, last taken last.
 
-    `besides` is how much of it is of no lot that ends and was not taken back yet.
+    `paid` and `standing` are how much of it is of no lot that ends and was not taken back yet.
     """
 
-    besides: int
+    paid: int
+    standing: int
     in_place: Parts = field(default_factory=list)
 
 
@@ -330,25 +331,27 @@ class World:
             taken += [(lot, part)] if part else []
             amount -= part
         left_of = {id(lot): lot.available - sum(part for one, part in taken if one is lot) for lot in found.lots}
+        named = len(taken)
         for lot in sorted(found.lots, key=lambda one: one.order):
             part = min(left_of[id(lot)], amount)
             taken += [(lot, part)] if part else []
             amount -= part
         whole = sum(part for _, part in taken) + amount
-        of_lots: dict[int, tuple[Lot, int]] = {}
-        for lot, part in taken:
+        of_lots: dict[tuple[int, str], tuple[Lot, int]] = {}
+        for place, (lot, part) in enumerate(taken):
             if lot is not None:
-                of_lots[id(lot)] = lot, of_lots.get(id(lot), (lot, 0))[1] + part
+                key = id(lot), "revoked" if place < named else target
+                of_lots[key] = lot, of_lots.get(key, (lot, 0))[1] + part
         parts: Parts = list(of_lots.values())
-        for lot, part in of_lots.values():
-            self._change(lot, "available", "revoked" if lot in [one for one, _ in first] else target, part)
+        for (_, becomes), (lot, part) in of_lots.items():
+            self._change(lot, "available", becomes, part)
         self._move(wallet, -whole, parts)
         return parts
 
     def _credit(self, wallet: int, natures: list[tuple[int | None, int]], *, is_one_grant: bool = False) -> None:
         """Bring credit by an entry: paid, or until these steps; a lot for each end."""
         found, parts = self.wallets[wallet], []
-        grant = Grant(sum(amount for until, amount in natures if until in (None, FOR_EVER)))
+        grant = Grant(*[sum(amount for until, amount in natures if until == end) for end in (None, FOR_EVER)])
         for until, amount in natures:
             if until is None or not amount:
                 continue
@@ -376,17 +379,24 @@ class World:
         """Take back of what an entry brought: first of what it made, and then in place of that."""
         own = [lot for lot in self.lots(side.wallet) if lot.seq == side.seq]
         first = [*first, *[(lot, lot.available) for lot in own]]
+        revoked = [lot.revoked for lot in self.lots(side.wallet) if lot.seq == 0]
         parts = self._debit(side.wallet, amount, first=first)
         if not own or own[0].grant is None:
             return
         grant, kept = own[0].grant, list(own[0].grant.in_place)
+        # Of what it brought for ever, and then of what was paid, its like; and other credit only for what is missing.
+        like = sum(lot.revoked for lot in self.lots(side.wallet) if lot.seq == 0) - sum(revoked)
+        self._set(grant, standing=max(0, grant.standing - like))
         units: Parts = [(lot, part) for lot, part in parts if lot is None or lot.seq != side.seq]
-        units.append((None, amount - sum(part for _, part in parts)))
-        if grant.besides:
-            units = [*[unit for unit in units if unit[0] is None], *[unit for unit in units if unit[0] is not None]]
-        for lot, part in units:
-            besides = min(part, grant.besides)
-            self._set(grant, besides=grant.besides - besides)
+        if like:
+            units.remove(next(unit for unit in units if unit[0] is not None and unit[0].seq == 0))
+        paid = amount - sum(part for _, part in parts)
+        like = min(paid, grant.paid)
+        self._set(grant, paid=grant.paid - like)
+        for lot, part in [*units, (None, paid - like)]:
+            besides = min(part, grant.paid + grant.standing)
+            of_paid = min(besides, grant.paid)
+            self._set(grant, paid=grant.paid - of_paid, standing=grant.standing - besides + of_paid)
             kept += [(lot, part - besides)] if part > besides else []
         self._set(grant, in_place=kept)
 
@@ -404,7 +414,7 @@ class World:
         if until is not None and lot.until <= self.now:
             if late < amount:
                 wallet = self.wallets[lot.wallet]
-                new = Lot(lot.wallet, wallet.version + 1, len(anew) + 1, until, grant=Grant(0))
+                new = Lot(lot.wallet, wallet.version + 1, len(anew) + 1, until, grant=Grant(0, 0))
                 self._set(wallet, lots=[*wallet.lots, new])
                 self._change(new, None, "available", amount - late)
                 anew.append((new, amount - late))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
+import sys
 import uuid
 from collections.abc import Callable
 from fractions import Fraction
@@ -580,6 +582,57 @@ def test_a_grant_that_was_taken_back_in_part_returns_that_part_first_then_expire
     reverse(spent)
     assert row(books) == (START_BALANCE + 5, 5, 1), "the rest of it has expired"
     assert [one[1:] for one in lots(books)] == [(30, 0, 0, 5, 15, 10), (5, 5, 0, 0, 0, 0)]
+
+
+@pytest.mark.parametrize("paid", [0, 10])
+@pytest.mark.parametrize("there", ["paid", "for ever"])
+def test_of_what_came_mixed_its_own_is_taken_back_for_itself_and_only_other_credit_is_in_its_place(
+    books: Books, there: str, paid: int
+) -> None:
+    """A transfer of bonus that ends, bonus for ever, and perhaps paid credit: the first is used, then it is undone."""
+    spend(books, START_BALANCE)
+    service.execute(books.spend(DOE, 300 - paid))
+    grant(books, 10, after(hours=1), DOE)
+    grant(books, 10, wallet_id=DOE)
+    came = service.execute(books.command(service.Transfer, DOE, 20 + paid, to_wallet_id=JOHN)).transaction
+    spent = spend(books, 10)
+    service.execute(books.top_up(JOHN, 10) if there == "paid" else books.bonus(JOHN, 10, expires_at=None))
+    bonus = row(books)[1]
+    commands = [reversing(came.transaction_id), reversing(spent, 4), reversing(spent)]
+    expected = previewed([commands])
+    assert previewed([[one] for one in commands]) == expected
+    assert posted([[one] for one in commands]) == expected
+    assert row(books) == (10, bonus - 10, 0), "what was there before and did not come with it"
+    assert row(books, DOE) == (20 + paid, 20, 1)
+    assert lots(books)[0] == ("bonus", 10, 0, 0, 0, 0, 10)
+
+
+@pytest.mark.wide
+def test_any_number_of_grants_may_have_been_taken_each_in_place_of_the_one_before() -> None:
+    """More of them than functions may call each other."""
+    world = World()
+    numbers = itertools.count()
+
+    def do(kind: Any, **more: Any) -> Any:
+        outcome = attempt(
+            world.books, kind(wallet_id=WALLET, reference=f"chain-{next(numbers)}", origin=ORIGIN, **more)
+        )
+        assert isinstance(outcome, service.Receipt)
+        return outcome.transaction
+
+    def bonus() -> Any:
+        return do(service.Bonus, amount=1, expires_at=START + dt.timedelta(hours=1))
+
+    last = bonus()
+    spent = do(service.Spend, amount=1)
+    for _ in range(sys.getrecursionlimit()):
+        before, last = last, bonus()
+        world.know(before)
+        do(service.RevokeLot, lot_id=before.transaction_id, reason="a test", on_shortfall="debt")
+    world.know(spent)
+    do(service.ReverseTransaction, transaction_id=spent.transaction_id, reason="a test")
+    left = [lot.key for lot in world.lots(WALLET).values() if lot.available]
+    assert left == [(last.entries[0].seq, 1)]
 
 
 def test_within_one_batch_and_in_a_preview_in_chunks_the_same_returns(books: Books) -> None:

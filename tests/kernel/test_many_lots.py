@@ -9,7 +9,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from tests.conftest import new_database
 from tests.kernel.conftest import JOHN, ORIGIN, Books, outcome_of, serve
 from tests.kernel.test_expiry import wait_for
 from tests.kernel.test_reading_plans import walk
+from tests.kernel.test_reversals import reversing
 from wallet_app import service
 from wallet_app.errors import (
     InsufficientBalanceError,
@@ -28,7 +29,8 @@ from wallet_app.errors import (
     TooManyLotsError,
     WalletSettlingError,
 )
-from wallet_app.service import loading_lots, lot_rules
+from wallet_app.round_trip import Statement
+from wallet_app.service import loading_in_place, loading_lots, lot_rules
 from wallet_app.service.lots import LOTS_MAX
 
 pytestmark = pytest.mark.wide
@@ -63,8 +65,11 @@ def many(server: URL, template: str) -> Iterator[Books]:
 def plan_of_loading(books: Books, *, need: int) -> dict[str, Any]:
     asked = ([JOHN], [need], dt.datetime.now(dt.UTC), [], [], [], [], 1_000)
     casts = ("bigint[]", "bigint[]", "timestamptz", "bigint[]", "bigint[]", "bigint[]", "uuid[]", "bigint")
-    statement = loading_lots._LOAD_LOTS.sql.decode()
-    types = ", ".join(casts)
+    return plan_of(books, loading_lots._LOAD_LOTS, asked, casts)
+
+
+def plan_of(books: Books, asks: Statement, asked: Sequence[Any], casts: Sequence[str]) -> dict[str, Any]:
+    statement, types = asks.sql.decode(), ", ".join(casts)
     with books.connect(autocommit=True) as connection:
         # A generic plan, as a posting's statement has, which knows no values.
         connection.execute("SET plan_cache_mode = force_generic_plan")
@@ -92,6 +97,19 @@ def test_only_as_many_lots_are_looked_at_as_the_amount_needs(many: Books, *, ana
             rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
             looked += round(rows * node["Actual Loops"])
     assert NEED <= looked <= NEED + 2
+
+
+def test_what_was_taken_in_place_is_looked_for_without_the_other_transactions(books: Books) -> None:
+    lot = service.execute(books.bonus(JOHN, 60, expires_at=dt.datetime.now(dt.UTC) + dt.timedelta(days=1))).transaction
+    assert {type(one) for one in service.execute_batch([books.spend(JOHN, 1) for _ in range(300)])} == {service.Receipt}
+    service.execute(reversing(lot.transaction_id))
+    asked = ([JOHN], [lot.entries[0].seq], [], dt.datetime.now(dt.UTC), [])
+    casts = ("bigint[]", "bigint[]", "bigint[]", "timestamptz", "bigint[]")
+    looked: Counter[str] = Counter()
+    for node in walk(plan_of(books, loading_in_place._LOAD, asked, casts)["Plan"]):
+        rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+        looked[node.get("Relation Name", "")] += round(rows * node["Actual Loops"])
+    assert 0 < looked["transactions"] <= 4
 
 
 @pytest.mark.slow

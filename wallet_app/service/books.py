@@ -566,7 +566,7 @@ class Books:
             if part.moved > 0 or not (key in self.in_place or key in self.movements):
                 continue
             kept = self.in_place.get(key) or place_of(part.entry.amount, self.movements[key])
-            kept.take(taken_for(part.entry.seq, -part.moved, moves))
+            kept.take(*taken_for(part.entry.seq, -part.moved, moves))
             self.in_place[key] = kept
 
     def _give_in_place(self, plan: Plan) -> None:

@@ -20,22 +20,36 @@ Unit = tuple[LotKey | None, int]
 class InPlace:
     """What the reversals of an entry took of other lots than those that it made, as far as it has not come back.
 
-    `besides` is how much of the entry lies in no lot that ends and is not reversed yet. That is reversed first, and
-    what is taken for it is in the place of nothing.
+    `paid` and `standing` are how much of the entry lies in no lot that ends, and is not reversed yet. That is reversed
+    first, and what is taken for it is in the place of nothing.
     """
 
-    besides: int
+    paid: int
+    standing: int
     taken: list[Unit] = field(default_factory=list)
     """In the order in which it was taken."""
 
-    def take(self, units: Sequence[Unit]) -> None:
-        """Keep what a reversal took, in the order in which it did."""
-        # What is besides is reversed from its like, as far as that is there.
-        for key, amount in sorted(units, key=lambda unit: unit[0] is not None) if self.besides else units:
-            part = min(amount, self.besides)
-            self.besides -= part
-            if amount > part:
-                self.taken.append((key, amount - part))
+    def take(self, standing: int, units: Sequence[Unit]) -> None:
+        """Keep what a reversal took: of the bonus for ever that the entry brought, and then what, in its order."""
+        self.standing -= min(standing, self.standing)
+        # What was paid is reversed from its like, as far as that is there.
+        like = min(self.paid, sum([amount for key, amount in units if key is None]))
+        self.paid -= like
+        for key, there in units:
+            own = min(there, like) if key is None else 0
+            like -= own
+            amount = there - own
+            amount -= self._besides(amount)
+            if amount:
+                self.taken.append((key, amount))
+
+    def _besides(self, amount: int) -> int:
+        """Take off what of the amount is taken for what lies in no lot that ends; return how much that is."""
+        paid = min(amount, self.paid)
+        standing = min(amount - paid, self.standing)
+        self.paid -= paid
+        self.standing -= standing
+        return paid + standing
 
     def last(self, amount: int, *, behind: int = 0) -> list[Unit]:
         """Return what comes back for the amount, what was taken last first, `behind` so much that does before."""
@@ -59,15 +73,24 @@ class InPlace:
 
 def place_of(amount: int, movements: Iterable[LotMovement]) -> InPlace:
     """Return what to keep for an entry of the amount that did these movements and was not reversed before."""
-    return InPlace(amount - sum([one.amount for one in movements if one.kind == "grant" and one.lot_seq]))
+    granted = [one for one in movements if one.kind == "grant"]
+    standing = sum([one.amount for one in granted if not one.lot_seq])
+    return InPlace(amount - sum([one.amount for one in granted]), standing)
 
 
-def taken_for(seq: int, amount: int, moves: Iterable[LotMove]) -> list[Unit]:
-    """Return what an entry of the amount, without its sign, takes that is not of the lots that the entry `seq` made."""
+def taken_for(seq: int, amount: int, moves: Iterable[LotMove]) -> tuple[int, list[Unit]]:
+    """Return what an entry of the amount, without its sign, takes that is not of the lots that the entry `seq` made.
+
+    First how much it takes of the bonus for ever that that entry brought; then the others.
+    """
+    standing, paid = 0, amount
     units: list[Unit] = []
-    paid = amount
     for one in moves:
         paid -= one.amount
-        if one.key[0] != seq:
+        if one.key[0] == seq:
+            continue
+        if one.kind == "revoke":
+            standing += one.amount
+        else:
             units.append((one.key, one.amount))
-    return [*units, (None, paid)]
+    return standing, [*units, (None, paid)]

@@ -22,7 +22,8 @@ from wallet_app.service.lots import STANDING, LotKey
 class _Row(NamedTuple):
     """What happened to an entry that made lots, in order of the entries `at`: something was taken, or came back.
 
-    With `at` 0, the amount is what of the entry lies in no lot that ends. What came back is negative.
+    With `at` 0, the amount is what of the entry was paid (`place` 0), or is bonus for ever (1). What came back is
+    negative. What was taken of what the entry brought for ever has `place` 0, too.
     """
 
     wallet_id: int
@@ -51,8 +52,9 @@ def questions(books: Books, latest: dt.datetime | None, holding: Sequence[int], 
 def add(books: Books, rows: Sequence[_Row]) -> set[tuple[int, LotKey]]:
     """Add what was loaded to the books; return the lots that something may come back to because of it."""
     for key, of_entry in groupby(sorted(rows, key=lambda row: row[:4]), key=lambda row: row[:2]):
-        kept = books.in_place[key] = InPlace(next(of_entry).amount)
-        for _, together in groupby(of_entry, key=lambda row: row.at):
+        paid, standing, *moved = of_entry
+        kept = books.in_place[key] = InPlace(paid.amount, standing.amount)
+        for _, together in groupby(moved, key=lambda row: row.at):
             _replay(kept, list(together))
     return {
         (wallet_id, lot)
@@ -67,23 +69,25 @@ def _replay(kept: InPlace, rows: Sequence[_Row]) -> None:
     if rows[0].amount < 0:
         kept.give(-rows[0].amount)
     else:
-        keys = [None if row.lot_seq is None or row.lot_part is None else (row.lot_seq, row.lot_part) for row in rows]
-        kept.take([(key, row.amount) for key, row in zip(keys, rows, strict=True)])
+        units = [row for row in rows if row.place]
+        keys = [None if row.lot_seq is None or row.lot_part is None else (row.lot_seq, row.lot_part) for row in units]
+        standing = sum([row.amount for row in rows if not row.place])
+        kept.take(standing, [(key, row.amount) for key, row in zip(keys, units, strict=True)])
 
 
 # Of a transaction that reverses the entry, its own entry that did so: the parts that moved are its entries, in order.
 _TAKING = """
        SELECT CASE WHEN made.seq IS NOT NULL THEN made.seq ELSE made.entry_keys[2 * part.number] END AS seq,
               -part.moved AS amount
-         FROM transactions AS made
+         -- By their index, whatever the statistics say (OFFSET 0 keeps it so): a join would read the whole ledger.
+         FROM (SELECT * FROM transactions WHERE reverses = entry.transaction_id OFFSET 0) AS made
         CROSS JOIN LATERAL (
               SELECT CAST(value ->> 0 AS bigint) AS wallet_id, CAST(value ->> 1 AS bigint) AS seq,
                      CAST(value ->> 2 AS bigint) AS moved,
                      count(*) FILTER (WHERE CAST(value ->> 2 AS bigint) <> 0) OVER (ORDER BY place) AS number
                 FROM jsonb_array_elements(made.result -> 'parts') WITH ORDINALITY AS parts (value, place)
               ) AS part
-        WHERE made.reverses = entry.transaction_id AND part.wallet_id = entry.wallet_id AND part.seq = entry.seq
-          AND part.moved < 0
+        WHERE part.wallet_id = entry.wallet_id AND part.seq = entry.seq AND part.moved < 0
 """
 
 # What was taken in place of a lot may have been of lots that were taken back themselves: so it goes on from these.
@@ -125,15 +129,20 @@ WITH RECURSIVE named (wallet_id, seq) AS (
               SELECT * FROM reversed_entries WHERE wallet_id = entry.wallet_id AND seq = other.lot_seq OFFSET 0
               ) AS became
 )
-SELECT entry.wallet_id, entry.seq, CAST(0 AS bigint) AS at, 0 AS place, CAST(NULL AS bigint) AS lot_seq,
-       CAST(NULL AS integer) AS lot_part, entry.amount - coalesce(made.amount, 0) AS amount
+SELECT entry.wallet_id, entry.seq, CAST(0 AS bigint) AS at, besides.place, CAST(NULL AS bigint) AS lot_seq,
+       CAST(NULL AS integer) AS lot_part, CAST(besides.amount AS bigint) AS amount
   FROM entry
  CROSS JOIN LATERAL (
-       SELECT CAST(sum(amount) AS bigint) AS amount FROM lot_movements
-        WHERE wallet_id = entry.wallet_id AND seq = entry.seq AND kind = 'grant' AND lot_seq = entry.seq
+       SELECT coalesce(sum(amount), 0) AS amount, coalesce(sum(amount) FILTER (WHERE lot_seq = 0), 0) AS standing
+         FROM lot_movements
+        WHERE wallet_id = entry.wallet_id AND seq = entry.seq AND kind = 'grant'
        ) AS made
+ CROSS JOIN LATERAL (
+       VALUES (0, entry.amount - made.amount), (1, made.standing)
+       ) AS besides (place, amount)
  UNION ALL
-SELECT entry.wallet_id, entry.seq, taking.seq, moved.place, moved.lot_seq, moved.lot_part, moved.amount
+SELECT entry.wallet_id, entry.seq, taking.seq, CASE WHEN moved.kind = 'revoke' THEN 0 ELSE moved.place END,
+       moved.lot_seq, moved.lot_part, moved.amount
   FROM entry
  CROSS JOIN LATERAL ({_TAKING}) AS taking
  CROSS JOIN LATERAL (

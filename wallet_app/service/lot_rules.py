@@ -150,33 +150,28 @@ class Draft:
     ) -> PlannedEntry:
         """Take the amount: `first` from these lots (None: paid credit) as far as it is there, then in the order.
 
-        From those that come first, it is revoked.
+        From those that come first, it is revoked: as much as is named of them. What else is taken of them is other
+        credit, that may come back.
         """
         sheet = self.sheet(wallet_id)
         if not (sheet.wallet.has_lots or sheet.lots):
             return self._entry(sheet, entry_type, -amount, contra, ())
-        taken: Counter[LotKey | None] = Counter()
+        own: Counter[LotKey | None] = Counter()
         left = amount
-        own = set()
         for key, wanted in first:
-            own.add(key)
-            there = (sheet.paid if key is None else sheet.lots[key].available) - taken[key]
+            there = (sheet.paid if key is None else sheet.lots[key].available) - own[key]
             part = min(wanted, there, left)
-            taken[key] += part
+            own[key] += part
             left -= part
+        moves = [LotMove("revoke", key, part) for key, part in own.items() if key is not None and part]
         for lot in sorted([lot for lot in sheet.lots.values() if lot.available], key=lambda lot: lot.order):
             if not left:
                 break
-            part = min(lot.available - taken[lot.key], left)
-            taken[lot.key] += part
-            left -= part
+            if part := min(lot.available - own[lot.key], left):
+                moves.append(LotMove(kind, lot.key, part))
+                left -= part
         if left:
             self._require_whole(wallet_id)
-        moves = [
-            LotMove("revoke" if key in own else kind, key, part)
-            for key, part in taken.items()
-            if key is not None and part
-        ]
         return self._entry(sheet, entry_type, -amount, contra, tuple(moves))
 
     def credit(self, wallet_id: int, entry_type: str, contra: str, parts: Sequence[tuple[Nature, int]]) -> PlannedEntry:
@@ -224,23 +219,25 @@ class Draft:
 
         Where the grant was taken back already, out of other credit, the amount is taken now, and that credit returns.
         """
-        lot = sheet.lots.get(key)
-        if lot is None:
-            raise BookkeepingError(
-                f"{kind} of {amount} to the lot {key} of wallet {sheet.wallet.wallet_id}, which is not loaded"
-            )
-        in_place = self.books.in_place.get((sheet.wallet.wallet_id, lot.seq))
-        others = [] if in_place is None else in_place.last(amount, behind=sheet.returned[lot.seq])
-        late = sum([part for _, part in others])
-        sheet.returned[lot.seq] += late
-        if regrants_until is not None and lot.expires_at <= self.books.now(lot.wallet_id):
-            anew += [(NewLot(lot.kind, regrants_until), amount - late)] if late < amount else []
-            amount = late
-        back += [LotMove(kind, key, amount)] if amount else []
-        back += [LotMove("revoke", key, late)] if late else []
-        for other, part in others:
-            if other is not None:
-                self._return(sheet, "restore", other, part, regrants_until, back, anew)
+        # By a list, and not by itself: any number of grants may have been taken, each in place of the one before.
+        coming = [(kind, key, amount)]
+        while coming:
+            kind, key, amount = coming.pop()
+            lot = sheet.lots.get(key)
+            if lot is None:
+                raise BookkeepingError(
+                    f"{kind} of {amount} to the lot {key} of wallet {sheet.wallet.wallet_id}, which is not loaded"
+                )
+            in_place = self.books.in_place.get((sheet.wallet.wallet_id, lot.seq))
+            others = [] if in_place is None else in_place.last(amount, behind=sheet.returned[lot.seq])
+            late = sum([part for _, part in others])
+            sheet.returned[lot.seq] += late
+            if regrants_until is not None and lot.expires_at <= self.books.now(lot.wallet_id):
+                anew += [(NewLot(lot.kind, regrants_until), amount - late)] if late < amount else []
+                amount = late
+            back += [LotMove(kind, key, amount)] if amount else []
+            back += [LotMove("revoke", key, late)] if late else []
+            coming += [("restore", other, part) for other, part in reversed(others) if other is not None]
 
     def natures(self, entry: PlannedEntry) -> list[tuple[Nature, int]]:
         """Return what a debit took, in the order in which it did; each nature once."""

@@ -163,7 +163,7 @@ class Preview:
         )
         self._memory.executemany(
             _REMEMBER_IN_PLACE,
-            [(*key, orjson.dumps([kept.besides, kept.taken])) for key, kept in books.in_place.items()],
+            [(*key, orjson.dumps([kept.paid, kept.standing, kept.taken])) for key, kept in books.in_place.items()],
         )
         self._memory.executemany(
             _REMEMBER_SPENT,
@@ -267,8 +267,8 @@ def _reversed(remembered: bytes) -> ReversedEntry:
 
 
 def _in_place(remembered: bytes) -> InPlace:
-    besides, taken = orjson.loads(remembered)
-    return InPlace(besides, [(None if key is None else (key[0], key[1]), amount) for key, amount in taken])
+    paid, standing, taken = orjson.loads(remembered)
+    return InPlace(paid, standing, [(None if key is None else (key[0], key[1]), amount) for key, amount in taken])
 
 
 def _load_balances(connection: Connection, wallet_ids: list[int]) -> Sequence[LockedBalance]:
