@@ -309,7 +309,8 @@ def test_control_without_the_setting_a_prepared_statement_is_not_there(target: U
         for _ in range(6):
             service.get_wallet(JOHN)
         pooler.command("RECONNECT")
-        with pytest.raises((ProgrammingError, DBAPIError), match=r'prepared statement "read_wallet" does not exist'):
+        missing = r'prepared statement "read_plain_wallet" does not exist'
+        with pytest.raises((ProgrammingError, DBAPIError), match=missing):
             service.get_wallet(JOHN)
 
 
