@@ -151,6 +151,7 @@ class Machine(RuleBasedStateMachine):
     def wait_for_room(self, record: Record, frees_at: int) -> None:
         """Ask for it again in front of the instant from which on the window has room for it, and then."""
         self.move_the_clock(frees_at - 1 - self.world.now)
+        self.compare()
         early = self.expect(copy.deepcopy(self.world), record)
         self.send([record], "alone")
         self.move_the_clock(1)
@@ -318,7 +319,8 @@ class Machine(RuleBasedStateMachine):
     def a_repayment(self, chance: Random, wallet: int) -> dict[str, Any]:
         """Return a top-up of as much as the wallet's limits allow, with what it owes; or of one more."""
         room = self.room(wallet, comes_in=True) or 0
-        return {"type": "topup", "walletId": wallet, "amount": max(1, room + chance.choice([0, 0, 0, 1]))}
+        amount = min(max(1, room + chance.choice([0, 0, 0, 1])), AMOUNT_MAX)
+        return {"type": "topup", "walletId": wallet, "amount": amount}
 
     def a_on_lot(self, chance: Random) -> dict[str, Any]:
         known = [lot for lot in self.world.lots() if lot.lot_id]
@@ -338,6 +340,9 @@ class Machine(RuleBasedStateMachine):
         sensible = [(gold, others), (others, gold)] * 4
         source, target = chance.choice([*sensible, (gold, gold), (gold, diamond), (gold, NO_WALLET)])
         amount = self.an_amount(chance, source)
+        if target != NO_WALLET and chance.random() < 0.3:
+            above = AMOUNT_MAX - self.world.wallets[target].balance - self.world.held(target) + 1
+            amount = above if above <= self.world.wallets[source].balance else amount
         asked = chance.choice([amount, {"upTo": amount}])
         return {"type": "transfer", "from": source, "to": target, "amount": asked}
 
@@ -397,7 +402,7 @@ class Machine(RuleBasedStateMachine):
             return self.a_reversal(chance)
         used = [one for one in late if self.is_late(one, with_credits=False) and one.record["type"] in ALONE]
         brought = [one for one in late if one.record["type"] in ("exchange", "purchase")]
-        original = chance.choice(chance.choice([used or late, used or late, brought or late]))
+        original = chance.choice(chance.choice([used or late, brought or used or late]))
         record = {"type": "reversal", "transactionId": original.transaction_id, "reason": "Late"}
         regrant = {"onExpired": "regrant", "graceDays": next(self.grace_days)}
         return {**record, **chance.choice([{}, regrant, regrant])}
@@ -437,7 +442,7 @@ class Machine(RuleBasedStateMachine):
         balance = self.world.wallets[wallet].balance
         room = self.room(wallet, comes_in=comes_in)
         if room is not None and chance.random() < 0.4:
-            return max(1, room + chance.choice([0, 0, 0, 1]))
+            return min(max(1, room + chance.choice([0, 0, 0, 1])), AMOUNT_MAX)
         if chance.random() < 0.75:
             return chance.randint(1, 60)
         return min(max(1, chance.choice([balance, balance + 1, AMOUNT_MAX - balance, AMOUNT_MAX])), AMOUNT_MAX)
@@ -765,12 +770,12 @@ def explore(app: Flask, outcomes: set[str], *, number: int, examples: int, at_le
 @pytest.mark.wide
 @pytest.mark.timeout(600)
 def test_whatever_is_mixed_api_model_and_database_agree(app_with_clock: Flask) -> None:
-    explore(app_with_clock, COMMON, number=SEED, examples=30, at_least=1)
+    explore(app_with_clock, COMMON, number=SEED, examples=15, at_least=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("examples", "at_least"), [(60, 1), pytest.param(150, 2, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("examples", "at_least"), [(40, 1), pytest.param(100, 2, marks=pytest.mark.long)])
 def test_whatever_is_mixed_api_model_and_database_agree_at_length(
     app_with_clock: Flask, examples: int, at_least: int
 ) -> None:
