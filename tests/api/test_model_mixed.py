@@ -102,7 +102,7 @@ class Machine(RuleBasedStateMachine):
     def time_passes(self, chance: Random, way: str, steps: int) -> None:
         """Let so many steps pass, or until there is room for what was refused; and ask for something."""
         chance = self.of_this_step(chance)
-        found = self.refused_still() if chance.random() < 0.4 else None
+        found = self.refused_still() if chance.random() < 0.5 else None
         if found is None:
             self.move_the_clock(steps)
             self.compare()
@@ -122,8 +122,11 @@ class Machine(RuleBasedStateMachine):
         most = {"alone": 1, "atomic": 5}.get(way, 9)
         records: list[Record] = []
         if chance.random() < 0.2:
-            known = [done.record for done in self.world.accepted.values()]
-            records += chance.choices(known, k=min(most, 3))
+            # Of each type as often: of a wallet's end there is one at most.
+            known = {done.record["type"]: list[Record]() for done in self.world.accepted.values()}
+            for done in self.world.accepted.values():
+                known[done.record["type"]].append(done.record)
+            records += [chance.choice(known[kind]) for kind in chance.choices(list(known), k=min(most, 3))]
         for _ in range(chance.randint(1, most) - len(records)):
             records.append(self.a_record(chance, records))
         self.send(records, way)
@@ -184,7 +187,7 @@ class Machine(RuleBasedStateMachine):
         """Set limits for a wallet, or all of an asset, or let them be no more; or raise a wallet's, or end that."""
         # Where something is raised, or owed, a limit has more to show.
         of_interest = [one for one in self.ids if self.world.limits.more(one, self.world.now) or self.world.owed(one)]
-        wallet = chance.choice(of_interest if of_interest and chance.random() < 0.5 else self.ids)
+        wallet = chance.choice(of_interest if of_interest and chance.random() < 0.7 else self.ids)
         raised = self.world.limits.more(wallet, self.world.now)
         if chance.random() < (0.5 if raised else 0.2):
             self.raise_limits(chance, wallet, is_end=bool(raised))
@@ -349,6 +352,13 @@ class Machine(RuleBasedStateMachine):
     def a_exchange(self, chance: Random) -> dict[str, Any]:
         gold, diamond, others = self.ids
         source, target = chance.choice([(gold, diamond), (diamond, gold)] * 4 + [(diamond, others)])
+        ending = [lot for lot in self.world.lots() if lot.seq and lot.available and lot.wallet in (gold, diamond)]
+        if ending and chance.random() < 0.5:
+            # So something is brought that may expire.
+            lot = chance.choice(ending)
+            target = diamond if lot.wallet == gold else gold
+            amount, rate = chance.randint(1, min(lot.available, 60)), f"{chance.randint(1, 3)}/1"
+            return {"type": "exchange", "from": lot.wallet, "to": target, "amount": amount, "rate": rate}
         record = {"type": "exchange", "from": source, "to": target, "amount": self.an_amount(chance, source)}
         if chance.random() < 0.1:
             return record
