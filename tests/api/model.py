@@ -1,4 +1,4 @@
-"""The books as plainly as they can be written: wallets, lots, holds and what was accepted; no SQL, no clock.
+"""The books as plainly as they can be written: wallets, lots, holds, limits and what was accepted; no SQL, no clock.
 
 A record is what POST /batches takes as an item. `World.do` answers it as the service must; what it declines changes
 nothing but what was due, which is settled first. A rule changes things as it goes, and what is declined in its middle
@@ -7,23 +7,27 @@ is undone.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from tests.api import clock
+from tests.api.model_limits import LIMITED, NEVER, SPENDING, Asked, Figures, Limits, Spent, refusal, why
 from wallet_app.money import AMOUNT_MAX
 
 Record = Mapping[str, Any]
 
 
 class DeclinedError(Exception):
-    """The record is refused, with this code."""
+    """The record is refused, with this code, and `told` of why."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, **told: Any) -> None:
         super().__init__(code)
         self.code = code
+        self.told = told
 
 
 @dataclass(eq=False)
@@ -85,10 +89,11 @@ class Wallet:
 
 @dataclass
 class Hold:
-    """`until` counts steps of the clock. `hold_id` is the service's, once it has told it."""
+    """`since` and `until` count steps of the clock. `hold_id` is the service's, once it has told it."""
 
     wallet: int
     amount: int
+    since: int
     until: int
     hold_id: str | None = None
     captured: int = 0
@@ -143,9 +148,10 @@ class Side:
 
 @dataclass
 class Accepted:
-    """What was accepted under a reference: the record, and what the service called it."""
+    """What was accepted under a reference, at which step of the clock, and what the service called it."""
 
     record: Record
+    at: int = 0
     transaction_id: str | None = None
     hold: Hold | None = None
     sides: list[Side] = field(default_factory=list)
@@ -173,6 +179,13 @@ class World:
     debts: list[Side] = field(default_factory=list)
     untils: dict[str, int] = field(default_factory=dict)
     """Which step of the clock an instant is that a record names."""
+    begun: dt.datetime = NEVER
+    """The instant at which the clock's step 0 begins."""
+    zones: dict[str, str] = field(default_factory=dict)
+    """In which time zone an asset has its days."""
+    limits: Limits = field(default_factory=Limits)
+    noted: Counter[str] = field(default_factory=Counter)
+    """What decided about limits."""
     now: int = 0
     request: int = 0
     settled: int = 0
@@ -217,12 +230,14 @@ class World:
             accepted = rule(record)
             for side in self._sides:
                 self._require_not_frozen(side)
+            self._require_within_limits(record)
         except DeclinedError:
             for undo in reversed(self._undo):
                 undo()
             raise
         # What is moved from here on is no part of it.
         accepted.sides, self._sides, self._undo = self._sides, [], []
+        accepted.at = self.now
         return accepted
 
     def _answer(self, accepted: Accepted, anchor: int, *, is_replay: bool) -> Answer:
@@ -296,6 +311,81 @@ class World:
     def held(self, wallet: int) -> int:
         """Return what the wallet's holds have left, those that are due among them."""
         return sum(hold.left for hold in self.holds if hold.wallet == wallet)
+
+    def instant(self, step: int) -> dt.datetime:
+        """Return when that step of the clock begins."""
+        return self.begun + step * dt.timedelta(seconds=clock.STEP_SECONDS)
+
+    def step(self, instant: dt.datetime) -> int:
+        """Return the step of the clock that begins then."""
+        step, rest = divmod(instant - self.begun, dt.timedelta(seconds=clock.STEP_SECONDS))
+        assert not rest
+        return step
+
+    def spent(self, wallet: int, but: Hold | None = None) -> list[Spent]:
+        """Return all that the wallet ever spent, but for this hold; what is due of a hold is given back."""
+        movements = [
+            (one, side)
+            for one in self.accepted.values()
+            for side in one.sides
+            if side.wallet == wallet and side.amount < 0
+        ]
+        found = [
+            Spent(self.instant(one.at), -side.amount, Counter(reversal=side.reversed))
+            for one, side in movements
+            if one.record["type"] in SPENDING
+        ]
+        due = self.due(wallet)
+        for hold in self.holds:
+            if hold.wallet == wallet and hold is not but:
+                back = Counter(release=hold.released, expiry=hold.expired + (hold.left if hold in due else 0))
+                back["reversal"] = sum(
+                    side.reversed for one, side in movements if one.record["type"] == "capture" and one.hold is hold
+                )
+                found.append(Spent(self.instant(hold.since), hold.amount, back))
+        return found
+
+    def raise_limits(self, wallet: int, figures: Figures, until: int) -> None:
+        """Raise the wallet's limits to these, until that step, instead of what they were raised to."""
+        base = self._base_to_raise(wallet)
+        if until <= self.now:
+            raise DeclinedError("end_passed")
+        if any(name not in base or figure <= base[name][1] for name, figure in figures.items()):
+            raise DeclinedError("limit_not_raised")
+        self.limits.raises[wallet] = figures, until
+
+    def end_raise(self, wallet: int) -> None:
+        """Let what is set for the wallet hold again."""
+        if not self._base_to_raise(wallet) or not self.limits.more(wallet, self.now):
+            raise DeclinedError("nothing_raised")
+        del self.limits.raises[wallet]
+
+    def _base_to_raise(self, wallet: int) -> dict[str, tuple[str, int]]:
+        self.settle(wallet)
+        if self.wallets[wallet].is_closed:
+            raise DeclinedError("wallet_closed")
+        return self.limits.base(wallet, self.wallets[wallet].asset)
+
+    def _require_within_limits(self, record: Record) -> None:
+        if record["type"] not in LIMITED:
+            return
+        placed = self.holds[-1] if record["type"] == "hold" else None
+        for wallet in dict.fromkeys(side.wallet for side in self._sides):
+            found = self.wallets[wallet]
+            figures = self.limits.of(wallet, found.asset, self.now)
+            if not figures:
+                continue
+            moved = [side.amount for side in self._sides if side.wallet == wallet]
+            out, brought = -sum(one for one in moved if one < 0), sum(one for one in moved if one > 0)
+            before = found.balance - sum(moved)
+            held = self.held(wallet) - (0 if placed is None else placed.amount)
+            asked = Asked(out=out, brought=brought, has=before + held, owed=self.owed(wallet))
+            at = figures, asked, self.spent(wallet, placed), self.instant(self.now), self.zones[found.asset]
+            told = refusal(*at)
+            self.noted.update(why(told, *at))
+            if told is not None:
+                version = found.version - len(moved)
+                raise DeclinedError("limit_exceeded", **told, walletId=wallet, balance=before, version=version)
 
     # --- what may be asked of a wallet, and what it does ---
 
@@ -555,7 +645,8 @@ class World:
     def _hold(self, record: Record) -> Accepted:
         self._funds(record["walletId"], record["amount"])
         units = self._debit(record["walletId"], record["amount"], "held")
-        self.holds.append(Hold(record["walletId"], record["amount"], self.now + record["expiresIn"], units=units))
+        until = self.now + record["expiresIn"]
+        self.holds.append(Hold(record["walletId"], record["amount"], self.now, until, units=units))
         self._undo.append(self.holds.pop)
         return Accepted(record, hold=self.holds[-1])
 

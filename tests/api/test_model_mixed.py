@@ -1,7 +1,8 @@
 """All commands mixed, alone and in batches of every kind: the API on PostgreSQL against a plain Python model.
 
 After each step the API, the model and the database agree; a refused step leaves nothing but what was due and settled.
-The database's clock is moved past the ends of holds and of lots. Each example has users of its own.
+The database's clock is moved past the ends of holds and of lots, and of the windows of limits. Each example has users
+of its own.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from sqlalchemy import text
 from tests.api import clock
 from tests.api.exploring import explore_until_all_came
 from tests.api.model import FOR_EVER, REVERSIBLE, Accepted, Answer, DeclinedError, Lot, Record, Side, Wallet, World
+from tests.api.model_limits import FIGURES, LIMITED, WINDOWS, Figures, Window
 from tests.api.support import NO_WALLET
 from tests.keys import client_of
 from wallet_app import service
 from wallet_app.db import db
+from wallet_app.errors import WalletServiceError
 from wallet_app.money import AMOUNT_MAX
-from wallet_app.service import expiry
+from wallet_app.service import expiry, forgetting
 
 SEED = 20_261_122
 
@@ -43,9 +46,15 @@ STATUS |= {"user_mismatch": 422, "payer_without_leg": 422, "version_mismatch": 4
 STATUS |= {"no_debt_between_users": 422, "end_passed": 422}
 """What a refusal is answered with, where it is not 409."""
 
+STEP = dt.timedelta(seconds=clock.STEP_SECONDS)
 SIDES = ("debits", "credits", "both")
 BETWEEN_WALLETS = ("transfer", "exchange", "purchase")
+ALONE = ("spend", "capture")
+"""What takes from one wallet and brings nothing to any."""
 WAYS = ("alone", "each", "atomic", "lines")
+ZONES = {"GOLD": "UTC", "DIAMOND": "Asia/Kathmandu"}
+"""Where the days of an asset begin: there at a quarter past, of UTC, and so do its hours."""
+ORIGIN = service.Origin(client="mixed", actor="mixed")
 PREVIEWED_EVERY = 4
 """How many requests come to one that is asked as a dry run first."""
 
@@ -57,15 +66,15 @@ class Machine(RuleBasedStateMachine):
     outcomes: Counter[str]
     numbers = itertools.count(1)
 
-    @initialize()
-    def make_the_wallets(self) -> None:
+    @initialize(hour=st.integers(0, 23))
+    def make_the_wallets(self, hour: int) -> None:
         number = next(self.numbers)
         self.client: FlaskClient = client_of(self.app)
         self.references = (f"mixed-{number}-{index}" for index in itertools.count(1))
-        self.world = World()
+        self.world = World(zones=ZONES)
         # Each longer than the ones before, by more than the days that a test may take: so it is clear what ends first.
-        self.grace_days = itertools.count(20, 2)
-        self.begun = dt.datetime.now(dt.UTC)
+        self.grace_days = itertools.count(60, 2)
+        self.waiting: list[Record] = []
         for user, assets in (("one", ("GOLD", "DIAMOND")), ("other", ("GOLD",))):
             player = {"name": "Model", "externalId": f"mixed:{number}:{user}"}
             user_id = self.client.post("/users", json=player).json["userId"]
@@ -75,6 +84,8 @@ class Machine(RuleBasedStateMachine):
         self.ids = list(self.world.wallets)
         with self.app.app_context():
             self.world.now = clock.steps_so_far()
+            # Not whatever hour it is: an example must be the same when it is asked again.
+            self.world.begun = clock.wait_for(hour) - self.world.now * STEP
         filled = [{"type": "topup", "walletId": wallet, "amount": 100} for wallet in self.ids]
         self.send([{**record, "referenceId": next(self.references)} for record in filled], "atomic")
 
@@ -85,41 +96,42 @@ class Machine(RuleBasedStateMachine):
 
     @rule(chance=st.randoms(use_true_random=True), way=st.sampled_from(WAYS))
     def ask(self, chance: Random, way: str) -> None:
+        self.ask_something(self.of_this_step(chance), way)
+
+    @rule(chance=st.randoms(use_true_random=True), way=st.sampled_from(WAYS), steps=st.integers(1, 6))
+    def time_passes(self, chance: Random, way: str, steps: int) -> None:
+        """Let so many steps pass, or until there is room for what was refused; and ask for something."""
+        chance = self.of_this_step(chance)
+        found = self.refused_still() if chance.random() < 0.5 else None
+        if found is None:
+            self.move_the_clock(steps)
+            self.compare()
+        else:
+            self.wait_for_room(*found)
+        self.ask_something(chance, way)
+
+    def of_this_step(self, chance: Random) -> Random:
+        """Return another chance at each step: the seeds that Hypothesis draws are often the same few."""
+        return Random(chance.getrandbits(64) + self.world.request)
+
+    def ask_something(self, chance: Random, way: str) -> None:
+        """Ask for something new, or repeat what was accepted, in one request with something new."""
+        if chance.random() < 0.35:
+            self.change_limits(chance)
+        # Of what is accepted only as a whole, fewer: or hardly anything would be.
+        most = {"alone": 1, "atomic": 5}.get(way, 9)
         records: list[Record] = []
-        for _ in range(1 if way == "alone" else chance.randint(1, 6)):
+        if chance.random() < 0.2:
+            # Of each type as often: of a wallet's end there is one at most.
+            known = {done.record["type"]: list[Record]() for done in self.world.accepted.values()}
+            for done in self.world.accepted.values():
+                known[done.record["type"]].append(done.record)
+            records += [chance.choice(known[kind]) for kind in chance.choices(list(known), k=min(most, 3))]
+        for _ in range(chance.randint(1, most) - len(records)):
             records.append(self.a_record(chance, records))
         self.send(records, way)
 
-    @rule(chance=st.randoms(use_true_random=True), way=st.sampled_from(WAYS))
-    def ask_again(self, chance: Random, way: str) -> None:
-        """Repeat what was accepted, in one request with something new."""
-        known = [done.record for done in self.world.accepted.values()]
-        again = chance.choices(known, k=1 if way == "alone" else 3)
-        more = [] if way == "alone" else [self.a_record(chance, again)]
-        self.send([*again, *more], way)
-
-    @rule(chance=st.randoms(use_true_random=True), way=st.sampled_from(WAYS))
-    def come_late(self, chance: Random, way: str) -> None:
-        """Grant what ends soon, use it, and undo that after its end; by chance alone that comes too rarely."""
-        gold, diamond, _ = self.ids
-        amount = chance.randint(10, 60)
-        granted: Record = {"type": "bonus", "walletId": gold, "amount": amount, "expiresAt": self.instant_in(1)}
-        spent = {"type": "spend", "walletId": gold, "amount": chance.randint(1, amount)}
-        exchanged = {"type": "exchange", "from": gold, "to": diamond, "amount": amount, "rate": "1/1"}
-        used = {**chance.choice([spent, exchanged]), "referenceId": next(self.references)}
-        granted = {**granted, "referenceId": next(self.references)}
-        for records in ([granted], [used]) if way == "alone" else ([granted, used],):
-            self.send(records, way)
-        self.pass_time(chance.randint(1, 2))
-        done = self.world.accepted.get((gold, used["referenceId"]))
-        if done is not None:
-            self.send([{**self.undoing(chance, done), "referenceId": next(self.references)}], way)
-
-    @rule(steps=st.integers(1, 6))
-    def time_passes(self, steps: int) -> None:
-        self.pass_time(steps)
-
-    def pass_time(self, steps: int) -> None:
+    def move_the_clock(self, steps: int) -> None:
         with self.app.app_context():
             clock.move(steps)
         self.world.now += steps
@@ -128,7 +140,32 @@ class Machine(RuleBasedStateMachine):
         if any(lot.grant and lot.grant.in_place for hold in self.world.due() for lot, _ in hold.units if lot):
             # What returns in place of a grant is not foreseen by reads.
             self.sweep_now()
+
+    def refused_still(self) -> tuple[Record, int] | None:
+        """Return what a window refused and still would, and the step from which on it should have room for it."""
+        while self.waiting:
+            record = self.waiting.pop()
+            expected = self.expect(copy.deepcopy(self.world), record)
+            frees_at = expected.told.get("freesAt") if isinstance(expected, DeclinedError) else None
+            if frees_at is not None:
+                return record, self.world.step(frees_at)
+        return None
+
+    def wait_for_room(self, record: Record, frees_at: int) -> None:
+        """Ask for it again in front of the instant from which on the window has room for it, and then."""
+        self.move_the_clock(frees_at - 1 - self.world.now)
         self.compare()
+        early = self.expect(copy.deepcopy(self.world), record)
+        self.send([record], "alone")
+        self.move_the_clock(1)
+        if isinstance(early, DeclinedError) and early.told:
+            # What it had may have expired meanwhile.
+            filled = {"type": "topup", "walletId": early.told["walletId"], "amount": early.told["amount"]}
+            self.send([{**filled, "referenceId": next(self.references)}], "alone")
+        known = len(self.world.accepted)
+        self.send([record], "alone")
+        if isinstance(early, DeclinedError) and early.told and len(self.world.accepted) > known:
+            self.outcomes[f"limit: room again: {early.told['limit']}"] += 1
 
     @precondition(lambda self: self.world.due() or self.world.over())
     @rule()
@@ -141,12 +178,112 @@ class Machine(RuleBasedStateMachine):
         with self.app.app_context():
             expiry.expire_due(lambda: False)
             expiry.expire_due_lots(lambda: False)
+            forgetting.forget_spending(lambda: False)
         self.world.settle()
+
+    # --- limits ---
+
+    def change_limits(self, chance: Random) -> None:
+        """Set limits for a wallet, or all of an asset, or let them be no more; or raise a wallet's, or end that."""
+        # Where something is raised, or owed, a limit has more to show.
+        of_interest = [one for one in self.ids if self.world.limits.more(one, self.world.now) or self.world.owed(one)]
+        wallet = chance.choice(of_interest if of_interest and chance.random() < 0.7 else self.ids)
+        raised = self.world.limits.more(wallet, self.world.now)
+        if chance.random() < (0.5 if raised else 0.2):
+            self.raise_limits(chance, wallet, is_end=bool(raised))
+            return
+        asset = self.world.wallets[wallet].asset
+        target = chance.choice([*[("wallet", wallet)] * 4, ("asset", asset), ("userType", asset)])
+        is_end = target in self.world.limits.settings and chance.random() < 0.5
+        names = [] if is_end else chance.choices([*FIGURES, *WINDOWS, "rolling"], k=chance.randint(1, 2))
+        if self.world.owed(wallet) and not is_end:
+            names = ["balance"]
+        self.set_limits(target, {name: self.a_figure(chance, wallet, name) for name in names})
+
+    def set_limits(self, target: tuple[str, str | int], figures: Figures) -> None:
+        level, whose = target
+        found = service.LimitTarget(
+            asset_code=whose if isinstance(whose, str) else self.world.wallets[whose].asset,
+            user_type="USER" if level == "userType" else None,
+            wallet_id=whose if isinstance(whose, int) else None,
+        )
+        with self.app.app_context():
+            service.set_limits(found, service.WalletLimits(**figures), by=service.By(actor="mixed"))
+        self.world.limits.settings.pop(target, None)
+        if figures:
+            self.world.limits.settings[target] = figures
+        self.outcomes["limits: set" if figures else "limits: ended"] += 1
+
+    def raise_limits(self, chance: Random, wallet: int, *, is_end: bool) -> None:
+        """Raise a wallet's limits, as an operator whom another one has approved, or end it."""
+        command: service.Command
+        if is_end or chance.random() < 0.2:
+            command = service.EndRaise(wallet_id=wallet, reason="Over", reference=next(self.references), origin=ORIGIN)
+            ask, what = lambda: self.world.end_raise(wallet), "raise ended"
+        else:
+            base = self.world.limits.base(wallet, self.world.wallets[wallet].asset)
+            names = chance.choice([list(base), [chance.choice(FIGURES)]]) or ["day"]
+            figures = {name: min(base.get(name, ("", 9))[1] + chance.randint(0, 60), AMOUNT_MAX) for name in names}
+            until = self.world.now + chance.choice([0, 10, 40, 400])
+            command = service.RaiseLimits(
+                wallet_id=wallet,
+                figures=service.WalletLimits(**figures),
+                until=self.world.instant(until),
+                reason="A tournament",
+                reference=next(self.references),
+                origin=ORIGIN,
+            )
+            ask, what = lambda: self.world.raise_limits(wallet, figures, until), "raised"
+        expected = given = "done"
+        try:
+            ask()
+        except DeclinedError as declined:
+            expected = declined.code
+        with self.app.app_context():
+            try:
+                service.execute(command)
+            except WalletServiceError as error:
+                given = error.code
+        assert given == expected
+        self.outcomes[f"limits: {what}: {expected}"] += 1
+
+    def a_figure(self, chance: Random, wallet: int, name: str) -> int:
+        """Return a limit that soon is in the way: a little more than what is there, or used, if not a little less."""
+        return min(max(0, self.used(wallet, name) + chance.randint(-5, 90)), AMOUNT_MAX)
+
+    def room(self, wallet: int, *, comes_in: bool) -> int | None:
+        """Return how much the wallet's limits still allow, None where they do not bound it."""
+        limits = self.limits_of(wallet)
+        left = {name: most - self.used(wallet, name) for name, (_, most) in limits.items()}
+        if "balance" in left:
+            left["balance"] += self.world.owed(wallet)
+        names = ["single", *(["balance"] if comes_in else WINDOWS)]
+        return min([left[name] for name in names if name in left], default=None)
+
+    def limits_of(self, wallet: int) -> dict[str, tuple[str, int]]:
+        """Return the wallet's limits as they are now, each with what it is set for."""
+        return self.world.limits.of(wallet, self.world.wallets[wallet].asset, self.world.now)
+
+    def used(self, wallet: int, name: str) -> int:
+        """Return what is used of a limit of the wallet."""
+        model = self.world.wallets[wallet]
+        if name in WINDOWS:
+            window = Window(name, self.world.spent(wallet), ZONES[model.asset])
+            return window.used(self.world.instant(self.world.now))
+        return model.balance + self.world.held(wallet) if name == "balance" else 0
+
+    def teardown(self) -> None:
+        for level, whose in list(self.world.limits.settings):
+            if level != "wallet":
+                self.set_limits((level, whose), {})
 
     # --- what is asked for ---
 
     def a_record(self, chance: Random, before: Sequence[Record]) -> Record:
         """Return something to ask for; sometimes under a reference that is taken."""
+        owing = [one for one in self.ids if self.world.owed(one) and "balance" in self.limits_of(one)]
+        if owing and chance.random() < 0.3:
+            return {**self.a_repayment(chance, chance.choice(owing)), "referenceId": next(self.references)}
         kind = chance.choice(
             [
                 *BETWEEN_WALLETS,
@@ -155,7 +292,7 @@ class Machine(RuleBasedStateMachine):
                 "spend",
                 *["hold", "on_hold", "reversal"] * 2,
                 "state",
-                *["bonus", "on_lot"] * 2,
+                *["bonus", "on_lot", "late_reversal"] * 2,
             ]
         )
         record: dict[str, Any] = getattr(self, f"a_{kind}", lambda chance: self.a_movement(chance, kind))(chance)
@@ -177,10 +314,16 @@ class Machine(RuleBasedStateMachine):
 
     def a_movement(self, chance: Random, kind: str) -> dict[str, Any]:
         wallet = chance.choice(self.ids)
-        record = {"type": kind, "walletId": wallet, "amount": self.an_amount(chance, wallet)}
+        record = {"type": kind, "walletId": wallet, "amount": self.an_amount(chance, wallet, comes_in=kind != "spend")}
         if kind != "bonus" or chance.random() < 0.2:
             return record
         return {**record, "expiresAt": chance.choice([None, *map(self.instant_in, [0, 1, 2, 3, 5, 20])])}
+
+    def a_repayment(self, chance: Random, wallet: int) -> dict[str, Any]:
+        """Return a top-up of as much as the wallet's limits allow, with what it owes; or of one more."""
+        room = self.room(wallet, comes_in=True) or 0
+        amount = min(max(1, room + chance.choice([0, 0, 0, 1])), AMOUNT_MAX)
+        return {"type": "topup", "walletId": wallet, "amount": amount}
 
     def a_on_lot(self, chance: Random) -> dict[str, Any]:
         known = [lot for lot in self.world.lots() if lot.lot_id]
@@ -200,16 +343,26 @@ class Machine(RuleBasedStateMachine):
         sensible = [(gold, others), (others, gold)] * 4
         source, target = chance.choice([*sensible, (gold, gold), (gold, diamond), (gold, NO_WALLET)])
         amount = self.an_amount(chance, source)
+        if target != NO_WALLET and chance.random() < 0.3:
+            above = AMOUNT_MAX - self.world.wallets[target].balance - self.world.held(target) + 1
+            amount = above if above <= self.world.wallets[source].balance else amount
         asked = chance.choice([amount, {"upTo": amount}])
         return {"type": "transfer", "from": source, "to": target, "amount": asked}
 
     def a_exchange(self, chance: Random) -> dict[str, Any]:
         gold, diamond, others = self.ids
         source, target = chance.choice([(gold, diamond), (diamond, gold)] * 4 + [(diamond, others)])
+        ending = [lot for lot in self.world.lots() if lot.seq and lot.available and lot.wallet in (gold, diamond)]
+        if ending and chance.random() < 0.5:
+            # So something is brought that may expire.
+            lot = chance.choice(ending)
+            target = diamond if lot.wallet == gold else gold
+            amount, rate = chance.randint(1, min(lot.available, 60)), f"{chance.randint(1, 3)}/1"
+            return {"type": "exchange", "from": lot.wallet, "to": target, "amount": amount, "rate": rate}
         record = {"type": "exchange", "from": source, "to": target, "amount": self.an_amount(chance, source)}
         if chance.random() < 0.1:
             return record
-        return {**record, "rate": f"{chance.randint(1, 3)}/{chance.randint(1, 30)}"}
+        return {**record, "rate": f"{chance.randint(1, 3)}/{chance.choice([1, chance.randint(1, 30)])}"}
 
     def a_purchase(self, chance: Random) -> dict[str, Any]:
         legs = []
@@ -239,13 +392,11 @@ class Machine(RuleBasedStateMachine):
         return {**record, "amount": amount, **chance.choice([{}, {"final": True}, {"final": False}])}
 
     def a_reversal(self, chance: Random) -> dict[str, Any]:
-        """Return a reversal, mostly of one of the last few, and often of a credit that is spent already."""
+        """Return a reversal, mostly of one of the last few, often of credit that is spent, or of what is over."""
         known = [one for one in self.world.accepted.values() if one.transaction_id]
         credits_ = [one for one in known if one.record["type"] in ("topup", "bonus", "transfer", "purchase")]
-        return self.undoing(chance, chance.choice(chance.choice([known[-6:], credits_[-4:] or known, known])))
-
-    def undoing(self, chance: Random, original: Accepted) -> dict[str, Any]:
-        """Return a reversal of it."""
+        late = [one for one in known if self.is_late(one)]
+        original = chance.choice(chance.choice([known[-6:], credits_[-4:] or known, late or known, known]))
         record: dict[str, Any] = {"type": "reversal", "transactionId": original.transaction_id, "reason": "Chargeback"}
         if chance.random() < 0.3:
             record["amount"] = chance.choice([1, chance.randint(1, 60), *[abs(side.amount) for side in original.sides]])
@@ -253,6 +404,26 @@ class Machine(RuleBasedStateMachine):
             record |= {"onExpired": "regrant", "graceDays": next(self.grace_days)}
         mode = chance.choice([None, "refuse", "partial", "debt", "debt"])
         return record if mode is None else {**record, "onShortfall": mode}
+
+    def a_late_reversal(self, chance: Random) -> dict[str, Any]:
+        """Return a reversal of something of which credit has expired meanwhile: given back, or brought by it."""
+        late = [one for one in self.world.accepted.values() if one.transaction_id and self.is_late(one)]
+        if not late:
+            return self.a_reversal(chance)
+        used = [one for one in late if self.is_late(one, with_credits=False) and one.record["type"] in ALONE]
+        brought = [one for one in late if one.record["type"] in ("exchange", "purchase")]
+        original = chance.choice(chance.choice([used or late, brought or used or late]))
+        record = {"type": "reversal", "transactionId": original.transaction_id, "reason": "Late"}
+        regrant = {"onExpired": "regrant", "graceDays": next(self.grace_days)}
+        return {**record, **chance.choice([{}, regrant, regrant])}
+
+    def is_late(self, one: Accepted, *, with_credits: bool = True) -> bool:
+        """Return whether something is left to reverse of what took from a lot that is over, or made one."""
+        return one.record["type"] in REVERSIBLE and any(
+            side.left and (with_credits or side.amount < 0) and lot is not None and self.is_over(lot)
+            for side in one.sides
+            for lot, _ in side.parts
+        )
 
     def a_state(self, chance: Random) -> dict[str, Any]:
         """Return a freeze, the end of one, or the end of a wallet: of one of three, so that something is left."""
@@ -272,14 +443,16 @@ class Machine(RuleBasedStateMachine):
 
     def instant_in(self, steps: int) -> str:
         """Return the instant, by the database's clock, which so many steps of it come to; of a step always the same."""
-        at = self.begun + (self.world.now + steps) * dt.timedelta(seconds=clock.STEP_SECONDS)
-        told = at.isoformat().replace("+00:00", "Z")
+        told = self.world.instant(self.world.now + steps).isoformat().replace("+00:00", "Z")
         self.world.untils[told] = self.world.now + steps
         return told
 
-    def an_amount(self, chance: Random, wallet: int) -> int:
+    def an_amount(self, chance: Random, wallet: int, *, comes_in: bool = False) -> int:
         """Return an amount: a small one, or now and then what is there, or more than there is or has room."""
         balance = self.world.wallets[wallet].balance
+        room = self.room(wallet, comes_in=comes_in)
+        if room is not None and chance.random() < 0.4:
+            return min(max(1, room + chance.choice([0, 0, 0, 1])), AMOUNT_MAX)
         if chance.random() < 0.75:
             return chance.randint(1, 60)
         return min(max(1, chance.choice([balance, balance + 1, AMOUNT_MAX - balance, AMOUNT_MAX])), AMOUNT_MAX)
@@ -297,6 +470,8 @@ class Machine(RuleBasedStateMachine):
         self.outcomes["expired before a command"] += world.expired
         self.outcomes["returned in place"] += world.returned
         self.outcomes["granted anew"] += world.granted_anew
+        self.outcomes.update(world.noted)
+        world.noted.clear()
         world.settled = world.repaid = world.expired = world.returned = world.granted_anew = 0
         refused = next((index for index, one in enumerate(expected) if isinstance(one, DeclinedError)), None)
         if way == "atomic" and refused is not None:
@@ -384,6 +559,8 @@ class Machine(RuleBasedStateMachine):
         if isinstance(expected, DeclinedError):
             assert (status, body["code"]) == (STATUS.get(expected.code, 409), expected.code), (record, body)
             self.outcomes[f"{record['type']}: {expected.code}"] += 1
+            if expected.told:
+                self.judge_limit(record, expected.told, body)
             self.outcomes["wallet_closed"] += expected.code == "wallet_closed"
             return
         done = expected.accepted
@@ -407,8 +584,19 @@ class Machine(RuleBasedStateMachine):
             assert (body["balance"], body["version"]) == (expected.balance, expected.version)
         self.outcomes[f"{record['type']}: {'replayed' if expected.is_replay else 'done'}"] += 1
 
+    def judge_limit(self, record: Record, expected: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+        """Check what the refusal tells; and keep it, to be asked again when there should be room."""
+        limit, frees_at = expected["limit"], expected["freesAt"]
+        assert {name: body[name] for name in expected} | read(body) == expected
+        self.outcomes[f"limit: {limit}"] += 1
+        self.outcomes["limit: never room"] += limit in WINDOWS and frees_at is None
+        if frees_at is not None:
+            again = {name: value for name, value in record.items() if name != "ifVersion"}
+            self.waiting = [*self.waiting[-3:], again]
+
     def compare(self) -> None:
         """Check that the API, the model and the database say the same of each wallet and of the latest holds."""
+        looked_at = self.ids[self.world.request % len(self.ids)]
         for wallet, model in self.world.wallets.items():
             held, due = self.world.held(wallet), sum(hold.left for hold in self.world.due(wallet))
             body = self.client.get(f"/wallets/{wallet}").json
@@ -418,6 +606,8 @@ class Machine(RuleBasedStateMachine):
             repaid = min(there, self.world.owed(wallet))
             assert (body["held"], body["available"], body["due"]) == (held - due, there - repaid, over)
             self.compare_bonus(wallet, body, repaid)
+            if wallet == looked_at and self.world.limits.base(wallet, model.asset):
+                self.compare_limits(wallet, body["available"] + body["held"])
             assert (body["owed"], body["status"]) == (self.world.owed(wallet) - repaid, self.world.status(wallet))
         for hold in self.world.holds[-2:]:
             if hold.hold_id:
@@ -431,7 +621,7 @@ class Machine(RuleBasedStateMachine):
                 rows = self.client.get(f"/transactions/{done.transaction_id}").json["reversible"]
                 told = [(one["walletId"], one["seq"], one["reversed"], one["owed"], one["remaining"]) for one in rows]
                 assert told == [(one.wallet, one.seq, one.reversed, one.owed, self.reversible(one)) for one in sides]
-        self.compare_lots(self.ids[self.world.request % len(self.ids)])
+        self.compare_lots(looked_at)
         with self.app.app_context(), db.engine.connect() as connection:
             rows = connection.execute(_WALLETS, {"wallets": self.ids}).all()
         assert [tuple(row) for row in rows] == [
@@ -470,6 +660,23 @@ class Machine(RuleBasedStateMachine):
         assert told["nextAmount"] == (left[min(ends)] if ends else 0)
         assert told["within7d"] == sum(left[until] for until in soon)
 
+    def compare_limits(self, wallet: int, total: int) -> None:
+        """Check what is told of the wallet's limits: what holds of them, from where, and what is used."""
+        limits, model, now = self.world.limits, self.world.wallets[wallet], self.world.instant(self.world.now)
+        expected: dict[str, Any] = dict.fromkeys(FIGURES)
+        for name, (level, most) in limits.of(wallet, model.asset, self.world.now).items():
+            expected[name] = {"max": most, "setFor": level}
+            if name == "balance":
+                expected[name] |= {"used": total, "left": max(0, most - total)}
+            if name in WINDOWS:
+                window = Window(name, self.world.spent(wallet), ZONES[model.asset])
+                expected[name] |= {**window.told(now), "left": max(0, most - window.used(now))}
+        body = self.client.get(f"/wallets/{wallet}/limits").json
+        told = {name: limit and limit | read(limit) for name, limit in body["limits"].items()}
+        assert (told, body["timeZone"]) == (expected, ZONES[model.asset])
+        is_raised = limits.more(wallet, self.world.now)
+        assert at(body["raisedUntil"]) == (self.world.instant(limits.raises[wallet][1]) if is_raised else None)
+
     def reversible(self, side: Side) -> int:
         """Return how much of it a reversal that came now could reverse: one that settles first what is due."""
         granted = {lot for lot, _ in side.parts if lot is not None and self.is_over(lot)} if side.amount > 0 else set()
@@ -495,6 +702,17 @@ class Machine(RuleBasedStateMachine):
         for one, lot in zip(found, lots, strict=True):
             assert lot.lot_id in (None, one["lotId"])
             lot.lot_id = one["lotId"]
+
+
+def at(told: str | None) -> dt.datetime | None:
+    """Return the instant that is told."""
+    return None if told is None else dt.datetime.fromisoformat(told)
+
+
+def read(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what there is of instants, and of numbers that are told as text where they are too large."""
+    numbers = {name: int(told[name]) for name in ("used", "amount", "frees") if told.get(name) is not None}
+    return numbers | ({"freesAt": at(told["freesAt"])} if "freesAt" in told else {})
 
 
 _WALLETS = text("""
@@ -534,29 +752,40 @@ OUTCOMES = {
     *(f"{way}: previewed {how}" for way in ("alone", "each", "atomic") for how in ("in vain", "and accepted")),
     "alone: declined", "each: accepted", "each: declined", "lines: accepted", "lines: declined",
     *(f"{kind}: {how}" for kind in _DECLINES for how in ("done", "replayed", *_DECLINES[kind])),
+    *(f"{kind}: limit_exceeded" for kind in LIMITED), *(f"limit: {name}" for name in FIGURES),
+    *(f"limit: room again: {name}" for name in WINDOWS),
+    *(f"limit: room by a {what}" for what in ("reversal", "release", "expiry")),
+    "limit: never room", "limit: the oldest hour counts whole", "limit: what is owed is repaid first",
+    "limits: set", "limits: ended", "limits: raised: done", "limits: raised: limit_not_raised",
+    "limits: raised: end_passed", "limits: raise ended: done", "limits: raise ended: nothing_raised",
 }  # fmt: skip
 
 
 COMMON = {
-    name for name in OUTCOMES if not name.startswith("close") and name.endswith((": done", ": accepted", ": declined"))
+    name
+    for name in OUTCOMES
+    if not name.startswith(("close", "limits")) and name.endswith((": done", ": accepted", ": declined"))
 }
 """What every short run reaches; in the long ones, all must come."""
 
 
 def explore(app: Flask, outcomes: set[str], *, number: int, examples: int, at_least: int) -> None:
+    for asset, zone in ZONES.items():
+        service.change_asset(asset, life=service.CreditLife(zone), by=service.By(actor="mixed"))
     explore_until_all_came(Machine, app, outcomes, number=number, examples=examples, at_least=at_least)
-    assert service.verify(full=True).is_clean
+    # Raises come here without the operators who ask for them and approve them, and verify says so.
+    assert service.verify(full=True).broken() <= {"raises"}
 
 
 @pytest.mark.wide
 @pytest.mark.timeout(600)
 def test_whatever_is_mixed_api_model_and_database_agree(app_with_clock: Flask) -> None:
-    explore(app_with_clock, COMMON, number=SEED, examples=30, at_least=1)
+    explore(app_with_clock, COMMON, number=SEED, examples=15, at_least=1)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize(("examples", "at_least"), [(60, 1), pytest.param(150, 2, marks=pytest.mark.long)])
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize(("examples", "at_least"), [(40, 1), pytest.param(100, 2, marks=pytest.mark.long)])
 def test_whatever_is_mixed_api_model_and_database_agree_at_length(
     app_with_clock: Flask, examples: int, at_least: int
 ) -> None:
