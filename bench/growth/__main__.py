@@ -99,11 +99,16 @@ def _make(
         with application(database):
             verified = service.verify(full=True)
         if not verified.is_clean:
-            raise RuntimeError(f"The generated ledger is not right: {verified.broken()}")
+            raise RuntimeError(f"The generated ledger is not right: {_examples(verified)}")
         full[size] = round(verified.seconds, 1)
         to_stderr(f"Verified in {verified.seconds:.0f} s: {_slowest(verified)}.")
         ledgers[size] = database
     return history, ledgers, full
+
+
+def _examples(verified: service.VerifyReport) -> str:
+    broken = [finding for finding in verified.findings.values() if finding.faults]
+    return "; ".join(f"{one.name}, {one.faults} times: {', '.join(map(str, one.examples))}" for one in broken)
 
 
 def _slowest(verified: service.VerifyReport) -> str:
