@@ -115,6 +115,8 @@ WITH RECURSIVE sides AS (
      CROSS JOIN LATERAL (
            SELECT overlay(uuid_send(gen_random_uuid()) PLACING substring(int8send(CAST(
                   floor(extract(epoch FROM moment.created_at) * 1000) AS bigint)) FROM 3) FROM 1 FOR 6) AS bytes
+                  -- Of this wallet alone: rows of one instant got one id, since it was kept by what it depends on.
+            WHERE grown.wallet_id > 0
            OFFSET 0
            ) AS random
      CROSS JOIN LATERAL (
