@@ -59,7 +59,7 @@ def _run(asked: argparse.Namespace) -> int:
         server, folder = opened.enter_context(open_server(asked.folder))
         settings = server.settings() | {"data": server.where, "wallets": asked.wallets, "seconds": asked.seconds}
         print(f"machine: {here}\nsettings: {settings}")
-        history, ledgers = _make(opened, server, asked)
+        history, ledgers, full = _make(opened, server, asked)
         for number in range(1, asked.rounds + 1):
             for size, database in ledgers.items():
                 with _stage(server, database, folder, history, asked.seconds, copy=size <= ALWAYS_COPIED) as stage:
@@ -67,10 +67,6 @@ def _run(asked: argparse.Namespace) -> int:
                     if number == asked.rounds:
                         texts[size] = plans.explain(stage, history.deep_wallet)
                         faults += _faults(size)
-        full = {}
-        for size, database in ledgers.items():
-            full[size], found = _verify(database)
-            faults += [f"{size:,} entries, {fault}" for fault in found]
     show(measured, full)
     cells = {f"{name}@{size}": cell for size, found in measured.items() for name, cell in found.items()}
     result = {"machine": here, "settings": settings, "cells": report.as_json(cells), "verify_full_seconds": full}
@@ -85,32 +81,34 @@ def _run(asked: argparse.Namespace) -> int:
     return 1 if faults or failed else 0
 
 
-def _make(opened: ExitStack, server: Database, asked: argparse.Namespace) -> tuple[History, dict[int, Database]]:
-    """Return a database for each size, each a copy of the one before that has grown."""
+def _make(
+    opened: ExitStack, server: Database, asked: argparse.Namespace
+) -> tuple[History, dict[int, Database], dict[int, float]]:
+    """Return a database for each size, each a copy of the one before that has grown, and each verified in full."""
     database = opened.enter_context(new_database(server))
     migrate(database)
     history = History(make_wallets(database, asked.wallets))
     ledgers: dict[int, Database] = {}
+    full: dict[int, float] = {}
     for size in asked.sizes:
         if ledgers:
             database = opened.enter_context(new_database(server, template=database.name))
         began = time.monotonic()
         history.grow(database, size, tell=to_stderr)
-        to_stderr(f"Made in {time.monotonic() - began:.0f} s.")
+        to_stderr(f"Made in {time.monotonic() - began:.0f} s. Verifying all of it.")
+        with application(database):
+            verified = service.verify(full=True)
+        if not verified.is_clean:
+            raise RuntimeError(f"The generated ledger is not right: {_examples(verified)}")
+        full[size] = round(verified.seconds, 1)
+        to_stderr(f"Verified in {verified.seconds:.0f} s: {_slowest(verified)}.")
         ledgers[size] = database
-    return history, ledgers
+    return history, ledgers, full
 
 
-def _verify(database: Database) -> tuple[float, list[str]]:
-    """Verify all of it, with what was posted while it was measured; return the seconds that it took, and the faults."""
-    with application(database):
-        verified = service.verify(full=True)
-    to_stderr(f"Verified in {verified.seconds:.0f} s: {_slowest(verified)}.")
-    return round(verified.seconds, 1), _examples(verified)
-
-
-def _examples(verified: service.VerifyReport) -> list[str]:
-    return [f"{finding.name}: {fault}" for finding in verified.findings.values() for fault in finding.examples]
+def _examples(verified: service.VerifyReport) -> str:
+    broken = [finding for finding in verified.findings.values() if finding.faults]
+    return "; ".join(f"{one.name}, {one.faults} times: {', '.join(map(str, one.examples))}" for one in broken)
 
 
 def _slowest(verified: service.VerifyReport) -> str:
@@ -145,7 +143,8 @@ def _measure(stage: Stage, measured: dict[str, Measured], title: str) -> None:
 
 
 def _faults(size: int) -> list[str]:
-    return [f"{size:,} entries, {fault}" for fault in _examples(service.verify())]
+    found = service.verify().findings.values()
+    return [f"{size:,} entries, {finding.name}: {fault}" for finding in found for fault in finding.examples]
 
 
 if __name__ == "__main__":
