@@ -52,7 +52,8 @@ class GreenletConnection(PatientConnection):
     def _wait_for(self, events: int) -> int:
         """Return what the socket is ready for. A broken one is ready, and fails when it is used."""
         hub = gevent.get_hub()
-        watcher = hub.loop.io(self.pgconn.socket, events)
+        # In front of the clients' sockets that are ready as well: somebody may wait for what is locked meanwhile.
+        watcher = hub.loop.io(self.pgconn.socket, events, priority=hub.loop.MAXPRI)
         try:
             hub.wait(watcher)
         finally:

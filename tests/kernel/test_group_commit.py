@@ -206,6 +206,29 @@ def test_commands_on_a_busy_wallet_are_posted_in_the_order_in_which_they_came(pa
     assert amounts == [(500,), (1,), (2,), (3,), (4,), (5,)]
 
 
+def test_what_comes_while_a_lane_waits_for_a_wallet_is_posted_with_what_waited(
+    patient: Books, postings: Postings
+) -> None:
+    def top_up(wallet_id: int, expected: int) -> threading.Thread:
+        thread, _ = in_background(patient, lambda: outcome_of(patient.top_up(wallet_id, 1)))
+        eventually(lambda: lanes()._waiting_wallets[wallet_id] == expected)
+        return thread
+
+    with held(patient, JOHN) as let_john_go, held(patient, DOE) as let_doe_go:
+        first = top_up(JOHN, 1)
+        eventually(lambda: postings.of("waiting"))
+        second, does, third = top_up(JOHN, 2), top_up(DOE, 1), top_up(JOHN, 3)
+        let_john_go()
+        for thread in (first, second, third):
+            thread.join(30)
+        assert does.is_alive()
+        let_doe_go()
+        does.join(30)
+    units = patient.sql("SELECT DISTINCT CAST(xmin AS text) FROM ledger_entries WHERE wallet_id = %s AND seq > 1", JOHN)
+    assert len(units) == 1
+    assert patient.sql("SELECT count(*) FROM ledger_entries WHERE wallet_id = %s", DOE) == [(2,)]
+
+
 def test_a_command_whose_time_runs_out_in_the_queue_is_withdrawn_and_never_posted(
     patient: Books, postings: Postings
 ) -> None:

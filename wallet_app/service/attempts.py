@@ -26,7 +26,7 @@ from wallet_app.errors import (
     WalletBusyError,
     WalletServiceError,
 )
-from wallet_app.service import posting
+from wallet_app.service import locks, posting
 from wallet_app.service.commands import Command
 from wallet_app.service.loading import Clock, MissingBalancesError
 from wallet_app.service.posting import BatchRefusedError, Deferred, Outcome
@@ -42,6 +42,10 @@ Work = Callable[[Connection], list[Outcome | Deferred]]
 
 It returns what it is refused with, if it is; what it accepted it keeps itself.
 """
+
+
+Join = Callable[[], Sequence[Command]]
+"""What has come while others waited for their wallets."""
 
 
 class _Failure(Enum):
@@ -62,6 +66,7 @@ def post_with_retries(
     is_atomic: bool = False,
     lane: str = "alone",
     work: Work | None = None,
+    join: Join | None = None,
 ) -> list[Outcome | Deferred]:
     """Post the commands in one unit of work, and see to it that each gets an outcome, in order, whatever happens.
 
@@ -70,14 +75,17 @@ def post_with_retries(
     makes a WalletBusyError of every outcome: nothing was posted. Locks as `posting.post` does.
 
     If `is_atomic`, the outcomes are all receipts, or all the same exception; or BatchRefusedError is raised.
+    `join`, asked once when the wallets of `waits_for` are locked, returns commands that are posted behind the others.
+
     `lane` is whose work it is, for the figures. `work` posts the one command, as `posting.post` would, with what else
     belongs into its unit of work; a WalletServiceError that it raises is the outcome, and nothing is written then.
     """
     began = time.monotonic()
+    attempts = _Attempts(engine, commands, deadline, waits_for, clock, is_atomic, lane, work, join)
     try:
-        return _Attempts(engine, commands, deadline, waits_for, clock, is_atomic, lane, work).run()
+        return attempts.run()
     finally:
-        metrics.BATCH_COMMANDS.observe([len(commands)], lane)
+        metrics.BATCH_COMMANDS.observe([attempts.size()], lane)
         metrics.POSTING_SECONDS.observe([time.monotonic() - began], lane)
 
 
@@ -94,9 +102,11 @@ class _Attempts:
         is_atomic: bool,
         lane: str,
         work: Work | None = None,
+        join: Join | None = None,
     ) -> None:
         self._engine = engine
         self._commands = commands
+        self._join = join
         self._deadline = deadline
         self._waits_for = waits_for
         self._clock = clock
@@ -107,6 +117,10 @@ class _Attempts:
         self._reconnects = 0
         self._heals = 0
         self._in_doubt = False
+
+    def size(self) -> int:
+        """Return how many commands there are by now."""
+        return len(self._commands)
 
     def run(self) -> list[Outcome | Deferred]:
         while True:
@@ -142,6 +156,10 @@ class _Attempts:
                 return outcomes
 
     def _post(self, connection: Connection) -> list[Outcome | Deferred]:
+        if self._join is not None and self._waits_for:
+            locks.wait_for_wallets(connection, self._waits_for)
+            join, self._join = self._join, None
+            self._commands = [*self._commands, *join()]
         return posting.post(
             connection,
             self._commands,

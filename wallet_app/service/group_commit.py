@@ -3,7 +3,7 @@
 There is no timer and no artificial wait: a lane posts whatever has queued up by the time it is free. A process has two
 lanes for single commands, each a thread that posts one batch at a time. The *shared* lane skips wallets that another
 posting holds, so that a slow one delays nobody else; their commands go to the *waiting* lane, which waits for the
-wallets of its oldest command and takes along whatever else is free.
+wallets of its oldest command and takes along whatever else is free, and what comes while it waits.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 
 import structlog
 from sqlalchemy import Engine
 
 from wallet_app import metrics
 from wallet_app.errors import OutcomeUnknownError, OverloadedError, WalletBusyError
-from wallet_app.service.attempts import post_with_retries
+from wallet_app.service.attempts import Join, post_with_retries
 from wallet_app.service.commands import Command
 from wallet_app.service.posting import Deferred, Outcome
 
@@ -65,6 +66,11 @@ class _Ticket:
 
 def _lane_of(ticket: _Ticket) -> str:
     return "waiting" if ticket.is_waiting else "shared"
+
+
+def _observe_queued(tickets: Sequence[_Ticket], lane: str) -> None:
+    now = time.monotonic()
+    metrics.QUEUE_SECONDS.observe([now - ticket.queued_at for ticket in tickets], lane)
 
 
 class _Queue(deque[_Ticket]):
@@ -186,32 +192,56 @@ class GroupCommit:
             self._answer(tickets, self._post(tickets, (), "waiting"))
             tickets = self._take(self._waiting) if tickets[0].state is _State.QUEUED else []
         if tickets:
-            self._answer(tickets, self._post(tickets, tickets[0].wallet_ids, "waiting"))
+            self._answer(tickets, self._post(tickets, tickets[0].wallet_ids, "waiting", partial(self._join, tickets)))
+
+    def _join(self, tickets: list[_Ticket]) -> Sequence[Command]:
+        """Add to the tickets what the lane has by now: a hot wallet's turn comes rarely, and should serve many."""
+        with self._lock:
+            self._gather()
+            joined = self._take_queued(self._waiting, LANE_BATCH_MAX - len(tickets))
+        tickets += joined
+        _observe_queued(joined, "waiting")
+        return [ticket.command for ticket in joined]
+
+    def _gather(self) -> None:
+        """Move here, in order, what the shared lane would leave to this one when its turn comes."""
+        for _ in range(len(self._shared)):
+            ticket = self._shared.popleft()
+            if self._waiting_wallets.keys().isdisjoint(ticket.wallet_ids):
+                self._shared.append(ticket)
+            elif ticket.state is _State.QUEUED:
+                self._let_wait([ticket])
 
     # --- both ---
 
     def _take(self, queue: _Queue) -> list[_Ticket]:
         """Wait for commands and return up to LANE_BATCH_MAX of them, in order."""
-        taken: list[_Ticket] = []
         with self._lock:
             while not queue:
                 queue.came.wait()
-            while queue and len(taken) < LANE_BATCH_MAX:
-                ticket = queue.popleft()
-                if ticket.state is _State.WITHDRAWN or ticket.deadline <= time.monotonic():
-                    # Its caller withdraws it, or has just been told that the time ran out: it must not be posted later.
-                    ticket.state = _State.WITHDRAWN
-                    self._leave(ticket)
-                elif not ticket.is_waiting and not self._waiting_wallets.keys().isdisjoint(ticket.wallet_ids):
-                    self._let_wait([ticket])
-                else:
-                    ticket.state = _State.TAKEN
-                    taken.append(ticket)
+            return self._take_queued(queue, LANE_BATCH_MAX)
+
+    def _take_queued(self, queue: _Queue, most: int) -> list[_Ticket]:
+        """Return up to so many commands of those that are queued, in order. To be called under the lock."""
+        taken: list[_Ticket] = []
+        while queue and len(taken) < most:
+            ticket = queue.popleft()
+            if ticket.state is _State.WITHDRAWN or ticket.deadline <= time.monotonic():
+                # Its caller withdraws it, or has just been told that the time ran out: it must not be posted later.
+                ticket.state = _State.WITHDRAWN
+                self._leave(ticket)
+            elif not ticket.is_waiting and not self._waiting_wallets.keys().isdisjoint(ticket.wallet_ids):
+                self._let_wait([ticket])
+            else:
+                ticket.state = _State.TAKEN
+                taken.append(ticket)
         return taken
 
-    def _post(self, tickets: Sequence[_Ticket], waits_for: Sequence[int], lane: str) -> list[Outcome | Deferred]:
-        now = time.monotonic()
-        metrics.QUEUE_SECONDS.observe([now - ticket.queued_at for ticket in tickets], lane)
+    def _post(
+        self, tickets: Sequence[_Ticket], waits_for: Sequence[int], lane: str, join: Join | None = None
+    ) -> list[Outcome | Deferred]:
+        """Post the tickets, with those that `join` adds to them while it waits."""
+        _observe_queued(tickets, lane)
         try:
             return post_with_retries(
                 self._engine,
@@ -219,6 +249,7 @@ class GroupCommit:
                 deadline=max(ticket.deadline for ticket in tickets),
                 waits_for=waits_for,
                 lane=lane,
+                join=join,
             )
         except Exception as fault:
             log.error("batch_failed", commands=len(tickets), exc_info=fault)

@@ -113,6 +113,14 @@ def lock_wallets(
     return Locked([row for rows in locked for row in rows], slots[0][0] if slots else None, rest)
 
 
+def wait_for_wallets(connection: Connection, wallet_ids: Collection[int]) -> None:
+    """Lock these wallets' balance rows, and nothing else, until the end of the unit of work.
+
+    Must be its first locking statement. `lock_wallets` may follow, if it waits for no other wallet.
+    """
+    ask(connection, _WAIT(sorted(set(wallet_ids))))
+
+
 def wait_for_slot() -> tuple[int, Question]:
     """Return a slot of the SYSTEM balances, and what waits until it is this unit of work's alone.
 
