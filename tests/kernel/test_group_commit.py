@@ -229,6 +229,42 @@ def test_what_comes_while_a_lane_waits_for_a_wallet_is_posted_with_what_waited(
     assert patient.sql("SELECT count(*) FROM ledger_entries WHERE wallet_id = %s", DOE) == [(2,)]
 
 
+def test_what_the_shared_lane_has_not_come_to_yet_joins_the_others_of_its_wallet_in_order(
+    patient: Books, monkeypatch: pytest.MonkeyPatch, postings: Postings
+) -> None:
+    post, has_halted, go_on = group_commit.post_with_retries, threading.Event(), threading.Event()
+
+    def halting(engine: Engine, commands: Sequence[service.Command], *, lane: str, **options: Any) -> Any:
+        if commands[0].wallet_ids() == (DOE,):
+            has_halted.set()
+            go_on.wait(30)
+        return post(engine, commands, lane=lane, **options)
+
+    def top_up(wallet_id: int, amount: int) -> threading.Thread:
+        return in_background(patient, lambda: outcome_of(patient.top_up(wallet_id, amount)))[0]
+
+    monkeypatch.setattr(group_commit, "post_with_retries", halting)
+    with held(patient, JOHN) as let_go:
+        johns = [top_up(JOHN, 1)]
+        eventually(lambda: postings.of("waiting"))
+        does = top_up(DOE, 1)
+        assert has_halted.wait(30)
+        for amount in (2, 3):
+            johns.append(top_up(JOHN, amount))
+            eventually(lambda: lanes().queued() == (len(johns) - 1, 0))
+        late = patient.top_up(JOHN, 4)
+        assert isinstance(outcome_of(late, seconds_max=0.2), WalletBusyError)
+        let_go()
+        for thread in johns:
+            thread.join(30)
+    assert does.is_alive()
+    go_on.set()
+    does.join(30)
+    amounts = patient.sql("SELECT amount FROM ledger_entries WHERE wallet_id = %s ORDER BY seq", JOHN)
+    assert amounts == [(500,), (1,), (2,), (3,)]
+    assert patient.transactions(late.reference) == 0
+
+
 def test_a_command_whose_time_runs_out_in_the_queue_is_withdrawn_and_never_posted(
     patient: Books, postings: Postings
 ) -> None:

@@ -75,7 +75,9 @@ def post_with_retries(
     makes a WalletBusyError of every outcome: nothing was posted. Locks as `posting.post` does.
 
     If `is_atomic`, the outcomes are all receipts, or all the same exception; or BatchRefusedError is raised.
-    `join`, asked once when the wallets of `waits_for` are locked, returns commands that are posted behind the others.
+
+    `join`, asked once when the wallets of `waits_for` are locked, returns commands that are posted behind the others;
+    their outcomes come behind the others', too.
 
     `lane` is whose work it is, for the figures. `work` posts the one command, as `posting.post` would, with what else
     belongs into its unit of work; a WalletServiceError that it raises is the outcome, and nothing is written then.

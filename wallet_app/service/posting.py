@@ -84,11 +84,12 @@ def post(
 
     Unless `is_atomic`: then BatchRefusedError is raised for the first that is not accepted, and nothing is written.
 
-    Locks every wallet of the batch; must be the first thing that its unit of work does. It waits for all of them, or,
-    given `waits_for`, for these alone; a command on another wallet that is busy is then DEFERRED, and so is each later
-    one on any wallet of a deferred command: none overtakes another. What is written is sent with the COMMIT, so nothing
-    in the unit of work sees it. `clock` replaces the database's for invented history. Raises MissingBalancesError, and
-    whatever the database raises; then the unit of work is lost.
+    Locks every wallet of the batch; must be the first thing that its unit of work does, or come right after
+    `locks.wait_for_wallets` of the same `waits_for`. It waits for all of them, or, given `waits_for`, for these alone;
+    a command on another wallet that is busy is then DEFERRED, and so is each later one on any wallet of a deferred
+    command: none overtakes another. What is written is sent with the COMMIT, so nothing in the unit of work sees it.
+    `clock` replaces the database's for invented history. Raises MissingBalancesError, and whatever the database raises;
+    then the unit of work is lost.
     """
     wallet_ids = sorted({wallet_id for command in commands for wallet_id in command.wallet_ids()})
     asked = loading.questions(wallet_ids, commands, clock)
