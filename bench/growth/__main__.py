@@ -63,7 +63,7 @@ def _run(asked: argparse.Namespace) -> int:
         for number in range(1, asked.rounds + 1):
             for size, database in ledgers.items():
                 with _stage(server, database, folder, history, asked.seconds, copy=size <= ALWAYS_COPIED) as stage:
-                    _measure(stage, measured[size], f"round {number}/{asked.rounds}, {size:,} entries")
+                    _measure(stage, size, measured[size], f"round {number}/{asked.rounds}, {size:,} entries")
                     if number == asked.rounds:
                         texts[size] = plans.explain(stage, history.deep_wallet)
                         faults += _faults(size)
@@ -131,10 +131,13 @@ def _stage(
         yield stage
 
 
-def _measure(stage: Stage, measured: dict[str, Measured], title: str) -> None:
-    next(steps.all_cells()).measure(stage)  # To warm up: what it posts is in the books, its speed nowhere.
-    before = books.count_entries(stage.database) - stage.posted_max
-    for cell in steps.all_cells():
+def _measure(stage: Stage, size: int, measured: dict[str, Measured], title: str) -> None:
+    before = books.count_entries(stage.database)
+    cold, *warm = steps.all_cells()
+    for cell in [cold, *warm]:
+        if cell is warm[0]:
+            steps.warm_up(stage, min(size, len(stage.wallet_ids)))
+            cell.measure(stage)  # To warm the service up: what it posts is in the books, its speed nowhere.
         sample = rounds.measure(stage, cell)
         if sample is not None:
             sample["entries"] = before + stage.posted_max

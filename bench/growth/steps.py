@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from bench import cells
 from bench.cells import Cell, Outcome, Stage
 from bench.http_load import Load
+from bench.wallets import ORIGIN
 from wallet_app import service
 from wallet_app.api import cursor
 
@@ -18,7 +19,10 @@ NEW_ENTRIES = 10_000
 
 
 def all_cells() -> Iterator[Cell]:
-    """Yield the cells in the order of a round."""
+    """Yield the cells in the order of a round; the first is on pages as a checkpoint leaves them."""
+    yield Cell(
+        "kernel-256-cold", f"the kernel alone, batches of {KERNEL_BATCH}, after a checkpoint", _cold, _checkpoint
+    )
     yield Cell("topup-64", "top-ups over HTTP, random wallets, 64 connections", _top_ups)
     yield Cell("kernel-256", f"the kernel alone, top-ups in batches of {KERNEL_BATCH}", _kernel)
     yield Cell("balance-64", "reads of a balance, random wallets, 64 connections", _read("balances"))
@@ -27,6 +31,18 @@ def all_cells() -> Iterator[Cell]:
     yield Cell("page-deep-64", f"{PAGE} entries from anywhere in the deep wallet, 64 connections", _read("deep"))
     yield Cell("verify", f"incremental verification, {NEW_ENTRIES:,} new entries: rows", _verify, _post_what_is_new)
     yield Cell("verify-nothing", "incremental verification, nothing new: rows", _verify)
+
+
+def warm_up(stage: Stage, wallets: int) -> None:
+    """Top so many wallets up once: their pages are in memory then, and whole in the log since the last checkpoint."""
+    for first in range(0, wallets, service.BATCH_MAX):
+        commands = [
+            service.TopUp(wallet_id=wallet_id, reference=f"{stage.tag()}-warm", origin=ORIGIN, amount=1)
+            for wallet_id in stage.wallet_ids[first : min(first + service.BATCH_MAX, wallets)]
+        ]
+        outcomes = service.execute_batch(commands)
+        stage.posted_min += sum(isinstance(outcome, service.Receipt) for outcome in outcomes)
+        stage.posted_max += len(commands)
 
 
 def write_paths(stage: Stage, deep_wallet: int) -> None:
@@ -53,6 +69,16 @@ def _read(name: str) -> Callable[[Stage], Outcome]:
         return cells.ask(stage, Load("get", stage.items(name), 64, stage.seconds, stage.tag()))
 
     return measure
+
+
+def _checkpoint(stage: Stage) -> None:
+    if stage.database.is_superuser():
+        with stage.database.connect(admin=True) as connection:
+            connection.execute("CHECKPOINT")
+
+
+def _cold(stage: Stage) -> Outcome | None:
+    return _kernel(stage) if stage.database.is_superuser() else None
 
 
 def _kernel(stage: Stage) -> Outcome:

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import psycopg
 
 from wallet_app.devdb.home import DevDatabaseError, Log, ServerUser, as_user, give, remove
+from wallet_app.devdb.memory import shared_buffers
 from wallet_app.devdb.programs import environment
 from wallet_app.devdb.roles import write_private
 
@@ -34,7 +35,9 @@ SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
     "full_page_writes": "on",
-    "shared_buffers": "256MB",
+    # After each checkpoint the first change of a page writes it to the log whole: with 1 GB, a large ledger under load
+    # would have a checkpoint every half minute, and would write whole pages all the time.
+    "max_wal_size": "4GB",
     "max_connections": "100",
     "autovacuum": "on",
     "password_encryption": "scram-sha-256",
@@ -220,7 +223,7 @@ class Server:
 
     def _spawn(self, socket_folder: Path) -> subprocess.Popen[bytes]:
         quoted = '"' + str(socket_folder).replace('"', '""') + '"'
-        settings = SETTINGS | {"unix_socket_directories": quoted}
+        settings = SETTINGS | {"unix_socket_directories": quoted, "shared_buffers": shared_buffers()}
         with _open_log(self.log_file) as log_file:
             return subprocess.Popen(
                 [
