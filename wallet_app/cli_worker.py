@@ -34,9 +34,9 @@ def init_app(_: Flask) -> None:
 
 @click.command()
 @with_appcontext
-@click.option("--with-parent", is_flag=True, help="End when the program that started this one has ended.")
+@click.option("--parent", type=int, help="The process that starts this one: end when it has ended.", metavar="PID")
 @cli.plainly
-def worker(with_parent: bool) -> None:
+def worker(parent: int | None) -> None:
     """Do the background work until a signal says stop: expire holds, post bulk runs, chain the audit log.
 
     Any number of workers may run at once, on any machine; one that is killed leaves nothing undone or done twice.
@@ -45,7 +45,7 @@ def worker(with_parent: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    _Worker(app, stop, parent=os.getppid() if with_parent else None).run()
+    _Worker(app, stop, parent=parent).run()
 
 
 class _Worker:

@@ -226,7 +226,8 @@ class _BackgroundWorker:
             return
         self._started_at = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "flask", "--app", "wsgi:app", "wallet", "worker", "--with-parent"],
+            # By its number: we may have ended before it looks whose child it is.
+            [sys.executable, "-m", "flask", "--app", "wsgi:app", "wallet", "worker", f"--parent={os.getpid()}"],
             cwd=GUNICORN_SETTINGS.parent,
             env=environment_with(self._environment()),
             # Ctrl-C is for the service, which stops it in its turn.

@@ -228,8 +228,8 @@ def test_a_worker_ends_with_the_program_that_started_it(books: Books, tmp_path: 
     log = tmp_path / "log"
     url = books.url.set(drivername="postgresql").render_as_string(hide_password=False)
     environment = {**os.environ, "DATABASE_URL": url, **ENVIRONMENT}
-    worker = shlex.join([sys.executable, *["-m", "flask", "--app", "wsgi:app", "wallet", "worker", "--with-parent"]])
-    command = f"{worker} > {shlex.quote(str(log))} 2>&1 & echo $!; sleep 60"
+    worker = shlex.join([sys.executable, "-m", "flask", "--app", "wsgi:app", "wallet", "worker"])
+    command = f"{worker} --parent=$$ > {shlex.quote(str(log))} 2>&1 & echo $!; sleep 60"
     with subprocess.Popen(["/bin/sh", "-c", command], cwd=ROOT, env=environment, stdout=subprocess.PIPE) as shell:
         assert shell.stdout is not None
         pid = int(shell.stdout.readline())
@@ -241,6 +241,17 @@ def test_a_worker_ends_with_the_program_that_started_it(books: Books, tmp_path: 
         finally:
             if Path(f"/proc/{pid}/cmdline").exists() and b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
+
+
+def test_a_worker_whose_parent_ended_before_it_had_started_ends_at_once(books: Books) -> None:
+    with subprocess.Popen(["/bin/true"]) as ended:
+        ended.wait()
+    url = books.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "flask", "--app", "wsgi:app", "wallet", "worker", f"--parent={ended.pid}"]
+    environment = {**os.environ, "DATABASE_URL": url, **ENVIRONMENT}
+    worker = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=60, check=True)
+    assert b'"event":"parent_ended"' in worker.stdout + worker.stderr
+    assert service.list_heartbeats() == []
 
 
 def test_a_worker_goes_on_when_the_database_was_away(books: Books, tmp_path: Path) -> None:
