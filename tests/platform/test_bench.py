@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import signal
@@ -72,6 +73,26 @@ def test_a_tiny_growth_makes_ledgers_that_verify_and_measures_them_all(tmp_path:
     sections = [part for part in plans.read_text().split("\n## ") if not part.startswith(("#", "Tables"))]
     assert len(sections) == 2 * 5
     assert [part for part in sections if "Query Text: " not in part] == []
+
+
+def test_a_grown_ledger_verifies_when_many_entries_are_of_one_instant(
+    empty: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries of one instant in different wallets are different transactions."""
+    from bench.database import application, migrate
+    from bench.growth import history
+    from bench.wallets import make_wallets
+
+    monkeypatch.setattr(history, "ROUND", dt.timedelta(milliseconds=1))
+    database = as_database(empty)
+    migrate(database)
+    grown = history.History(make_wallets(database, 2_000))
+    grown.grow(database, 4_000, tell=lambda _: None)
+    with database.connect() as connection:
+        ((instants,),) = connection.execute("SELECT count(DISTINCT created_at) FROM ledger_entries").fetchall()
+    assert instants < 3_000, "too few of one instant to tell"
+    with application(database):
+        assert service.verify(full=True).is_clean
 
 
 @pytest.mark.long
