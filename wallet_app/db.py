@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from wallet_app import greenlets, metrics
 from wallet_app.config import ConfigurationError, Settings
+from wallet_app.fair_pool import FairPool
 from wallet_app.patience import GRACE_SECONDS, PatientConnection, watch
 from wallet_app.round_trip import PREPARES, Statement, ask, last_questions
 
@@ -183,6 +184,7 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     There is no ping at checkout: the first statement's failure on a dead connection is met by a safe repetition.
     """
     return {
+        "poolclass": FairPool,
         "pool_size": settings.pool_size,
         "max_overflow": 0,
         "pool_timeout": settings.pool_seconds_max,
